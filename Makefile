@@ -1,0 +1,43 @@
+# `make repro` and `make test` are all a new machine needs: Python >= 3.11, git and make.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.PHONY: repro test lint ui clean setup lock
+.DEFAULT_GOAL := repro
+
+repro: setup  ## the whole pipeline, to a promoted model
+	dvc repro
+
+test: setup lint  ## everything; `pytest -m "not slow"` is the two-minute part
+	python -m pytest -n 2
+
+lint: setup
+	ruff check .
+	ruff format --check .
+	mypy
+
+ui: setup  ## browse runs and models on 127.0.0.1:5000
+	mlflow ui --host 127.0.0.1 --port 5000 \
+	    --backend-store-uri sqlite:///$(CURDIR)/mlruns/mlflow.db
+
+clean:  ## remove what the pipeline wrote; runs (mlruns/) and DVC's cache stay
+	rm -rf data results .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+# The lock inside .venv is copied there last: an interrupted installation starts again, and
+# comparing contents (not times) makes the check instant and right after a `git checkout`.
+setup:
+	@cmp -s requirements.lock .venv/requirements.lock || $(MAKE) --no-print-directory .install
+
+.PHONY: .install
+.install:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	    || { echo "peculiar needs Python >= 3.11: make PYTHON=/path/to/python3.11"; exit 1; }
+	$(PYTHON) -m venv --clear .venv
+	$(BIN)/python -m pip install --quiet --no-deps --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	cp requirements.lock .venv/requirements.lock
+
+lock: setup  ## pin again what pyproject.toml asks for; no addresses are written
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
+	    --no-annotate --no-emit-index-url --extra dev pyproject.toml --output-file requirements.lock

@@ -1,0 +1,29 @@
+"""One clear sentence for the user instead of a traceback."""
+
+import errno
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class InputError(Exception):
+    """Something the user can mend; the message names the file or key, and the mend."""
+
+
+@contextmanager
+def one_sentence() -> Iterator[None]:
+    """Turn what a user can mend into one line on stderr and exit code 1.
+
+    Everything else keeps its traceback: it is a bug of ours.
+    """
+    try:
+        yield
+    except InputError as error:
+        sys.exit(f"peculiar: {error}")
+    except KeyboardInterrupt:
+        sys.exit("peculiar: interrupted; the same command starts this stage again")
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
+            raise
+        where = f" at {error.filename}" if error.filename else ""
+        sys.exit(f"peculiar: {error.strerror}{where}: mend that and run the same command again")

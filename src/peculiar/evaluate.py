@@ -1,0 +1,143 @@
+"""Stage `evaluate`: measure every trained network, and three baselines, on the test split.
+
+The only reader of the test split.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from astropy.table import Table
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from peculiar import tracking, trained
+from peculiar.errors import one_sentence
+from peculiar.experiment import column_mpc, measures, predict_split, predictions
+from peculiar.figures import distances_figure, redshift_distances_figure, velocities_figure
+from peculiar.galaxies import Observed, whole_folder
+from peculiar.hubble import distance_given_redshift_mpc
+from peculiar.lineage import digests
+from peculiar.metrics import METRICS, bootstrap_rows
+from peculiar.params import Evaluate, Train, load
+
+DATA, TRAINED, OUT = Path("data/observe"), Path("results/train"), Path("results/evaluate")
+SPLIT = "test"
+
+Predicted = dict[str, NDArray[np.float64]]
+
+
+def main() -> None:
+    """Run the stage from `params.yaml`."""
+    with one_sentence():
+        evaluate(load(Evaluate), load(Train), OUT)
+
+
+def baselines(observed: Observed) -> dict[str, Predicted]:
+    """Predictions without any image, on the test split.
+
+    `v = 0` takes D_z as the distance; `constant distance` the mean of the training distances;
+    `E[D | D_z]` knows the distribution of distances (its edges, in effect) and D_z.
+    """
+    meta = observed.table.meta
+    H0, sigma_z = meta["H0_kms_mpc"], meta["sigma_v_kms"] / meta["H0_kms_mpc"]
+    prior = column_mpc(observed, "distance_mpc")[observed.rows("train")]
+    D_z = column_mpc(observed, "distance_z_mpc")[observed.rows(SPLIT)]
+    still = predictions(observed, SPLIT, D_z, sigma_D_mpc=1e9)  # no information from an image
+    mean = np.full(len(D_z), prior.mean())
+    constant = predictions(observed, SPLIT, mean, float(prior.std()))
+    expected, deviation = distance_given_redshift_mpc(D_z, prior, sigma_z)
+    informed = predictions(observed, SPLIT, expected, sigma_D_mpc=1e9)
+    # already a posterior: no further shrinking
+    informed |= {"v_hat_kms": informed["v_p_kms"], "v_error_kms": H0 * deviation}
+    return {"v = 0": still, "constant distance": constant, "E[D | D_z]": informed}
+
+
+def row(
+    name: Mapping[str, str], predicted: Predicted, H0_kms_mpc: float, params: Evaluate
+) -> dict[str, Any]:
+    """One row of the table: names, metrics, and the bootstrap deviation of each metric."""
+    metrics = measures(predicted, H0_kms_mpc)
+    rng = np.random.default_rng(params.seed)  # the same samples for every row
+    galaxy = predicted["galaxy"].astype(np.int64)
+    samples = [
+        measures({key: value[rows] for key, value in predicted.items()}, H0_kms_mpc)
+        for rows in bootstrap_rows(galaxy, params.bootstrap, rng)
+    ]
+    errors = {f"{key}_err": float(np.std([s[key] for s in samples], ddof=1)) for key in METRICS}
+    return {**name, **metrics, **errors}
+
+
+def draw(folder: Path, name: str, predicted: Predicted, sigma_z_mpc: float, source: str) -> None:
+    """The paper's figures 3, 4 and 5 of one network, as PNG files in `folder`."""
+    title = f"{name}, {source}, test split"
+    pictures = {
+        "distances": distances_figure(predicted, title),
+        "redshift_distances": redshift_distances_figure(predicted, sigma_z_mpc, title),
+        "velocities": velocities_figure(predicted, title),
+    }
+    for kind, figure in pictures.items():
+        path = folder / f"{name}_{kind}.png"
+        figure.savefig(path, dpi=120, metadata={"Software": None})
+        tracking.log_figure(figure, path.name)
+
+
+def evaluate(params: Evaluate, train: Train, folder: Path) -> None:
+    """Write table, metrics, predictions and figures of all networks into `folder`."""
+    table: list[dict[str, Any]] = []
+    experiment = tracking.connect()
+    items = train.items()
+    inputs = digests([DATA / d for d in train.datasets] + [TRAINED / f"{d}-{n}" for d, n in items])
+    with (
+        tracking.run(
+            experiment, "evaluate", params=params.model_dump(), tags={"stage": "evaluate"},
+            data=inputs,
+        ),
+        whole_folder(folder) as partial,
+    ):  # fmt: skip
+        for kind in ("predictions", "figures"):
+            (partial / kind).mkdir()
+        for dataset in train.datasets:
+            observed = Observed.read(DATA / dataset)
+            meta = observed.table.meta
+            H0, sigma_z = meta["H0_kms_mpc"], meta["sigma_v_kms"] / meta["H0_kms_mpc"]
+            common = {"dataset": dataset, "source": meta["source"], "dimming": meta["dimming"]}
+            for network, predicted in baselines(observed).items():
+                names = {**common, "network": network, "label": "-", "kind": "baseline"}
+                table.append(row(names, predicted, H0, params))
+            for network in tqdm(
+                [n for d, n in items if d == dataset], desc=f"evaluate ({dataset})"
+            ):
+                name = f"{dataset}-{network}"
+                run = trained.read_run(TRAINED / name)
+                D_p = predict_split(trained.read_network(TRAINED / name, run), observed, SPLIT)
+                predicted = predictions(observed, SPLIT, D_p, run.sigma_D_mpc)
+                names = {**common, "network": network, "label": run.fit.label, "kind": "network"}
+                table.append(row(names, predicted, H0, params))
+                Table(predicted).write(partial / "predictions" / f"{name}.csv", format="ascii.csv")
+                if np.isfinite(D_p).all():
+                    draw(partial / "figures", name, predicted, sigma_z, meta["source"])
+                if tracking.run_exists(run.run_id):
+                    final = {key: table[-1][key] for key in METRICS}
+                    tracking.log_metrics(run.run_id, final, prefix="test_")
+        write_results(table, partial)
+        for path in (partial / "table.csv", partial / "metrics.json"):
+            tracking.log_file(path)
+
+
+def write_results(table: list[dict[str, Any]], folder: Path) -> None:
+    """`table.csv`, a row a network, and `metrics.json`, the same by name for `dvc metrics`."""
+    Table(rows=table).write(folder / "table.csv", format="ascii.csv")
+    named = {
+        f"{entry['dataset']}-{entry['network']}": {
+            key: entry[key] for key in (*METRICS, *(f"{m}_err" for m in METRICS))
+        }
+        for entry in table
+    }
+    (folder / "metrics.json").write_text(json.dumps(named, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

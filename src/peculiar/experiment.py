@@ -1,0 +1,143 @@
+"""Train one network on one observed dataset, and measure it on one split."""
+
+from collections.abc import Callable
+
+import astropy.units as u
+import numpy as np
+from numpy.typing import NDArray
+
+from peculiar.fitting import fit, predict, target_scaling
+from peculiar.galaxies import Observed
+from peculiar.hubble import peculiar_velocity_kms, velocity_posterior_kms
+from peculiar.metrics import distance_error_mpc, measure
+from peculiar.networks import DistanceNetwork, build
+from peculiar.params import FitSection, NetworkSection
+from peculiar.placing import best_device
+
+Array = NDArray[np.float64]
+
+
+def column_mpc(observed: Observed, name: str) -> Array:
+    """A distance column of the image table, (image,), Mpc."""
+    return np.asarray(observed.table[name].to_value(u.Mpc))
+
+
+def train_network(
+    observed: Observed,
+    spec: NetworkSection,
+    settings: FitSection,
+    on_epoch: Callable[[int, dict[str, float]], None],
+) -> DistanceNetwork:
+    """A network trained on the training split, watched on the validation split.
+
+    Parameters
+    ----------
+    observed : Observed
+        Images and table.
+    spec : NetworkSection
+        Architecture, epochs and learning rate.
+    settings : FitSection
+        Label, normalisation, batch size, seed.
+    on_epoch : callable
+        See `peculiar.fitting.fit`.
+
+    Returns
+    -------
+    DistanceNetwork
+        On the device it was trained on.
+    """
+    meta = observed.table.meta
+    targets = column_mpc(observed, {"D": "distance_mpc", "D_z": "distance_z_mpc"}[settings.label])
+    train = observed.rows("train")
+    scaling = meta["distribution"] if settings.normalise else "none"
+    network = build(
+        spec.family,
+        spec.layers,
+        meta["bands"],
+        observed.images.shape[-1],
+        batch_norm=spec.batch_norm,
+        softening_mag_arcsec2=settings.softening_mag_arcsec2,
+        target=target_scaling(targets[train], scaling),
+        seed=settings.seed,
+    )
+    fit(
+        network,
+        observed.images,
+        targets,
+        train,
+        observed.rows("validation"),
+        epochs=spec.epochs,
+        batch_size=settings.batch_size,
+        learning_rate=spec.learning_rate,
+        augment=spec.augment,
+        rng=np.random.default_rng(settings.seed),
+        device=best_device(),
+        on_epoch=on_epoch,
+    )
+    return network
+
+
+def predict_split(network: DistanceNetwork, observed: Observed, split: str) -> Array:
+    """Predicted distances of one split, in the order of `observed.rows(split)`, Mpc."""
+    device = best_device()
+    return predict(network.to(device), observed.images, observed.rows(split), device)
+
+
+def calibrate(observed: Observed, split: str, D_p_mpc: Array) -> float:
+    """Error sigma_D of predicted distances from the redshift distances of a split, Mpc."""
+    meta = observed.table.meta
+    D_z = column_mpc(observed, "distance_z_mpc")[observed.rows(split)]
+    return distance_error_mpc(D_z, D_p_mpc, meta["sigma_v_kms"] / meta["H0_kms_mpc"])
+
+
+def predictions(
+    observed: Observed, split: str, D_p_mpc: Array, sigma_D_mpc: float
+) -> dict[str, Array]:
+    """Distances and velocities of one split, true and predicted.
+
+    Parameters
+    ----------
+    observed : Observed
+        Images and table.
+    split : str
+        Split that `D_p_mpc` belongs to.
+    D_p_mpc : ndarray, (n,)
+        Predicted distances, Mpc.
+    sigma_D_mpc : float
+        Their error, from `calibrate` on the validation split, Mpc.
+
+    Returns
+    -------
+    dict of str to ndarray, (n,)
+        galaxy, camera; D_mpc, D_z_mpc, D_p_mpc; v_kms (true), v_p_kms (the paper's prediction),
+        v_hat_kms and v_error_kms (posterior).
+    """
+    rows, meta = observed.rows(split), observed.table.meta
+    D = column_mpc(observed, "distance_mpc")[rows]
+    D_z = column_mpc(observed, "distance_z_mpc")[rows]
+    H0 = meta["H0_kms_mpc"]
+    v_p = peculiar_velocity_kms(D_z, D_p_mpc, H0)
+    v_hat, v_error = velocity_posterior_kms(v_p, sigma_D_mpc, meta["sigma_v_kms"], H0)
+    return {
+        "galaxy": np.asarray(observed.table["galaxy"])[rows],
+        "camera": np.asarray(observed.table["camera"])[rows],
+        "D_mpc": D,
+        "D_z_mpc": D_z,
+        "D_p_mpc": D_p_mpc,
+        "v_kms": peculiar_velocity_kms(D_z, D, H0),
+        "v_p_kms": v_p,
+        "v_hat_kms": v_hat,
+        "v_error_kms": np.full(len(rows), v_error),
+    }
+
+
+def measures(predicted: dict[str, Array], H0_kms_mpc: float) -> dict[str, float]:
+    """All `peculiar.metrics.METRICS` of what `predictions` returned."""
+    return measure(
+        predicted["D_mpc"],
+        predicted["D_z_mpc"],
+        predicted["D_p_mpc"],
+        predicted["v_hat_kms"],
+        predicted["v_error_kms"],
+        H0_kms_mpc,
+    )

@@ -1,0 +1,113 @@
+"""Hubble's law: redshift distances, peculiar velocities, and the velocity posterior.
+
+Plain numbers with the unit in the name; speeds in km/s, distances in Mpc, H0 in km/s/Mpc.
+"""
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Array = NDArray[np.float64]
+
+
+def redshift_distance_mpc(cz_kms: ArrayLike, H0_kms_mpc: float) -> Array:
+    """Distance that pure Hubble flow gives, D_z = cz / H0 (paper, equation 4).
+
+    Parameters
+    ----------
+    cz_kms : array_like, any shape
+        Redshift times the speed of light, km/s.
+    H0_kms_mpc : float
+        Hubble constant, km/s/Mpc.
+
+    Returns
+    -------
+    ndarray, same shape
+        D_z, Mpc.
+    """
+    return np.asarray(np.asarray(cz_kms, dtype=float) / H0_kms_mpc)
+
+
+def peculiar_velocity_kms(D_z_mpc: ArrayLike, D_mpc: ArrayLike, H0_kms_mpc: float) -> Array:
+    """Peculiar velocity v_p = H0 (D_z - D) (paper, section 4).
+
+    The true velocity where `D_mpc` is the true distance, the paper's prediction where it is a
+    network's. (Section 4.3 prints the other sign once; with it the slope would be -1.)
+
+    Parameters
+    ----------
+    D_z_mpc, D_mpc : array_like, broadcast together
+        Redshift distance and distance, Mpc.
+    H0_kms_mpc : float
+        Hubble constant, km/s/Mpc.
+
+    Returns
+    -------
+    ndarray
+        v_p, km/s; positive away from us.
+    """
+    return np.asarray(H0_kms_mpc * (np.asarray(D_z_mpc, float) - np.asarray(D_mpc, float)))
+
+
+def velocity_posterior_kms(
+    velocity_kms: ArrayLike, sigma_D_mpc: float, sigma_v_kms: float, H0_kms_mpc: float
+) -> tuple[Array, float]:
+    """Mean and deviation of p(v | image, cz) for Gaussian errors.
+
+    The product of the image's velocity N(v; v_p, H0 sigma_D) and the velocity prior
+    N(v; 0, sigma_v): mean w v_p with w = sigma_v^2 / (sigma_v^2 + H0^2 sigma_D^2), deviation
+    sigma_v H0 sigma_D / sqrt(sigma_v^2 + H0^2 sigma_D^2). It is never wider than the prior, so a
+    useless image costs nothing. The prior on distance is the one the network was trained on.
+
+    Parameters
+    ----------
+    velocity_kms : array_like, any shape
+        v_p = H0 (D_z - D_p) from the network's distance, km/s.
+    sigma_D_mpc : float
+        Error of the network's distance, Mpc.
+    sigma_v_kms : float
+        Deviation of peculiar velocities, km/s.
+    H0_kms_mpc : float
+        Hubble constant, km/s/Mpc.
+
+    Returns
+    -------
+    mean : ndarray, same shape
+        Posterior mean, km/s.
+    deviation : float
+        Posterior standard deviation, km/s.
+    """
+    sigma_image_kms = H0_kms_mpc * sigma_D_mpc
+    total = np.hypot(sigma_v_kms, sigma_image_kms)
+    weight = (sigma_v_kms / total) ** 2
+    mean = weight * np.asarray(velocity_kms, dtype=float)
+    return mean, float(sigma_v_kms * sigma_image_kms / total)
+
+
+def distance_given_redshift_mpc(
+    D_z_mpc: ArrayLike, prior_mpc: ArrayLike, sigma_z_mpc: float
+) -> tuple[Array, Array]:
+    """E[D | D_z] and its deviation without any image: the baseline that knows only the prior.
+
+    Parameters
+    ----------
+    D_z_mpc : array_like, (n,)
+        Redshift distances, Mpc.
+    prior_mpc : array_like, (m,)
+        Distances drawn from the survey's distribution, such as a training set's, Mpc.
+    sigma_z_mpc : float
+        sigma_v / H0, Mpc.
+
+    Returns
+    -------
+    mean, deviation : ndarray, (n,)
+        Of p(D | D_z) with the sample as prior, Mpc.
+    """
+    D_z = np.asarray(D_z_mpc, dtype=float)[:, None]
+    prior = np.asarray(prior_mpc, dtype=float)[None, :]
+    exponent = -0.5 * ((D_z - prior) / sigma_z_mpc) ** 2
+    # relative to the nearest of the sample, so that no row underflows to 0/0
+    weight = np.exp(exponent - exponent.max(axis=1, keepdims=True))
+    weight /= weight.sum(axis=1, keepdims=True)
+    mean = (weight * prior).sum(axis=1)
+    variance = (weight * (prior - mean[:, None]) ** 2).sum(axis=1)
+    return mean, np.sqrt(variance)

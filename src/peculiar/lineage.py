@@ -1,0 +1,71 @@
+"""Which code and which data a result comes from: git's commit and DVC's digests."""
+
+import hashlib
+import subprocess
+from collections.abc import Iterable
+from pathlib import Path
+
+import yaml
+
+LOCK = Path("dvc.lock")
+
+
+def digest(path: Path, lock: Path = LOCK) -> str:
+    """DVC's md5 of a data folder or file that a stage wrote.
+
+    Where DVC has not recorded it (a stage run by hand), the sha256 of the file or of all files of
+    the folder is taken, marked so that it is never mistaken for DVC's.
+
+    Parameters
+    ----------
+    path : Path
+        As written in `dvc.yaml`.
+    lock : Path
+        `dvc.lock`.
+
+    Returns
+    -------
+    str
+        For example "9c0f...d1.dir"; "sha256:..." without DVC.
+    """
+    if lock.exists():
+        stages = (yaml.safe_load(lock.read_text()) or {}).get("stages", {})
+        for stage in stages.values():
+            for out in stage.get("outs", []):
+                if Path(out["path"]) == path:
+                    return str(out["md5"])
+    total = hashlib.sha256()
+    for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+        if file.is_file():
+            with file.open("rb") as stream:
+                content = hashlib.file_digest(stream, "sha256").digest()
+            total.update(file.name.encode() + b"\0" + content)
+    return f"sha256:{total.hexdigest()}"
+
+
+def digests(paths: Iterable[Path]) -> dict[str, str]:
+    """`digest` of each path, by its name."""
+    return {str(path): digest(path) for path in paths}
+
+
+def code_digest(package: Path = Path(__file__).parent) -> str:
+    """sha256 over the sources of this package, so that a study is not continued by other code."""
+    total = hashlib.sha256()
+    for path in sorted(package.glob("*.py")):
+        total.update(path.name.encode() + b"\0" + path.read_bytes())
+    return total.hexdigest()
+
+
+def git_state() -> dict[str, str]:
+    """Commit and whether the tree differs from it; "unknown" outside a repository."""
+    try:
+        commit = _git("rev-parse", "HEAD")
+        dirty = bool(_git("status", "--porcelain", "--untracked-files=no"))
+    except (OSError, subprocess.CalledProcessError):
+        return {"git_commit": "unknown", "git_dirty": "unknown"}
+    return {"git_commit": commit, "git_dirty": str(dirty).lower()}
+
+
+def _git(*arguments: str) -> str:
+    done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=True)
+    return done.stdout.strip()

@@ -1,0 +1,287 @@
+"""MLflow: the only module that imports it.
+
+The store is a database, `mlruns/mlflow.db`, and a folder of artifacts beside it, unless
+`MLFLOW_TRACKING_URI` names a server. The paths are made absolute at run time, since DVC runs
+queued experiments in another folder.
+"""
+
+import contextlib
+import logging
+import os
+import socket
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+
+import mlflow
+import numpy as np
+import psutil
+import torch
+from filelock import FileLock
+from matplotlib.figure import Figure
+from mlflow.data.meta_dataset import MetaDataset
+from mlflow.data.sources import LocalArtifactDatasetSource  # type: ignore[attr-defined]
+from mlflow.entities import Metric, RunStatus
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+
+from peculiar.lineage import git_state
+
+EXPERIMENT = "peculiar"
+STORE = Path("mlruns")
+CHAMPION, PREVIOUS = "champion", "previous"
+SYSTEM_METRICS_SECONDS = 5
+DIGEST_LENGTH = 36  # of a dataset in MLflow; an md5 with DVC's ".dir" just fits
+REQUIREMENTS = [f"torch=={torch.__version__.split('+')[0]}", f"numpy=={np.__version__}"]
+
+
+def connect(store: Path = STORE) -> str:
+    """Point MLflow at the store and make it on the first call.
+
+    Creating the database from several processes at once crashes them all, hence the lock. Runs
+    that a killed process of this machine left as RUNNING are ended as KILLED.
+
+    Parameters
+    ----------
+    store : Path
+        Folder of the database and artifacts.
+
+    Returns
+    -------
+    str
+        The experiment's id.
+    """
+    store = store.resolve()
+    store.mkdir(parents=True, exist_ok=True)
+    server = os.environ.get("MLFLOW_TRACKING_URI")
+    uri = server or f"sqlite:///{store / 'mlflow.db'}"
+    mlflow.set_tracking_uri(uri)
+    if server is None:  # MLflow exports it, and the next call would take it for a user's wish
+        os.environ.pop("MLFLOW_TRACKING_URI", None)
+    mlflow.set_registry_uri(uri)
+    # alembic and the registry talk at length at the INFO level of the root logger
+    for name in ("alembic", "mlflow"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    mlflow.set_system_metrics_sampling_interval(SYSTEM_METRICS_SECONDS)
+    mlflow.set_system_metrics_samples_before_logging(1)
+    with FileLock(store / "mlflow.lock"):
+        found = mlflow.get_experiment_by_name(EXPERIMENT)
+        if found is None:
+            artifacts = None if uri.startswith("http") else (store / "artifacts").as_uri()
+            experiment_id = mlflow.create_experiment(EXPERIMENT, artifact_location=artifacts)
+        else:
+            experiment_id = found.experiment_id
+        _end_dead_runs(experiment_id)
+    return str(experiment_id)
+
+
+def _end_dead_runs(experiment_id: str) -> None:
+    client = mlflow.MlflowClient()
+    here = socket.gethostname()
+    query = "attributes.status = 'RUNNING'"
+    for run in client.search_runs([experiment_id], query):
+        process = run.data.tags.get("peculiar.process", "")
+        if run.data.tags.get("peculiar.host") == here and not _alive(process):
+            client.set_terminated(run.info.run_id, RunStatus.to_string(RunStatus.KILLED))
+
+
+def _this_process() -> str:
+    return f"{os.getpid()}@{psutil.Process().create_time():.0f}"
+
+
+def _alive(process: str) -> bool:
+    pid, _, started = process.partition("@")
+    try:
+        return f"{psutil.Process(int(pid)).create_time():.0f}" == started
+    except (ValueError, psutil.NoSuchProcess):
+        return False
+
+
+@contextmanager
+def run(
+    experiment_id: str,
+    name: str,
+    *,
+    params: Mapping[str, Any],
+    tags: Mapping[str, str] | None = None,
+    data: Mapping[str, str] | None = None,
+    parent: str | None = None,
+    run_id: str | None = None,
+) -> Iterator[str]:
+    """One MLflow run with its parameters, code, data and system metrics.
+
+    FAILED when the body raises. Write the stage's outputs inside: a run that is closed before
+    them would be a FINISHED orphan if they fail.
+
+    Parameters
+    ----------
+    experiment_id : str
+        From `connect`.
+    name : str
+        Name of the run, for example "uniform-cnn2".
+    params : mapping
+        Parameters, nested as they are in `params.yaml`.
+    tags : mapping, optional
+        Further tags; stage, code and process are always tagged.
+    data : mapping, optional
+        Digest of each data dependency, from `peculiar.lineage.digests`.
+    parent : str, optional
+        Run id of the study that this run is a trial of.
+    run_id : str, optional
+        Go on with this run instead of starting one.
+
+    Yields
+    ------
+    str
+        The run's id.
+    """
+    origin = {
+        "peculiar.host": socket.gethostname(),
+        "peculiar.process": _this_process(),
+        "dvc.stage": os.environ.get("DVC_STAGE", ""),
+        "dvc.experiment": os.environ.get("DVC_EXP_NAME", ""),
+        **git_state(),
+        **(tags or {}),
+    }
+    with mlflow.start_run(
+        run_id=run_id,
+        experiment_id=experiment_id,
+        run_name=name,
+        nested=parent is not None,
+        parent_run_id=parent,
+        tags=origin,
+        log_system_metrics=True,
+    ) as active:
+        if run_id is not None:
+            mlflow.set_tags(origin)
+        mlflow.log_params(flatten(params))
+        for path, digest in (data or {}).items():
+            source = LocalArtifactDatasetSource(str(Path(path).resolve()))
+            digest = digest[:DIGEST_LENGTH]
+            dataset = MetaDataset(source, path, digest)  # type: ignore[abstract]
+            mlflow.log_input(dataset, context="input")
+        yield active.info.run_id
+
+
+def flatten(params: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """Nested parameters as "section.key" to text, lists as they print."""
+    flat: dict[str, str] = {}
+    for key, value in params.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = str(value)
+    return flat
+
+
+def log_curves(run_id: str, curves: Sequence[Mapping[str, float]]) -> None:
+    """Per-epoch curves, `[{"epoch": 1, "validation_l2_mpc": ...}, ...]`, in one batch."""
+    now = int(time.time() * 1000)
+    metrics = [
+        Metric(key, value, now, int(row["epoch"]))
+        for row in curves
+        for key, value in row.items()
+        if key != "epoch"
+    ]
+    mlflow.MlflowClient().log_batch(run_id, metrics=metrics)
+
+
+def log_metrics(run_id: str, metrics: Mapping[str, float], prefix: str = "") -> None:
+    """Final metrics of a run, finite or not, as `prefix + name`."""
+    now = int(time.time() * 1000)
+    batch = [Metric(prefix + key, value, now, 0) for key, value in metrics.items()]
+    mlflow.MlflowClient().log_batch(run_id, metrics=batch)
+
+
+def log_figure(figure: Figure, name: str) -> None:
+    """A picture in the active run, `figures/NAME`."""
+    mlflow.log_figure(figure, f"figures/{name}")
+
+
+def log_file(path: Path) -> None:
+    """Any file in the active run."""
+    mlflow.log_artifact(str(path))
+
+
+def log_model(network: torch.nn.Module, example: np.ndarray[Any, np.dtype[np.float32]]) -> str:
+    """Log a network in the active run, exported with `torch.export`: no pickle.
+
+    Parameters
+    ----------
+    network : nn.Module
+        Put into evaluation mode and moved to the CPU.
+    example : ndarray, (n >= 2, band, y, x), float32
+        Images that fix the signature; the export needs a batch of two for a free batch size.
+
+    Returns
+    -------
+    str
+        The model's URI.
+    """
+    network = network.eval().cpu().to(memory_format=torch.contiguous_format)
+    with torch.inference_mode():
+        output = network(torch.from_numpy(example)).numpy()
+    info = mlflow.pytorch.log_model(
+        network,
+        name="model",
+        input_example=example,
+        signature=mlflow.models.infer_signature(example, output),
+        serialization_format="pt2",
+        pip_requirements=REQUIREMENTS,
+    )
+    return str(info.model_uri)
+
+
+def load_model(uri: str) -> torch.nn.Module:
+    """Load an exported network, by "models:/NAME@ALIAS" or what `log_model` returned."""
+    model: torch.nn.Module = mlflow.pytorch.load_model(uri)
+    return model
+
+
+def run_exists(run_id: str) -> bool:
+    """Whether the store has this run."""
+    try:
+        mlflow.MlflowClient().get_run(run_id)
+    except MlflowException:
+        return False
+    return True
+
+
+def aliased(model: str, alias: str = CHAMPION) -> ModelVersion | None:
+    """The version of a registered model that holds an alias; None where there is none."""
+    try:
+        return mlflow.MlflowClient().get_model_version_by_alias(model, alias)
+    except MlflowException:
+        return None
+
+
+def promote(model: str, model_uri: str, run_id: str, tags: Mapping[str, str]) -> ModelVersion:
+    """Register a logged model, move `champion` to it and leave `previous` on the one before.
+
+    Parameters
+    ----------
+    model : str
+        Name in the registry.
+    model_uri, run_id : str
+        From `log_model`, and the run that trained it.
+    tags : mapping
+        Who, when, why and from what; MLflow itself keeps no history of aliases.
+
+    Returns
+    -------
+    ModelVersion
+        The new champion.
+    """
+    client = mlflow.MlflowClient()
+    before = aliased(model)
+    with contextlib.suppress(MlflowException):  # it exists already
+        client.create_registered_model(model)
+    version = client.create_model_version(model, model_uri, run_id, tags=dict(tags))
+    if before is not None:
+        client.set_registered_model_alias(model, PREVIOUS, before.version)
+    client.set_registered_model_alias(model, CHAMPION, version.version)
+    return version

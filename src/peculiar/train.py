@@ -1,0 +1,117 @@
+"""Stage `train`: one network on one dataset; MLflow keeps the run, DVC the weights."""
+
+import argparse
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import yaml
+from tqdm import tqdm
+
+from peculiar import tracking, trained
+from peculiar.errors import InputError, one_sentence
+from peculiar.experiment import (
+    calibrate,
+    measures,
+    predict_split,
+    predictions,
+    train_network,
+)
+from peculiar.figures import distances_figure, history_figure
+from peculiar.galaxies import Observed, whole_folder
+from peculiar.lineage import digests
+from peculiar.params import NetworkSection, Train, load
+
+DATA, OUT = Path("data/observe"), Path("results/train")
+BEST = Path("results/search/best.yaml")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Train the network named on the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--dataset", required=True, help="one of train.datasets")
+    parser.add_argument("--network", required=True, help="one of train.specs, or best")
+    chosen = parser.parse_args(arguments)
+    with one_sentence():
+        params = load(Train)
+        spec = network_spec(params, chosen.network)
+        train(params, spec, chosen.network, DATA / chosen.dataset)
+
+
+def network_spec(params: Train, network: str) -> NetworkSection:
+    """The network of that name; `best` is completed from the search's best.yaml."""
+    if network == "best":
+        if not BEST.exists():
+            raise InputError(f"{BEST} is missing: run `dvc repro search` first")
+        return params.best.complete(yaml.safe_load(BEST.read_text()))
+    if network not in params.specs:
+        known = ", ".join([*params.specs, "best"])
+        raise InputError(f"params.yaml: train.specs has no network {network!r}: take {known}")
+    return params.specs[network]
+
+
+def train(params: Train, spec: NetworkSection, network_name: str, data: Path) -> None:
+    """Train, measure on the validation split, log to MLflow and write `results/train/NAME`."""
+    observed = Observed.read(data)
+    meta = observed.table.meta
+    name = f"{data.name}-{network_name}"
+    inputs = digests([data, *([BEST] if network_name == "best" else [])])
+    logged = {"fit": params.fit.model_dump(), "network": spec.model_dump(), "data": meta}
+    history: list[dict[str, float]] = []
+    experiment = tracking.connect()
+    tags = {"stage": "train", "dataset": data.name, "network": network_name}
+    start = time.monotonic()
+    with (
+        tracking.run(experiment, name, params=logged, tags=tags, data=inputs) as run_id,
+        whole_folder(OUT / name) as partial,
+        tqdm(total=spec.epochs, desc=f"train ({name})", unit="epoch") as bar,
+    ):
+
+        def on_epoch(epoch: int, curve: dict[str, float]) -> None:
+            history.append({"epoch": epoch, **curve})
+            tracking.log_curves(run_id, history[-1:])
+            bar.set_postfix({key: f"{value:.2f}" for key, value in curve.items()})
+            bar.update()
+
+        network = train_network(observed, spec, params.fit, on_epoch)
+        D_p = predict_split(network, observed, "validation")
+        sigma_D = calibrate(observed, "validation", D_p)
+        predicted = predictions(observed, "validation", D_p, sigma_D)
+        validation = measures(predicted, meta["H0_kms_mpc"])
+        tracking.log_metrics(run_id, {**validation, "sigma_D_mpc": sigma_D}, prefix="validation_")
+        tracking.log_figure(history_figure(history, name), "history.png")
+        title = f"{name}, {meta['source']}, validation"
+        tracking.log_figure(distances_figure(predicted, title), "distances.png")
+        example = observed.images[observed.rows("train")[:2]]
+        model_uri = tracking.log_model(network, example)
+        run = trained.Run(
+            dataset=data.name,
+            network=network_name,
+            spec=spec,
+            fit=params.fit,
+            bands=tuple(meta["bands"]),
+            pixels=observed.images.shape[-1],
+            target_mpc=(float(network.offset_mpc), float(network.scale_mpc)),
+            H0_kms_mpc=meta["H0_kms_mpc"],
+            sigma_v_kms=meta["sigma_v_kms"],
+            pixel_scale_arcsec=meta["pixel_scale_arcsec"],
+            dimming=meta["dimming"],
+            split_by=meta["split_by"],
+            data_source=meta["source"],
+            data=inputs,
+            run_id=run_id,
+            model_uri=model_uri,
+            seconds=round(time.monotonic() - start, 1),
+            sigma_D_mpc=sigma_D,
+            zero_rms_kms=float(np.sqrt(np.mean(predicted["v_kms"] ** 2))),
+            validation=validation,
+        )
+        trained.write(partial, network, history, run)
+        tracking.log_file(partial / trained.RUN)
+        if not np.isfinite(D_p).all():
+            tqdm.write(f"{name}: the training diverged; it will not be promoted")
+
+
+if __name__ == "__main__":
+    main()

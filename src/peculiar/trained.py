@@ -1,0 +1,115 @@
+"""A trained network on disk: `weights.safetensors`, `run.json` and `history.csv` in a folder.
+
+`run.json` says how to build the network again and where its MLflow run is; it is a DVC output, so
+that a network restored from DVC's cache still points at the run that made it.
+"""
+
+import csv
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import ConfigDict
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from peculiar.errors import InputError
+from peculiar.networks import DistanceNetwork, build
+from peculiar.params import FitSection, NetworkSection, Section, validate
+
+RUN, WEIGHTS, HISTORY = "run.json", "weights.safetensors", "history.csv"
+
+
+class Run(Section):
+    """What `run.json` holds.
+
+    `validation` has the metrics of `peculiar.metrics.METRICS` on the validation split, in the unit
+    of each name, `sigma_D_mpc` is the error of the network's distances measured there, and
+    `zero_rms_kms` the rms of the same velocities about v = 0.
+    `data` maps each data dependency to its digest. Metrics may be NaN after a failed training.
+    """
+
+    model_config = ConfigDict(allow_inf_nan=True, ser_json_inf_nan="constants")
+
+    dataset: str
+    network: str
+    spec: NetworkSection
+    fit: FitSection
+    bands: tuple[str, ...]
+    pixels: int
+    target_mpc: tuple[float, float]
+    H0_kms_mpc: float
+    sigma_v_kms: float
+    pixel_scale_arcsec: float
+    dimming: str
+    split_by: str
+    data_source: str
+    data: dict[str, str]
+    run_id: str
+    model_uri: str
+    seconds: float
+    sigma_D_mpc: float
+    zero_rms_kms: float
+    validation: dict[str, float]
+
+    def fresh_network(self) -> DistanceNetwork:
+        """The network with its initial weights."""
+        return build(
+            self.spec.family,
+            self.spec.layers,
+            self.bands,
+            self.pixels,
+            batch_norm=self.spec.batch_norm,
+            softening_mag_arcsec2=self.fit.softening_mag_arcsec2,
+            target=self.target_mpc,
+            seed=self.fit.seed,
+        )
+
+
+def write(
+    folder: Path, network: DistanceNetwork, history: Sequence[Mapping[str, float]], run: Run
+) -> None:
+    """Write the three files into an existing folder."""
+    tensors = {name: tensor.cpu().contiguous() for name, tensor in network.state_dict().items()}
+    save_file(tensors, folder / WEIGHTS)
+    with (folder / HISTORY).open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, fieldnames=list(history[0]))
+        writer.writeheader()
+        writer.writerows(history)
+    (folder / RUN).write_text(run.model_dump_json(indent=2) + "\n")
+
+
+def read_run(folder: Path) -> Run:
+    """Read `run.json`; an `InputError` says which file is missing or damaged."""
+    path = folder / RUN
+    try:
+        values: Any = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise InputError(f"{path} is missing: run `dvc repro` to train this network") from None
+    except ValueError as error:
+        raise InputError(f"{path} is damaged ({error}): run `dvc checkout`") from None
+    return validate(Run, values, str(path))
+
+
+def read_network(folder: Path, run: Run) -> DistanceNetwork:
+    """Build the network of `run` and load its weights.
+
+    Raises
+    ------
+    InputError
+        When the weights are missing, damaged, or of another network.
+    """
+    path = folder / WEIGHTS
+    network = run.fresh_network()
+    try:
+        network.load_state_dict(load_file(path))
+    except FileNotFoundError:
+        raise InputError(f"{path} is missing: run `dvc checkout`") from None
+    except (SafetensorError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(
+            f"{path} does not hold this network ({reason}): run `dvc checkout`"
+        ) from None
+    return network.to(memory_format=torch.channels_last)

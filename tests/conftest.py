@@ -1,0 +1,116 @@
+"""What several tests share: one thread, the Hypothesis profile, tiny data sets."""
+
+from copy import deepcopy
+from pathlib import Path
+
+import astropy.units as u
+import numpy as np
+import pytest
+import torch
+import yaml
+from astropy.table import QTable
+from hypothesis import settings
+from tiny import run_stages, tiny_params
+
+from peculiar.bands import surface_brightness
+from peculiar.galaxies import (
+    OBSERVED_COLUMNS,
+    RAW_COLUMNS,
+    Observed,
+    ShardWriter,
+    write_table,
+)
+
+ROOT = Path(__file__).resolve().parents[1]
+
+torch.set_num_threads(1)
+settings.register_profile("peculiar", deadline=None, max_examples=30)
+settings.load_profile("peculiar")
+
+
+@pytest.fixture(scope="session")
+def params_file():
+    """The shipped params.yaml."""
+    return ROOT / "params.yaml"
+
+
+@pytest.fixture(scope="session")
+def _parsed(params_file):
+    return yaml.safe_load(params_file.read_text())
+
+
+@pytest.fixture
+def shipped(_parsed):
+    """The shipped params.yaml as plain values, to be changed at will."""
+    return deepcopy(_parsed)
+
+
+@pytest.fixture(scope="session")
+def reference():
+    """The folder of the paper's tables."""
+    folder = ROOT.parent / "shared" / "reference"
+    if not folder.is_dir():
+        pytest.skip(f"no tables of the paper at {folder}")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def observed_folder(tmp_path_factory):
+    """60 galaxies x 4 cameras of 2 x 8 x 8 pixels, whose brightness tells the distance."""
+    folder = tmp_path_factory.mktemp("observed")
+    rng = np.random.default_rng(0)
+    galaxy = np.repeat(np.arange(100, 160), 4)
+    n = len(galaxy)
+    distance, velocity = rng.uniform(50, 100, n), rng.normal(0, 400, n)
+    table = QTable()
+    table["galaxy"] = galaxy
+    table["camera"] = np.tile(np.arange(4), 60)
+    table["distance_mpc"] = distance * u.Mpc
+    table["velocity_kms"] = velocity * u.km / u.s
+    table["distance_z_mpc"] = (distance + velocity / 70) * u.Mpc
+    table["split"] = np.repeat(["train", "validation", "test"], [140, 40, 60])
+    table.meta = {
+        "dataset": "uniform", "distribution": "uniform", "bands": ["g", "r"], "source": "test",
+        "H0_kms_mpc": 70, "sigma_v_kms": 400, "pixel_scale_arcsec": 1.36, "dimming": "physical",
+        "split_by": "galaxy",
+    }  # fmt: skip
+    level = np.sinh(distance / 50)[:, None] * [surface_brightness(24, band) for band in "gr"]
+    noise = rng.normal(1, 0.02, (n, 2, 8, 8))
+    with ShardWriter(folder, n, per_shard=100) as shards:
+        for image in (level[..., None, None] * noise).astype(np.float32):
+            shards.append(image)
+    write_table(table, folder, OBSERVED_COLUMNS)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def observed(observed_folder):
+    """The data set of `observed_folder`, open."""
+    return Observed.read(observed_folder)
+
+
+@pytest.fixture(scope="session")
+def raw_folder(tmp_path_factory):
+    """12 galaxies x 2 cameras x 3 bands x 24^2 pixels, as `fetch` writes them."""
+    folder = tmp_path_factory.mktemp("raw")
+    rng = np.random.default_rng(1)
+    table = QTable()
+    table["id"] = np.arange(12) * 7 + 3
+    table["log10_stellar_mass"] = rng.uniform(10, 12, 12)
+    table["kpc_per_pixel"] = rng.uniform(0.5, 2, (12, 2)) * u.kpc
+    table["source"] = ["test"] * 12
+    table["sha256"] = ["0"] * 12
+    table.meta = {"bands": ["g", "r", "i"], "source": "test galaxies"}
+    with ShardWriter(folder, 12, per_shard=5) as shards:
+        for image in rng.random((12, 2, 3, 24, 24), dtype=np.float32):
+            shards.append(image)
+    write_table(table, folder, RAW_COLUMNS)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def pipeline(tmp_path_factory):
+    """Folder in which all stages have run on a tiny stand-in (tests/tiny.py), to a champion."""
+    folder = tmp_path_factory.mktemp("pipeline")
+    run_stages(folder, tiny_params())
+    return folder

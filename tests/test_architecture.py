@@ -1,0 +1,168 @@
+"""Who may import what, and that DVC knows of every module that a stage runs."""
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "src/peculiar"
+MODULES = sorted(path.stem for path in PACKAGE.glob("*.py"))
+STAGES = ["fetch", "observe", "search", "train", "evaluate", "promote"]
+# run on a bare GPU machine with numpy, scipy, torch, and astropy where FITS is read
+BARE = ["bands", "hubble", "placing", "networks", "fitting", "metrics", "standin"]
+# nouns and what each may import of ours, beside `errors`
+ROOMS = {
+    "errors": set(),
+    "bands": set(),
+    "hubble": set(),
+    "lineage": set(),
+    "params": set(),
+    "galaxies": set(),
+    "stars": {"bands"},
+    "smoothing": set(),
+    "standin": {"bands", "stars", "smoothing"},
+    "fitsfile": {"bands", "galaxies"},
+    "illustris": {"bands", "galaxies", "fitsfile"},
+    "skirt": {"bands", "galaxies", "fitsfile"},
+    "placing": {"bands"},
+    "networks": {"bands"},
+    "metrics": {"hubble"},
+    "fitting": {"networks", "metrics"},
+    "figures": {"metrics"},
+    "experiment": {"fitting", "galaxies", "hubble", "metrics", "networks", "params", "placing"},
+    "trained": {"networks", "params"},
+    "tracking": {"lineage"},
+}
+
+
+def imports(module: str) -> set[str]:
+    """Names of everything that a module imports, at any level, dotted."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse((PACKAGE / f"{module}.py").read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{module}: relative import"
+            found |= {f"{node.module}.{alias.name}" for alias in node.names} | {str(node.module)}
+    return found
+
+
+def first_party(module: str) -> set[str]:
+    """Our own modules that a module imports."""
+    names = {name.removeprefix("peculiar.").split(".")[0] for name in imports(module)
+             if name.startswith("peculiar.")}  # fmt: skip
+    return names & set(MODULES)
+
+
+def transitive(module: str) -> set[str]:
+    """The module and all of ours below it, and the package itself, which any import runs."""
+    reached, waiting = set(), [module, "__init__"]
+    while waiting:
+        name = waiting.pop()
+        if name not in reached:
+            reached.add(name)
+            waiting += first_party(name)
+    return reached
+
+
+def pipeline() -> dict[str, dict]:
+    return yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+
+
+def test_every_module_has_a_room():
+    known = {*ROOMS, *STAGES, "predict", "__main__", "__init__"}
+    assert set(MODULES) == known
+
+
+@pytest.mark.parametrize("module", ROOMS)
+def test_nouns_import_only_what_their_room_may(module):
+    assert first_party(module) <= ROOMS[module] | {"errors"}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_stages_import_nouns_and_never_another_stage(stage):
+    assert first_party(stage) <= {*ROOMS}
+
+
+def test_nothing_imports_the_command_line():
+    assert not any({"__main__", "predict"} & first_party(m) for m in MODULES if m != "__main__")
+
+
+@pytest.mark.parametrize(("library", "home"), [("mlflow", "tracking"), ("optuna", "search")])
+def test_a_library_has_one_home(library, home):
+    users = [m for m in MODULES if any(name.split(".")[0] == library for name in imports(m))]
+    assert users == [home]
+
+
+def test_dvc_is_not_imported():
+    assert not any(name.split(".")[0] == "dvc" for m in MODULES for name in imports(m))
+
+
+@pytest.mark.parametrize("module", BARE)
+def test_bare_modules_need_no_tracking(module):
+    reached = {name.split(".")[0] for m in transitive(module) for name in imports(m)}
+    assert reached.isdisjoint({"mlflow", "dvc", "optuna", "pydantic", "yaml", "matplotlib"})
+
+
+@pytest.mark.slow
+def test_bare_modules_really_import_alone():
+    code = f"import sys; from peculiar import {', '.join(BARE)}; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert {"mlflow", "dvc", "optuna"}.isdisjoint(done.stdout.split())
+
+
+@pytest.mark.parametrize("stage", pipeline())
+def test_dvc_deps_are_the_imports_of_the_stage(stage):
+    entry = pipeline()[stage]
+    module = re.match(r"python -m peculiar\.(\w+)", entry["cmd"])[1]
+    assert module == stage.split("-")[0]
+    wanted = {f"src/peculiar/{name}.py" for name in transitive(module)}
+    if "stars" in transitive(module):
+        wanted.add("src/peculiar/data/ssp_ugriz.ecsv")
+    listed = [dep for dep in entry["deps"] if dep.startswith("src/")]
+    assert sorted(listed) == sorted(wanted)
+    assert len(set(listed)) == len(listed)
+
+
+def test_dvc_tracks_every_knob():
+    """Each leaf of params.yaml is a param of some stage, but for the lists that make matrices."""
+    tracked = {param for entry in pipeline().values() for param in entry["params"]}
+    prefixes = {param.split(".${")[0] for param in tracked}
+
+    def leaves(value, path):
+        if isinstance(value, dict) and value:
+            for key, below in value.items():
+                yield from leaves(below, [*path, key])
+        else:
+            yield ".".join(path)
+
+    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    untracked = {
+        leaf for leaf in leaves(params, [])
+        if not any(leaf == prefix or leaf.startswith(f"{prefix}.") for prefix in prefixes)
+    }  # fmt: skip
+    assert untracked == {"observe.datasets"}
+
+
+@pytest.mark.parametrize("name", ["search", "experiment", "train", "promote", "fitting", "observe"])
+def test_only_evaluate_reads_the_test_split(name):
+    source = (PACKAGE / f"{name}.py").read_text()
+    assert 'rows("test")' not in source
+    assert 'SPLIT = "test"' not in source
+    assert re.search(r'predict_split\([^)]*"test"', source) is None
+
+
+def test_no_registry_host_is_committed():
+    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
+    if tracked.returncode:
+        pytest.skip("not a git checkout")
+    hosts = re.compile("|".join(["pypi" + r"\.org", "python" + "hosted", r"conda\.anaconda"]))
+    for name in tracked.stdout.split():
+        path = ROOT / name
+        if path.is_file() and path.suffix not in {".png", ".fits"}:
+            assert not hosts.search(path.read_text(errors="replace")), name

@@ -1,0 +1,107 @@
+import csv
+import json
+
+import mlflow
+import numpy as np
+import pytest
+from astropy.table import Table
+from tiny import inside
+
+from peculiar import evaluate, tracking, trained
+from peculiar.galaxies import Observed
+from peculiar.metrics import METRICS
+
+pytestmark = pytest.mark.xdist_group("pipeline")
+
+
+def table(pipeline):
+    with (pipeline / "results/evaluate/table.csv").open() as stream:
+        return list(csv.DictReader(stream))
+
+
+def test_every_network_and_baseline_has_a_row_with_errors(pipeline):
+    rows = table(pipeline)
+    assert [row["network"] for row in rows] == [
+        "v = 0", "constant distance", "E[D | D_z]", "cnn2", "best",
+    ]  # fmt: skip
+    for row in rows:
+        assert row["source"] == "stand-in"
+        for key in METRICS:
+            assert np.isfinite(float(row[key]))
+            assert float(row[f"{key}_err"]) >= 0
+
+
+def test_velocity_error_is_hubble_times_distance_error_on_every_row(pipeline):
+    for row in table(pipeline):
+        assert float(row["velocity_rms_kms"]) == pytest.approx(
+            70 * float(row["l2_d_mpc"]), rel=1e-6
+        )
+
+
+def test_metrics_json_says_the_same_as_the_table(pipeline):
+    metrics = json.loads((pipeline / "results/evaluate/metrics.json").read_text())
+    for row in table(pipeline):
+        for key, value in metrics[f"{row['dataset']}-{row['network']}"].items():
+            assert value == pytest.approx(float(row[key]), nan_ok=True)
+
+
+def test_baselines_know_no_image(pipeline):
+    observed = Observed.read(pipeline / "data/observe/uniform")
+    rows = {row["network"]: row for row in table(pipeline)}
+    velocities = observed.table["velocity_kms"].value[observed.rows("test")]
+    rms = np.sqrt(np.mean(velocities**2))
+    assert float(rows["v = 0"]["posterior_rms_kms"]) == pytest.approx(rms)
+    assert float(rows["v = 0"]["velocity_rms_kms"]) == pytest.approx(rms)
+    distances = observed.table["distance_mpc"].value
+    mean = distances[observed.rows("train")].mean()
+    spread = np.sqrt(np.mean((distances[observed.rows("test")] - mean) ** 2))
+    assert float(rows["constant distance"]["l2_d_mpc"]) == pytest.approx(spread)
+
+
+def test_predictions_are_of_the_test_split_alone(pipeline):
+    observed = Observed.read(pipeline / "data/observe/uniform")
+    predicted = Table.read(pipeline / "results/evaluate/predictions/uniform-cnn2.csv")
+    rows = observed.rows("test")
+    assert list(predicted["galaxy"]) == list(observed.table["galaxy"][rows])
+    np.testing.assert_allclose(predicted["D_mpc"], observed.table["distance_mpc"].value[rows])
+
+
+def test_sigma_comes_from_validation(pipeline):
+    run = trained.read_run(pipeline / "results/train/uniform-cnn2")
+    predicted = Table.read(pipeline / "results/evaluate/predictions/uniform-cnn2.csv")
+    sigma_kms = 70 * run.sigma_D_mpc
+    expected = 400 * sigma_kms / np.hypot(400, sigma_kms)
+    np.testing.assert_allclose(predicted["v_error_kms"], expected)
+
+
+def test_figures_and_test_metrics_are_there(pipeline):
+    names = {path.name for path in (pipeline / "results/evaluate/figures").iterdir()}
+    kinds = ("distances", "redshift_distances", "velocities")
+    assert names == {f"uniform-{n}_{kind}.png" for n in ("cnn2", "best") for kind in kinds}
+    run = trained.read_run(pipeline / "results/train/uniform-cnn2")
+    with inside(pipeline):
+        tracking.connect()
+    logged = mlflow.MlflowClient().get_run(run.run_id).data.metrics
+    for row in table(pipeline):
+        if row["network"] == "cnn2":
+            assert logged["test_l2_d_mpc"] == pytest.approx(float(row["l2_d_mpc"]))
+
+
+def test_bootstrap_error_shrinks_with_the_square_root_of_the_galaxies():
+    rng = np.random.default_rng(0)
+
+    def error(galaxies):
+        n = 4 * galaxies
+        D = rng.uniform(50, 100, n)
+        v = rng.normal(0, 400, n)
+        predicted = {
+            "galaxy": np.repeat(np.arange(galaxies), 4), "D_mpc": D, "D_z_mpc": D + v / 70,
+            "D_p_mpc": D + rng.normal(0, 5, n), "v_kms": v, "v_hat_kms": np.zeros(n),
+            "v_error_kms": np.full(n, 400.0),
+        }  # fmt: skip
+        params = evaluate.Evaluate(bootstrap=300, seed=1)
+        return evaluate.row({}, predicted, 70, params)["l2_d_mpc_err"]
+
+    # the error of an rms is sigma / sqrt(2 n)
+    assert error(100) == pytest.approx(5 / np.sqrt(800), rel=0.25)
+    assert error(1600) == pytest.approx(5 / np.sqrt(12800), rel=0.25)

@@ -1,0 +1,239 @@
+"""Stage `observe`: draws, splits, identities, and the whole stage on a tiny raw set."""
+
+import shutil
+
+import astropy.units as u
+import numpy as np
+import pytest
+import torch
+import yaml
+from astropy.table import QTable
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import kstest, norm, truncnorm, uniform
+
+from peculiar import observe as stage
+from peculiar.errors import InputError
+from peculiar.galaxies import RAW_COLUMNS, SPLITS, Observed, Shards, read_table, write_table
+from peculiar.observe import draw_distances_mpc, draw_splits, draw_table, observe
+from peculiar.params import Normal, Observe, Split, Uniform, validate
+from peculiar.placing import place
+
+UNIFORM = Uniform(distribution="uniform", min_mpc=50, max_mpc=100)
+NORMAL = Normal(distribution="normal", mean_mpc=75, sigma_mpc=14.5, min_mpc=25)
+IDS = np.arange(400) * 3 + 11
+
+
+@pytest.fixture(autouse=True)
+def _on_the_cpu(monkeypatch):
+    monkeypatch.setattr(stage, "best_device", lambda: torch.device("cpu"))
+
+
+@pytest.fixture
+def params(shipped):
+    """Section observe for tiny images; split, distances and the rest as shipped."""
+    return validate(Observe, shipped["observe"] | {"pixels": 16, "shard_images": 10}, "observe")
+
+
+def split(by="galaxy", train=0.65, validation=0.1, test=0.25):
+    return Split(by=by, train=train, validation=validation, test=test)
+
+
+def test_uniform_distances_fill_their_range():
+    D = draw_distances_mpc(UNIFORM, 20_000, np.random.default_rng(0))
+    assert D.min() >= 50
+    assert D.max() <= 100
+    assert kstest(D, uniform(50, 50).cdf).pvalue > 0.01
+
+
+def test_normal_distances_have_the_papers_mean_and_deviation():
+    D = draw_distances_mpc(NORMAL, 40_000, np.random.default_rng(0))
+    assert D.mean() == pytest.approx(75, abs=0.3)
+    assert D.std() == pytest.approx(14.5, abs=0.2)
+    assert (D < 50).mean() == pytest.approx(norm(75, 14.5).cdf(50), abs=0.005)  # not cut at 50
+    assert kstest(D, truncnorm(-50 / 14.5, np.inf, 75, 14.5).cdf).pvalue > 0.01
+
+
+def test_normal_distances_nearer_than_the_limit_are_drawn_again():
+    near = Normal(distribution="normal", mean_mpc=75, sigma_mpc=30, min_mpc=60)
+    D = draw_distances_mpc(near, 20_000, np.random.default_rng(0))
+    assert len(D) == 20_000
+    assert D.min() >= 60
+    assert kstest(D, truncnorm(-0.5, np.inf, 75, 30).cdf).pvalue > 0.01
+
+
+@given(
+    cameras=st.integers(1, 5),
+    galaxies=st.integers(20, 80),
+    seed=st.integers(0, 99),
+    train=st.sampled_from([0.5, 0.65, 0.8]),
+)
+def test_splits_by_galaxy_never_straddle(cameras, galaxies, seed, train):
+    galaxy = np.repeat(np.arange(galaxies) * 5, cameras)
+    rule = split(train=train, validation=0.1, test=0.9 - train)
+    name = draw_splits(galaxy, rule, np.random.default_rng(seed))
+    of_galaxy = name.reshape(galaxies, cameras)
+    assert (of_galaxy == of_galaxy[:, :1]).all()
+    for part in SPLITS:
+        share = (of_galaxy[:, 0] == part).mean()
+        assert share == pytest.approx(getattr(rule, part), abs=1 / galaxies + 1e-9)
+        assert share > 0
+
+
+def test_splits_by_image_have_their_fractions_and_straddle():
+    galaxy = np.repeat(np.arange(500), 4)
+    name = draw_splits(galaxy, split(by="image"), np.random.default_rng(0))
+    assert [(name == part).sum() for part in SPLITS] == [1300, 200, 500]
+    of_galaxy = name.reshape(-1, 4)
+    assert (of_galaxy != of_galaxy[:, :1]).any(axis=1).mean() > 0.5
+
+
+def test_splits_do_not_follow_the_order_of_galaxies():
+    name = draw_splits(np.arange(1000), split(), np.random.default_rng(0))
+    where = np.flatnonzero(name == "test")
+    assert kstest(where / 1000, uniform.cdf).pvalue > 0.01
+
+
+def test_one_galaxy_listed_twice_stays_in_one_split():
+    galaxy = np.tile(np.arange(100), 2)
+    name = draw_splits(galaxy, split(), np.random.default_rng(0))
+    np.testing.assert_array_equal(name[:100], name[100:])
+
+
+@pytest.mark.parametrize(("by", "galaxies"), [("galaxy", 3), ("galaxy", 1), ("image", 1)])
+def test_too_few_galaxies_are_refused(by, galaxies):
+    words = rf"observe\.split: \d+ {by} units cannot fill train, validation, test: fetch more"
+    with pytest.raises(InputError, match=words):
+        draw_splits(np.repeat(np.arange(galaxies), 4), split(by), np.random.default_rng(0))
+
+
+def test_both_datasets_share_splits_and_velocities(params):
+    a, b = (draw_table(params, name, IDS, 4) for name in ("uniform", "normal"))
+    for column in ("galaxy", "camera", "velocity_kms", "split"):
+        np.testing.assert_array_equal(a[column], b[column])
+    assert not np.isclose(a["distance_mpc"].value, b["distance_mpc"].value).all()
+
+
+def test_redshift_distance_is_distance_and_velocity(params):
+    table = draw_table(params, "normal", IDS, 4)
+    H0 = params.H0_kms_mpc * u.km / u.s / u.Mpc
+    expected = table["distance_mpc"] + table["velocity_kms"] / H0
+    np.testing.assert_allclose(table["distance_z_mpc"].to_value(u.Mpc), expected.to_value(u.Mpc))
+
+
+def test_velocities_are_normal_and_independent(params):
+    table = draw_table(params, "uniform", IDS, 4)
+    v, D = table["velocity_kms"].to_value(u.km / u.s), table["distance_mpc"].value
+    assert kstest(v, norm(0, params.sigma_v_kms).cdf).pvalue > 0.01
+    assert abs(np.corrcoef(v, D)[0, 1]) < 0.08
+    views = v.reshape(-1, 4)
+    assert abs(np.corrcoef(views[:, 0], views[:, 1])[0, 1]) < 0.15
+
+
+def test_rows_go_galaxy_by_galaxy_and_camera_by_camera(params):
+    table = draw_table(params, "uniform", IDS, 3)
+    np.testing.assert_array_equal(table["galaxy"], np.repeat(IDS, 3))
+    np.testing.assert_array_equal(table["camera"], np.tile([0, 1, 2], 400))
+
+
+def test_the_seed_decides_the_table(params):
+    a, b = (draw_table(params, "uniform", IDS, 2) for _ in range(2))
+    c = draw_table(params.model_copy(update={"seed": 99}), "uniform", IDS, 2)
+    for name in ("distance_mpc", "velocity_kms", "split"):
+        np.testing.assert_array_equal(a[name], b[name])
+        assert not np.array_equal(a[name], c[name])
+
+
+@pytest.mark.parametrize("dimming", ["physical", "literal"])
+def test_every_image_is_its_galaxy_at_its_distance(params, raw_folder, tmp_path, dimming):
+    params = params.model_copy(update={"dimming": dimming})
+    observe(params, "normal", raw_folder, tmp_path / "normal")
+    observed = Observed.read(tmp_path / "normal")
+    assert observed.images.shape == (24, 3, 16, 16)
+    raw, galaxies = Shards(raw_folder), read_table(raw_folder, RAW_COLUMNS)
+    ids = list(galaxies["id"])
+    for number in (0, 7, 15, 16, 23):
+        row = observed.table[number]
+        at = ids.index(row["galaxy"])
+        alone = place(
+            torch.from_numpy(raw[np.array([at])][:, row["camera"]]),
+            torch.tensor([galaxies["kpc_per_pixel"][at, row["camera"]].to_value(u.kpc)]),
+            torch.tensor([row["distance_mpc"].to_value(u.Mpc)]),
+            pixels=16,
+            pixel_scale_arcsec=params.pixel_scale_arcsec,
+            dimming=dimming,
+        )
+        np.testing.assert_allclose(observed.images[np.array([number])], alone, atol=1e-6)
+
+
+def test_table_has_units_and_says_how_it_was_made(params, raw_folder, tmp_path):
+    observe(params, "uniform", raw_folder, tmp_path / "uniform")
+    table = Observed.read(tmp_path / "uniform").table
+    assert table["distance_mpc"].unit == table["distance_z_mpc"].unit == u.Mpc
+    assert table["velocity_kms"].unit == u.km / u.s
+    assert dict(table.meta) == {
+        "dataset": "uniform",
+        "distribution": "uniform",
+        "bands": ["g", "r", "i"],
+        "source": "test galaxies",
+        "H0_kms_mpc": params.H0_kms_mpc,
+        "sigma_v_kms": params.sigma_v_kms,
+        "pixel_scale_arcsec": params.pixel_scale_arcsec,
+        "dimming": "physical",
+        "split_by": "galaxy",
+    }
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+def test_same_seed_same_bytes(params, raw_folder, tmp_path):
+    other = params.model_copy(update={"seed": params.seed + 1})
+    for name, chosen in (("a", params), ("b", params), ("c", other)):
+        observe(chosen, "uniform", raw_folder, tmp_path / name)
+    a, b, c = (contents(tmp_path / name) for name in "abc")
+    assert a == b
+    assert a.keys() == c.keys() == {f"images-00{k}.npy" for k in range(3)} | {"table.ecsv"}
+    assert all(a[name] != c[name] for name in a)
+
+
+def test_nothing_is_left_after_a_failure(params, raw_folder, tmp_path, monkeypatch):
+    calls = []
+
+    def failing(*arguments, **settings):
+        calls.append(1)
+        if len(calls) == 2:
+            raise RuntimeError("half-way")
+        return place(*arguments, **settings)
+
+    monkeypatch.setattr(stage, "place", failing)
+    with pytest.raises(RuntimeError, match="half-way"):
+        observe(params, "uniform", raw_folder, tmp_path / "uniform")
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("short", ["table", "images"])
+def test_raw_images_and_table_of_different_lengths_are_refused(params, raw_folder, tmp_path, short):
+    raw = shutil.copytree(raw_folder, tmp_path / "raw")
+    if short == "table":
+        write_table(QTable(read_table(raw, RAW_COLUMNS)[:-2]), tmp_path, RAW_COLUMNS)
+        shutil.move(tmp_path / "table.ecsv", raw / "table.ecsv")
+    else:
+        (raw / "images-002.npy").unlink()
+    with pytest.raises(InputError):
+        observe(params, "uniform", raw, tmp_path / "uniform")
+
+
+def test_main_reads_params_and_writes_the_named_dataset(shipped, raw_folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shipped["observe"] |= {"pixels": 8}
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(shipped))
+    shutil.copytree(raw_folder, "data/fetch")
+    stage.main(["--dataset", "normal"])
+    assert Observed.read(tmp_path / "data/observe/normal").images.shape == (24, 3, 8, 8)
+    with pytest.raises(SystemExit, match=r"observe\.distances has no 'flat': take normal, uniform"):
+        stage.main(["--dataset", "flat"])
+    shutil.rmtree("data/fetch")
+    with pytest.raises(SystemExit, match=r"data/fetch has no images: run `dvc repro`"):
+        stage.main(["--dataset", "normal"])

@@ -1,0 +1,265 @@
+"""params.yaml: every key is needed, no other is taken, and each fault is one clear sentence."""
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+from pydantic import ValidationError
+
+from peculiar.errors import InputError
+from peculiar.params import SECTIONS, Evaluate, Fetch, Observe, Train, load, validate
+
+SHIPPED = yaml.safe_load((Path(__file__).parents[1] / "params.yaml").read_text())
+NAMED = {("observe", "distances"), ("train", "specs")}  # their keys are names of our choice
+EXPLAINED = {"seed", "train", "validation", "test"}  # knobs that need no comment
+
+
+def walk(values, above=()):
+    """Path and value of everything inside `values`."""
+    inside = values.items() if isinstance(values, dict) else enumerate(values)
+    for key, value in inside:
+        yield (*above, key), value
+        if isinstance(value, dict | list):
+            yield from walk(value, (*above, key))
+
+
+def at(values, path):
+    for key in path:
+        values = values[key]
+    return values
+
+
+def dotted(path):
+    return ".".join(map(str, path))
+
+
+def parse(key):
+    return tuple(int(part) if part.isdigit() else part for part in key.split("."))
+
+
+def check(values, section):
+    return validate(SECTIONS[section], values[section], f"params.yaml: {section}")
+
+
+def refusal(values, section):
+    """Key and reason of the refusal, which is one line."""
+    with pytest.raises(InputError) as refused:
+        check(values, section)
+    message = str(refused.value)
+    assert "\n" not in message
+    where, _, reason = message.removeprefix("params.yaml: ").partition(": ")
+    return where, reason
+
+
+def case(path, *more):
+    """A test case, named for its key."""
+    return pytest.param(path, *more, id="-".join([dotted(path), *map(str, more[:1])]))
+
+
+PATHS = list(walk(SHIPPED))
+KEYS = [p for p, _ in PATHS if len(p) > 1 and isinstance(p[-1], str) and p[:-1] not in NAMED]
+MAPPINGS = [p for p, value in PATHS if isinstance(value, dict) and p not in NAMED]
+
+
+def test_the_walk_meets_every_kind_of_key():
+    assert {"fetch.standin.seed", "observe.distances.normal.min_mpc"} <= set(map(dotted, KEYS))
+    assert {"train.specs.cnn5.layers.4.stride", "promote.model"} <= set(map(dotted, KEYS))
+
+
+@pytest.mark.parametrize("name", SECTIONS)
+def test_the_shipped_file_loads(params_file, name):
+    section = load(SECTIONS[name], params_file)
+    assert section == check(SHIPPED, name)
+    assert section.model_dump(mode="json").keys() == SHIPPED[name].keys()
+
+
+def test_the_shipped_sections_fit_each_other():
+    known = set(SHIPPED["observe"]["datasets"])
+    assert set(SHIPPED["train"]["datasets"]) <= known
+    assert SHIPPED["search"]["dataset"] in known
+
+
+@pytest.mark.parametrize(
+    ("path", "misspelt"), [case(path, misspelt) for path in KEYS for misspelt in (False, True)]
+)
+def test_each_key_is_needed(shipped, path, misspelt):
+    parent, key = at(shipped, path[:-1]), path[-1]
+    value = parent.pop(key)
+    if misspelt:
+        parent[f"{key}_"] = value
+    where, reason = refusal(shipped, path[0])
+    if key == "distribution":
+        assert where == dotted(path[:-1])
+        assert "'distribution'" in reason
+    else:
+        assert (where, reason) == (dotted(path), "key is missing: add it")
+
+
+@pytest.mark.parametrize("path", [case(path) for path in MAPPINGS])
+def test_no_other_key_is_taken(shipped, path):
+    at(shipped, path)["sedd"] = 1
+    where, reason = refusal(shipped, path[0])
+    assert where == f"{dotted(path)}.sedd"
+    assert reason == "unknown key: remove it or correct its name"
+
+
+LAYERS = "train.specs.cnn2.layers"
+WRONG = [
+    ("fetch.source", "web", "'standin' or 'files'"),
+    ("fetch.bands", ["u", "y"], "'u', 'g', 'r', 'i' or 'z'"),
+    ("fetch.bands", [], "at least 1 item"),
+    ("fetch.shard_galaxies", 0, "greater than 0"),
+    ("fetch.standin.seed", -1, "greater than or equal to 0"),
+    ("fetch.standin.galaxies", 2.5, "fractional part"),
+    ("fetch.standin.galaxies", "many", "valid integer"),
+    ("fetch.standin.pixels", 16, "greater than or equal to 32"),
+    ("fetch.standin.pixels", 100, "multiple of 16"),
+    ("fetch.standin.field_of_view_kpc", float("nan"), "finite number"),
+    ("fetch.standin.particle_mass_msun", float("inf"), "finite number"),
+    ("fetch.standin.log10_mass_min", 12.5, "log10_mass_min must be below log10_mass_max"),
+    ("fetch.standin.size_scatter", -0.1, "greater than or equal to 0"),
+    ("fetch.standin.neighbours", None, "valid integer"),
+    ("fetch.files.folder", None, "path"),
+    ("observe.datasets", [], "at least 1 item"),
+    ("observe.datasets", ["uniform", "uniform"], "a dataset stands twice in"),
+    ("observe.datasets", ["flat"], "no dataset is called 'flat'; known are uniform, normal"),
+    ("observe.distances.uniform.min_mpc", 100, "min_mpc must be below max_mpc"),
+    ("observe.distances.uniform.min_mpc", -5, "greater than 0"),
+    ("observe.distances.normal.min_mpc", 75, "min_mpc must be below mean_mpc"),
+    ("observe.distances.normal.sigma_mpc", 0, "greater than 0"),
+    ("observe.distances.normal.distribution", "cauchy", "'cauchy'"),
+    ("observe.H0_kms_mpc", 0, "greater than 0"),
+    ("observe.sigma_v_kms", float("nan"), "finite number"),
+    ("observe.pixels", -128, "greater than 0"),
+    ("observe.pixel_scale_arcsec", float("inf"), "finite number"),
+    ("observe.dimming", "cubic", "'physical' or 'literal'"),
+    ("observe.split.by", "camera", "'galaxy' or 'image'"),
+    ("observe.split.train", 0.6, "train, validation and test must add up to 1"),
+    ("observe.split.test", 0, "greater than 0"),
+    ("observe.split.test", 1, "less than 1"),
+    ("search.dataset", "a b", "match pattern"),
+    ("search.trials", 0, "greater than 0"),
+    ("search.space.depth", [], "at least 1 item"),
+    ("search.space.kernel", [3, 0], "greater than 0"),
+    ("search.space.learning_rate", [1e-2, 1e-4], r"learning_rate must be \[lowest, highest\]"),
+    ("search.space.learning_rate", [1e-2], "key is missing"),
+    ("search.space.max_multiply_adds", -1, "greater than 0"),
+    ("train.networks", ["cnn9"], "no network is called 'cnn9'; known are cnn2, "),
+    ("train.networks", ["cnn2", "cnn2"], "a network stands twice in"),
+    ("train.fit.label", "z", "'D' or 'D_z'"),
+    ("train.fit.normalise", "perhaps", "valid boolean"),
+    ("train.fit.batch_size", 1, "greater than or equal to 2"),
+    ("train.best.family", "resnet18", "'cnn'"),
+    ("train.specs.cnn2.family", "vgg", "'cnn', 'resnet18' or 'resnet50'"),
+    ("train.specs.cnn2.learning_rate", 0, "greater than 0"),
+    ("train.specs.cnn2.epochs", 0, "greater than 0"),
+    (LAYERS, [], "a cnn needs layers, a resnet has its own"),
+    ("train.specs.resnet18.layers", SHIPPED["train"]["specs"]["cnn2"]["layers"], "a cnn needs"),
+    (f"{LAYERS}.0.kernel", 0, "greater than 0"),
+    (f"{LAYERS}.1.stride", 0, "greater than 0"),
+    (f"{LAYERS}.1.filters", -3, "greater than 0"),
+    ("evaluate.bootstrap", 9, "greater than or equal to 10"),
+    ("promote.model", "a/b", "match pattern"),
+]
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "words"), [case(parse(key), value, words) for key, value, words in WRONG]
+)
+def test_wrong_values_are_refused(shipped, path, value, words):
+    at(shipped, path[:-1])[path[-1]] = value
+    where, reason = refusal(shipped, path[0])
+    assert re.search(words, reason)
+    assert f"{where}.".startswith(f"{dotted(path)}.") or f"{dotted(path)}.".startswith(f"{where}.")
+
+
+@pytest.mark.parametrize("key", ["observe.split", "observe.distances", "train.fit", "train.specs"])
+@pytest.mark.parametrize("value", [None, 3, "text", []])
+def test_a_section_must_be_a_mapping(shipped, key, value):
+    section, name = key.split(".")
+    shipped[section][name] = value
+    with pytest.raises(InputError, match=f"{key}: "):
+        check(shipped, section)
+
+
+def test_sections_are_frozen(params_file):
+    params = load(Observe, params_file)
+    for section, key in ((params, "seed"), (params.split, "train"), (params, "other")):
+        with pytest.raises(ValidationError, match="frozen"):
+            setattr(section, key, 1)
+
+
+def write(path, text):
+    path.write_text(text)
+    return path
+
+
+def test_a_missing_file_is_refused(tmp_path):
+    with pytest.raises(InputError, match=r"params\.yaml is missing: run from the top of the repo"):
+        load(Fetch, tmp_path / "params.yaml")
+
+
+@pytest.mark.parametrize("text", ["a: [1, 2", "a: b: c", "\tfetch: 1"])
+def test_what_is_no_yaml_is_refused_in_one_line(tmp_path, text):
+    with pytest.raises(InputError, match="is no valid YAML: ") as refusal:
+        load(Fetch, write(tmp_path / "params.yaml", text))
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("text", ["", "- fetch", "just text"])
+def test_a_file_without_sections_is_refused(tmp_path, text):
+    with pytest.raises(InputError, match="must hold the sections fetch, observe, search"):
+        load(Fetch, write(tmp_path / "params.yaml", text))
+
+
+def test_unknown_and_missing_sections_are_refused(tmp_path, shipped):
+    path = tmp_path / "params.yaml"
+    path.write_text(yaml.safe_dump(shipped | {"fech": {}}))
+    with pytest.raises(InputError, match="unknown section 'fech'; take fetch, observe"):
+        load(Evaluate, path)
+    del shipped["evaluate"]
+    path.write_text(yaml.safe_dump(shipped))
+    with pytest.raises(InputError, match="the section 'evaluate' is missing: add it"):
+        load(Evaluate, path)
+
+
+def test_faults_name_file_and_key(tmp_path, shipped):
+    shipped["evaluate"]["seed"] = -1
+    path = write(tmp_path / "other.yaml", yaml.safe_dump(shipped))
+    with pytest.raises(InputError, match=re.escape(f"{path}: evaluate.seed: Input should be")):
+        load(Evaluate, path)
+
+
+def test_every_network_is_trained_on_every_dataset_and_best_is_last(shipped):
+    shipped["train"] |= {"datasets": ["a", "b"], "networks": ["cnn3", "cnn2"]}
+    assert validate(Train, shipped["train"], "train").items() == [
+        (dataset, network) for dataset in "ab" for network in ("cnn3", "cnn2", "best")
+    ]
+
+
+def test_best_is_completed_by_the_search():
+    params = check(SHIPPED, "train")
+    layers = SHIPPED["train"]["specs"]["cnn2"]["layers"]
+    spec = params.best.complete({"layers": layers, "learning_rate": 1e-3})
+    assert spec.layers == params.specs["cnn2"].layers
+    assert (spec.learning_rate, spec.epochs) == (1e-3, params.best.epochs)
+    assert spec.batch_norm == params.best.batch_norm
+    assert params.best.complete({"layers": layers, "learning_rate": 1e-3}, epochs=2).epochs == 2
+
+
+def test_every_knob_of_the_file_is_explained(params_file):
+    explained_above = []  # (indent, has a comment) of the blocks around a line
+    bare = []
+    for line in params_file.read_text().splitlines():
+        knob = re.match(r"( *)(\w+):(.*)", line)
+        if not knob:
+            continue
+        indent, key, rest = len(knob[1]), knob[2], knob[3]
+        explained_above = [block for block in explained_above if block[0] < indent]
+        comment = "#" in rest
+        if not rest.split("#")[0].strip():
+            explained_above.append((indent, comment))
+        elif not (comment or key in EXPLAINED or any(told for _, told in explained_above)):
+            bare.append(line.strip())
+    assert not bare

@@ -1,0 +1,109 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tiny import ROOT, inside
+
+from peculiar import predict, tracking
+from peculiar.errors import InputError
+from peculiar.galaxies import Observed
+from peculiar.illustris import read_broadband
+from peculiar.standin import StandIn, make_broadband
+
+pytestmark = pytest.mark.xdist_group("pipeline")
+TNG = ROOT.parent / "shared/data/tng"
+KNOBS = StandIn(pixels=32, particle_mass_msun=2e7, log10_mass_max=10.5)
+
+
+@pytest.fixture(scope="module")
+def champion(pipeline):
+    with inside(pipeline):
+        return predict.load_champion("peculiar-velocity")
+
+
+@pytest.fixture(scope="module")
+def standin_file(tmp_path_factory):
+    path = tmp_path_factory.mktemp("file") / "broadband_3.fits"
+    make_broadband(path, 3, 7, KNOBS)
+    return path
+
+
+def test_the_champion_knows_its_data(champion, pipeline):
+    meta = Observed.read(pipeline / "data/observe/uniform").table.meta
+    assert champion.bands == "".join(meta["bands"]) == "griz"
+    assert champion.H0_kms_mpc == meta["H0_kms_mpc"]
+    assert champion.pixel_scale_arcsec == meta["pixel_scale_arcsec"]
+    assert champion.pixels == 32
+
+
+def test_a_table_has_units_and_the_paper_s_relations(champion, standin_file):
+    galaxy = predict.read_galaxy(standin_file, champion.bands)
+    table = predict.predict_galaxy(champion, galaxy, [60, 90], 5250.0)
+    assert len(table) == 8
+    assert str(table["v_hat"].unit) == "km / s"
+    np.testing.assert_allclose(table["D_z"].to_value("Mpc"), 75)
+    v_p = 70 * (75 - table["D_p"].to_value("Mpc"))
+    np.testing.assert_allclose(table["v_p"].to_value("km/s"), v_p)
+    assert (table["v_error"].to_value("km/s") < 400).all()
+    assert (np.abs(table["v_hat"]) < np.abs(table["v_p"])).all()
+    assert "v_hat" not in predict.predict_galaxy(champion, galaxy, [60], None).colnames
+
+
+def test_predicting_equals_observing(pipeline):
+    """The image that predict places is the one that observe placed."""
+    observed = Observed.read(pipeline / "data/observe/uniform")
+    from peculiar.galaxies import RAW_COLUMNS, Galaxy, Shards, read_table
+
+    raw, table = Shards(pipeline / "data/fetch"), read_table(pipeline / "data/fetch", RAW_COLUMNS)
+    galaxy = Galaxy(0, 10.0, raw[np.array([0])][0], table["kpc_per_pixel"][0].value, "x")
+    distance = observed.table["distance_mpc"][:4].value
+    placed = predict.place_galaxy(
+        galaxy, distance, pixels=32, pixel_scale_arcsec=5.44, dimming="physical"
+    )
+    for camera in range(4):
+        expected = observed.images[np.array([camera])][0]
+        np.testing.assert_allclose(
+            placed[camera, camera], expected, rtol=1e-4, atol=1e-6 * expected.max()
+        )
+
+
+@pytest.mark.skipif(not TNG.is_dir(), reason=f"no genuine TNG files at {TNG}")
+@pytest.mark.parametrize("name", ["tng50_snap095_broadband_117378", "tng50_snap095_broadband_99185",
+                                  "tng100_snap099_broadband_6"])  # fmt: skip
+def test_genuine_tng_galaxies_are_read_placed_and_predicted(champion, name):
+    galaxy = predict.read_galaxy(TNG / f"{name}.fits", "griz")
+    table = predict.predict_galaxy(champion, galaxy, [60, 90], 5250.0)
+    assert len(table) == 2
+    assert np.isfinite(table["D_p"].value).all()
+    placed = predict.place_galaxy(
+        galaxy, [60, 90], pixels=128, pixel_scale_arcsec=1.36, dimming="physical"
+    ).numpy()
+    assert np.isfinite(placed).all()
+    if galaxy.images.shape[-1] < 128:  # wholly inside the frame: its flux falls as D^-2
+        flux = placed.sum(axis=(1, 2, 3, 4))
+        assert flux[0] / flux[1] == pytest.approx((90 / 60) ** 2, rel=0.005)
+
+
+def test_layouts_are_recognised(standin_file):
+    galaxy = predict.read_galaxy(standin_file, "ugriz")
+    assert galaxy.source == "stand-in:broadband_3.fits"
+    expected = read_broadband(standin_file, "ugriz").images
+    np.testing.assert_array_equal(galaxy.images, expected)
+
+
+def test_faults_are_named(tmp_path):
+    with pytest.raises(InputError, match=r"gone\.fits does not exist: correct the path"):
+        predict.read_galaxy(tmp_path / "gone.fits", "g")
+    junk = tmp_path / "junk.fits"
+    junk.write_bytes(b"not a FITS file" * 500)
+    with pytest.raises(InputError, match=r"junk\.fits"):
+        predict.read_galaxy(junk, "g")
+
+
+def test_no_champion_is_one_sentence(tmp_path):
+    with (
+        inside(tmp_path),
+        pytest.raises(InputError, match="has no champion of 'x': run `make repro`"),
+    ):
+        predict.load_champion("x")
+    assert Path(tracking.STORE).name == "mlruns"

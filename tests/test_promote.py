@@ -1,0 +1,121 @@
+import json
+import math
+
+import mlflow
+import pytest
+from tiny import inside
+
+from peculiar import promote, tracking, trained
+from peculiar.errors import InputError
+from peculiar.metrics import METRICS
+from peculiar.params import Train, load
+
+pytestmark = pytest.mark.xdist_group("pipeline")
+GOOD = dict.fromkeys(METRICS, 1.0)
+
+
+@pytest.fixture
+def run(pipeline):
+    return trained.read_run(pipeline / "results/train/uniform-cnn2")
+
+
+def with_rms(run, rms, **changes):
+    metrics = run.validation | {"posterior_rms_kms": rms}
+    return run.model_copy(update={"validation": metrics, "zero_rms_kms": 400.0, **changes})
+
+
+def champion(run, rms, **changes):
+    values = {"run_id": "0" * 32, "version": "1", "data": promote.data_digest(run)}
+    return promote.Champion(**{**values, "posterior_rms_kms": rms, **changes})
+
+
+def test_a_sound_network_is_not_refused(run):
+    assert promote.refusal(with_rms(run, 300.0), GOOD) is None
+
+
+@pytest.mark.parametrize("key", METRICS)
+def test_missing_metrics_are_refused(run, key):
+    lacking = {name: value for name, value in GOOD.items() if name != key}
+    assert promote.refusal(with_rms(run, 300.0), lacking) == f"its test metrics lack {key}"
+    lacking = run.model_copy(update={"validation": lacking})
+    assert promote.refusal(lacking, GOOD) == f"its validation metrics lack {key}"
+    assert "test metrics lack" in promote.refusal(with_rms(run, 300.0), None)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_metrics_that_are_not_finite_are_refused(run, value):
+    reason = promote.refusal(with_rms(run, value), GOOD)
+    assert reason == "its validation metrics posterior_rms_kms are not finite"
+    reason = promote.refusal(with_rms(run, 300.0), GOOD | {"l1_d_mpc": value})
+    assert reason == "its test metrics l1_d_mpc are not finite"
+
+
+def test_a_network_must_beat_v_equal_zero(run):
+    assert "does not beat v = 0" in promote.refusal(with_rms(run, 400.0), GOOD)
+    assert promote.refusal(with_rms(run, 399.9), GOOD) is None
+
+
+def test_a_champion_stays_unless_beaten_on_the_same_data(run):
+    candidate = with_rms(run, 300.0)
+    assert promote.kept(candidate, None) is None
+    assert "not better than the champion's 300.0" in promote.kept(candidate, champion(run, 300.0))
+    assert promote.kept(candidate, champion(run, 300.1)) is None
+    assert promote.kept(candidate, champion(run, 200.0, data="other")) is None
+    same = champion(run, 300.0, run_id=run.run_id)
+    assert promote.kept(candidate, same) == "it is the champion already"
+
+
+def test_the_best_on_validation_is_champion(pipeline):
+    decision = json.loads((pipeline / "results/promote/decision.json").read_text())
+    runs = [trained.read_run(path.parent) for path in pipeline.glob("results/train/*/run.json")]
+    best = min(runs, key=lambda run: run.validation["posterior_rms_kms"])
+    with inside(pipeline):
+        tracking.connect()
+        version = tracking.aliased("peculiar-velocity")
+    assert version.run_id == decision["run_id"] == best.run_id
+    assert decision["promoted"] is True
+    for key in ("who", "when", "why", "data", "git_commit"):
+        assert version.tags[key] == str(decision[key])
+    assert version.tags["data_source"] == "stand-in"
+    logged = mlflow.MlflowClient().search_runs(
+        [mlflow.get_experiment_by_name(tracking.EXPERIMENT).experiment_id],
+        "tags.stage = 'promote'",
+    )
+    assert "decision.json" in {
+        file.path for file in mlflow.MlflowClient().list_artifacts(logged[-1].info.run_id)
+    }
+
+
+def test_promoting_again_keeps_the_champion(pipeline, capsys):
+    with inside(pipeline):
+        before = promote.present_champion("peculiar-velocity")
+        kept = (pipeline / "results/promote/decision.json").read_text()
+        promote.main()
+        assert promote.present_champion("peculiar-velocity") == before
+    assert "the champion stays" in capsys.readouterr().out
+    decision = json.loads((pipeline / "results/promote/decision.json").read_text())
+    assert decision["promoted"] is False
+    assert decision["why"] == "it is the champion already"
+    (pipeline / "results/promote/decision.json").write_text(kept)
+
+
+def test_nothing_to_promote_ends_with_the_reason(pipeline, tmp_path, monkeypatch):
+    for name in ("params.yaml", "results"):
+        (tmp_path / name).symlink_to(pipeline / name)
+    monkeypatch.setattr(promote, "refusal", lambda *_: "it is no good")
+    with inside(tmp_path), pytest.raises(SystemExit) as stop:
+        promote.main()
+    assert "no network can be promoted; the best, cnn2: it is no good" in str(stop.value)
+
+
+def test_a_run_that_mlflow_lost_is_named(pipeline, tmp_path):
+    for name in ("params.yaml", "results"):
+        (tmp_path / name).symlink_to(pipeline / name)
+    with inside(tmp_path), pytest.raises(SystemExit, match=r"MLflow has no run .* train again"):
+        promote.main()
+
+
+def test_evaluate_must_have_run(tmp_path, pipeline):
+    (tmp_path / "params.yaml").symlink_to(pipeline / "params.yaml")
+    with inside(tmp_path), pytest.raises(InputError, match=r"metrics\.json is missing: run `dvc"):
+        promote.candidates(load(Train))

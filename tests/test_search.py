@@ -1,0 +1,122 @@
+import mlflow
+import optuna
+import pytest
+import yaml
+from tiny import inside, tiny_params, write_params
+
+from peculiar import search, tracking
+from peculiar.errors import InputError
+from peculiar.params import Search, Train, load
+
+pytestmark = pytest.mark.xdist_group("pipeline")
+
+
+def sections(folder, **changes):
+    params = tiny_params()
+    params["search"] |= changes
+    write_params(params, folder)
+    return load(Search, folder / "params.yaml"), load(Train, folder / "params.yaml")
+
+
+@pytest.fixture
+def trial():
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    return study.ask()
+
+
+def test_suggestions_stay_in_the_space(trial, tmp_path):
+    space = sections(tmp_path)[0].space
+    searched = search.suggest(trial, space)
+    assert len(searched["layers"]) in space.depth
+    for layer in searched["layers"]:
+        assert layer["filters"] in space.filters
+        assert layer["kernel"] in space.kernel
+        assert layer["stride"] in space.stride
+    assert space.learning_rate[0] <= searched["learning_rate"] <= space.learning_rate[1]
+
+
+def test_networks_that_shrink_to_nothing_or_cost_too_much_are_refused(tmp_path):
+    space = sections(tmp_path)[0].space
+    layer = {"filters": 8, "kernel": 7, "stride": 3}
+    with pytest.raises(search.RefusedError, match="shrinks the image to nothing"):
+        search.refuse({"layers": [layer] * 4}, space, 5, 32)
+    big = {"filters": 5000, "kernel": 7, "stride": 1}
+    with pytest.raises(search.RefusedError, match="max_multiply_adds"):
+        search.refuse({"layers": [big]}, space, 5, 128)
+    search.refuse({"layers": [layer]}, space, 5, 32)
+
+
+def test_best_yaml_holds_only_the_searched_keys_of_the_best_trial(pipeline):
+    best = yaml.safe_load((pipeline / "results/search/best.yaml").read_text())
+    assert set(best) == {"layers", "learning_rate"}
+    with inside(pipeline):
+        study = search.open_study(load(Search), load(Train))
+    assert best == search.searched_keys(study.best_trial)
+    assert study.best_value == min(
+        trial.value for trial in study.get_trials(states=search.FINISHED)
+    )
+
+
+def test_every_trial_is_a_finished_child_of_one_study_run(pipeline):
+    with inside(pipeline):
+        experiment = tracking.connect()
+        study = search.open_study(load(Search), load(Train))
+    client = mlflow.MlflowClient()
+    parent = study.user_attrs["run_id"]
+    query = f"tags.mlflow.parentRunId = '{parent}'"
+    children = client.search_runs([experiment], query)
+    finished = study.get_trials(states=(optuna.trial.TrialState.COMPLETE,))
+    assert {run.info.run_id for run in children} == {t.user_attrs["run_id"] for t in finished}
+    assert {run.info.status for run in children} == {"FINISHED"}
+    for run in children:
+        assert len(client.get_metric_history(run.info.run_id, "validation_l2_mpc")) == 1
+        assert run.inputs.dataset_inputs
+        assert run.outputs.model_outputs
+
+
+@pytest.mark.slow
+def test_an_interrupted_study_goes_on_and_a_finished_one_trains_nothing(pipeline, tmp_path):
+    folder = tmp_path
+    (folder / "data").symlink_to(pipeline / "data")
+    sections(folder, trials=2, epochs=1, seed=99)
+    with inside(folder):
+        params, train = load(Search), load(Train)
+        study = search.open_study(params, train)
+        left_running = study.ask()  # as a killed process leaves it
+        search.search(params, train)
+        states = [trial.state.name for trial in search.open_study(params, train).trials]
+        assert states[left_running.number] == "FAIL"
+        assert states.count("COMPLETE") == 2
+        best = (folder / "results/search/best.yaml").read_text()
+        search.search(params, train)
+        assert [t.state.name for t in search.open_study(params, train).trials] == states
+        assert (folder / "results/search/best.yaml").read_text() == best
+        more, _ = sections(folder, trials=3, epochs=1, seed=99)
+        search.search(more, train)
+        states = [trial.state.name for trial in search.open_study(more, train).trials]
+        assert states.count("COMPLETE") == 3
+
+
+def test_a_study_is_not_continued_with_other_data_settings_or_code(pipeline, monkeypatch):
+    with inside(pipeline):
+        params, train = load(Search), load(Train)
+        name = search.study_name(params, train)
+        assert search.study_name(params.model_copy(update={"trials": 99}), train) == name
+        assert search.study_name(params.model_copy(update={"epochs": 9}), train) != name
+        fit = train.fit.model_copy(update={"label": "D"})
+        assert search.study_name(params, train.model_copy(update={"fit": fit})) != name
+        monkeypatch.setattr(search, "code_digest", lambda: "other")
+        assert search.study_name(params, train) != name
+
+
+def test_an_empty_space_is_refused(pipeline, tmp_path):
+    (tmp_path / "data").symlink_to(pipeline / "data")
+    params = tiny_params()
+    params["search"]["space"]["max_multiply_adds"] = 1
+    write_params(params, tmp_path)
+    with (
+        inside(tmp_path),
+        pytest.raises(InputError, match=r"search\.space: every network .* widen"),
+    ):
+        search.search(load(Search), load(Train))
+    assert not (tmp_path / "results/search").exists()
