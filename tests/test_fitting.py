@@ -27,6 +27,7 @@ class Recorder:
         noise = np.random.default_rng(2).normal(1, 0.02, (N, 1, 8, 8))
         level = surface_brightness(24, "r") * np.sinh(D / 50)
         self.images = (level[:, None, None, None] * noise).astype(np.float32)
+        self.shape = self.images.shape
         self.asked = []
 
     def __getitem__(self, rows):
@@ -95,6 +96,28 @@ def test_turns_are_used_only_where_asked_for():
     assert not torch.equal(turned["body.0.weight"], plain["body.0.weight"])
 
 
+@pytest.fixture
+def streamed(monkeypatch):
+    """Nothing is kept on the device: every batch is read anew."""
+    monkeypatch.setattr(fitting, "RESIDENT_BYTES", 0)
+
+
+def test_images_kept_on_the_device_or_streamed_give_the_same_weights(monkeypatch):
+    kept = fitted().state_dict()
+    monkeypatch.setattr(fitting, "RESIDENT_BYTES", 0)
+    assert all(torch.equal(weights, kept[name]) for name, weights in fitted().state_dict().items())
+
+
+def test_kept_images_are_read_once():
+    images = Recorder()
+    fitted(images=images, epochs=3)
+    times = np.bincount(np.concatenate(images.asked), minlength=N)
+    assert (times[TEST] == 0).all()
+    assert (times[TRAIN] == 1).all()
+    assert (times[VALIDATION] == 1).all()
+
+
+@pytest.mark.usefixtures("streamed")
 def test_only_training_and_validation_rows_are_read():
     images = Recorder()
     fitted(images=images, epochs=3)
@@ -112,6 +135,7 @@ def test_validation_rows_do_not_touch_the_weights():
     assert all(torch.equal(a[name], b[name]) for name in a)
 
 
+@pytest.mark.usefixtures("streamed")
 def test_each_epoch_has_its_own_order():
     images = Recorder()
     fitted(images=images, epochs=2)

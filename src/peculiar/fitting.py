@@ -1,5 +1,6 @@
 """The training loop, the same for the search and the final networks."""
 
+import math
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
@@ -12,10 +13,13 @@ from peculiar.metrics import l2
 from peculiar.networks import DistanceNetwork
 
 PREDICT_BATCH = 256
+RESIDENT_BYTES = 2 * 1024**3  # larger splits are streamed from the shards, batch by batch
 
 
 class Images(Protocol):
     """Images (image, band, y, x) that can be asked for by row numbers."""
+
+    shape: tuple[int, ...]
 
     def __getitem__(self, rows: NDArray[np.integer]) -> NDArray[np.float32]: ...
 
@@ -56,6 +60,26 @@ def load(images: Images, rows: NDArray[np.integer], device: torch.device) -> Ten
     return batch.to(device, memory_format=torch.channels_last, non_blocking=True)
 
 
+def scaled_images(
+    network: DistanceNetwork, images: Images, rows: NDArray[np.integer], device: torch.device
+) -> Callable[[NDArray[np.integer]], Tensor]:
+    """A function from row numbers, among `rows`, to scaled images on the device.
+
+    Reading and scaling an image costs a CPU about as much as a small network does, so that
+    images are kept scaled when they fit into `RESIDENT_BYTES`.
+    """
+    if 4 * len(rows) * math.prod(images.shape[1:]) > RESIDENT_BYTES:
+        return lambda batch: network.scale(load(images, batch, device))
+    shape = (len(rows), *images.shape[1:])
+    kept = torch.empty(shape, device=device, memory_format=torch.channels_last)
+    for start in range(0, len(rows), PREDICT_BATCH):
+        piece = rows[start : start + PREDICT_BATCH]
+        kept[start : start + len(piece)] = network.scale(load(images, piece, device))
+    place = np.zeros(images.shape[0], dtype=np.int64)
+    place[rows] = np.arange(len(rows))
+    return lambda batch: kept[torch.from_numpy(place[batch]).to(device)]
+
+
 def turn(images: Tensor, rng: np.random.Generator) -> Tensor:
     """One of the eight rotations and reflections of the sky, drawn for the whole batch."""
     images = torch.rot90(images, int(rng.integers(4)), dims=(-2, -1))
@@ -73,10 +97,19 @@ def predict(
     network: DistanceNetwork, images: Images, rows: NDArray[np.integer], device: torch.device
 ) -> NDArray[np.float64]:
     """Distances (len(rows),), Mpc, of some images."""
+    return predict_scaled(network, lambda piece: network.scale(load(images, piece, device)), rows)
+
+
+def predict_scaled(
+    network: DistanceNetwork,
+    scaled: Callable[[NDArray[np.integer]], Tensor],
+    rows: NDArray[np.integer],
+) -> NDArray[np.float64]:
+    """`predict` for images that `scaled_images` gives."""
     network.eval()
     pieces = [rows[i : i + PREDICT_BATCH] for i in range(0, len(rows), PREDICT_BATCH)]
     with torch.inference_mode():
-        outputs = [network(load(images, piece, device)).double().cpu() for piece in pieces]
+        outputs = [network.distance(scaled(piece)).double().cpu() for piece in pieces]
     return np.asarray(torch.cat(outputs))
 
 
@@ -123,21 +156,22 @@ def fit(
     """
     network.to(device).to(memory_format=torch.channels_last)
     labels = torch.from_numpy(targets_mpc.astype(np.float32)).to(device)
+    scaled = scaled_images(network, images, np.concatenate([train, validation]), device)
     optimiser = torch.optim.Adam(network.parameters(), lr=learning_rate)
     for epoch in range(1, epochs + 1):
         network.train()
         squares = torch.zeros((), device=device)  # summed there: no waiting for the GPU each step
         seen = 0
         for rows in batches(rng.permutation(train), batch_size):
-            batch = load(images, rows, device)
-            residual = network(turn(batch, rng) if augment else batch) - labels[rows]
+            batch = turn(scaled(rows), rng) if augment else scaled(rows)
+            residual = network.distance(batch) - labels[rows]
             loss = (residual / network.scale_mpc).square().mean()
             optimiser.zero_grad()
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
             squares += residual.detach().square().sum()
             seen += len(rows)
-        predicted = predict(network, images, validation, device)
+        predicted = predict_scaled(network, scaled, validation)
         curve = {
             "train_l2_mpc": float(torch.sqrt(squares / seen)),
             "validation_l2_mpc": l2(targets_mpc[validation], predicted),

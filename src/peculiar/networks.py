@@ -56,7 +56,14 @@ class DistanceNetwork(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Surface brightness (n, band, y, x), W/m/m^2/sr, to distances (n,), Mpc."""
-        scaled = asinh(images / self.softening)
+        return self.distance(self.scale(images))
+
+    def scale(self, images: Tensor) -> Tensor:
+        """Surface brightness, W/m/m^2/sr, to what `distance` takes, asinh(I / softening)."""
+        return asinh(images / self.softening)
+
+    def distance(self, scaled: Tensor) -> Tensor:
+        """Scaled images (n, band, y, x) to distances (n,), Mpc."""
         out: Tensor = self.offset_mpc + self.scale_mpc * self.body(scaled).squeeze(-1)
         return out
 
