@@ -6,7 +6,7 @@ import astropy.units as u
 import numpy as np
 from numpy.typing import NDArray
 
-from peculiar.fitting import fit, predict, target_scaling
+from peculiar.fitting import Scaled, fit, predict, scaled_images, target_scaling
 from peculiar.galaxies import Observed
 from peculiar.hubble import peculiar_velocity_kms, velocity_posterior_kms
 from peculiar.metrics import distance_error_mpc, measure
@@ -27,6 +27,7 @@ def train_network(
     spec: NetworkSection,
     settings: FitSection,
     on_epoch: Callable[[int, dict[str, float]], None],
+    scaled: Scaled | None = None,
 ) -> DistanceNetwork:
     """A network trained on the training split, watched on the validation split.
 
@@ -40,6 +41,8 @@ def train_network(
         Label, normalisation, batch size, seed.
     on_epoch : callable
         See `peculiar.fitting.fit`.
+    scaled : callable, optional
+        From `share_images`, when several networks are trained with the same settings.
 
     Returns
     -------
@@ -73,8 +76,21 @@ def train_network(
         rng=np.random.default_rng(settings.seed),
         device=best_device(),
         on_epoch=on_epoch,
+        scaled=scaled,
     )
     return network
+
+
+def share_images(observed: Observed, settings: FitSection) -> Scaled:
+    """Training and validation images, read and scaled once for several networks."""
+    rows = np.concatenate([observed.rows("train"), observed.rows("validation")])
+    bands, pixels = observed.table.meta["bands"], observed.images.shape[-1]
+    scaler = build(
+        "cnn", (), bands, pixels, batch_norm=False, target=(0.0, 1.0), seed=0,
+        softening_mag_arcsec2=settings.softening_mag_arcsec2,
+    )  # fmt: skip
+    device = best_device()
+    return scaled_images(scaler.to(device), observed.images, rows, device)
 
 
 def predict_split(network: DistanceNetwork, observed: Observed, split: str) -> Array:

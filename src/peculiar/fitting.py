@@ -12,6 +12,7 @@ from torch import Tensor
 from peculiar.metrics import l2
 from peculiar.networks import DistanceNetwork
 
+Scaled = Callable[[NDArray[np.integer]], Tensor]  # row numbers to scaled images on the device
 PREDICT_BATCH = 256
 RESIDENT_BYTES = 2 * 1024**3  # larger splits are streamed from the shards, batch by batch
 
@@ -62,7 +63,7 @@ def load(images: Images, rows: NDArray[np.integer], device: torch.device) -> Ten
 
 def scaled_images(
     network: DistanceNetwork, images: Images, rows: NDArray[np.integer], device: torch.device
-) -> Callable[[NDArray[np.integer]], Tensor]:
+) -> Scaled:
     """A function from row numbers, among `rows`, to scaled images on the device.
 
     Reading and scaling an image costs a CPU about as much as a small network does, so that
@@ -101,9 +102,7 @@ def predict(
 
 
 def predict_scaled(
-    network: DistanceNetwork,
-    scaled: Callable[[NDArray[np.integer]], Tensor],
-    rows: NDArray[np.integer],
+    network: DistanceNetwork, scaled: Scaled, rows: NDArray[np.integer]
 ) -> NDArray[np.float64]:
     """`predict` for images that `scaled_images` gives."""
     network.eval()
@@ -127,6 +126,7 @@ def fit(
     rng: np.random.Generator,
     device: torch.device,
     on_epoch: Callable[[int, dict[str, float]], None],
+    scaled: Scaled | None = None,
 ) -> None:
     """Train a network in place with Adam on the mean squared error (paper, section 3.3).
 
@@ -153,10 +153,13 @@ def fit(
     on_epoch : callable
         Gets the epoch's number, from 1, and `train_l2_mpc` and `validation_l2_mpc` against the
         labels; what it raises ends the training.
+    scaled : callable, optional
+        From `scaled_images` for both splits, when several networks with one scaling share it.
     """
     network.to(device).to(memory_format=torch.channels_last)
     labels = torch.from_numpy(targets_mpc.astype(np.float32)).to(device)
-    scaled = scaled_images(network, images, np.concatenate([train, validation]), device)
+    if scaled is None:
+        scaled = scaled_images(network, images, np.concatenate([train, validation]), device)
     optimiser = torch.optim.Adam(network.parameters(), lr=learning_rate)
     for epoch in range(1, epochs + 1):
         network.train()

@@ -19,7 +19,14 @@ from tqdm import tqdm
 
 from peculiar import tracking
 from peculiar.errors import InputError, one_sentence
-from peculiar.experiment import calibrate, measures, predict_split, predictions, train_network
+from peculiar.experiment import (
+    calibrate,
+    measures,
+    predict_split,
+    predictions,
+    share_images,
+    train_network,
+)
 from peculiar.figures import history_figure
 from peculiar.galaxies import Observed, whole_folder
 from peculiar.lineage import code_digest, digests
@@ -81,6 +88,7 @@ class Objective:
         self.experiment, self.parent = experiment, parent
         self.data = DATA / params.dataset
         self.observed = Observed.read(self.data)
+        self.scaled = share_images(self.observed, train.fit)
 
     def __call__(self, trial: Trial) -> float:
         """L2 loss on the validation labels after the last epoch, Mpc."""
@@ -106,7 +114,7 @@ class Objective:
                 tracking.log_curves(run_id, history[-1:])
                 trial.report(curve["validation_l2_mpc"], epoch)
 
-            network = train_network(self.observed, spec, self.train.fit, on_epoch)
+            network = train_network(self.observed, spec, self.train.fit, on_epoch, self.scaled)
             D_p = predict_split(network, self.observed, "validation")
             predicted = predictions(
                 self.observed, "validation", D_p, calibrate(self.observed, "validation", D_p)
