@@ -10,7 +10,7 @@ repro: setup  ## the whole pipeline, to a promoted model
 	dvc repro
 
 test: setup lint  ## everything; `pytest -m "not slow"` is the two-minute part
-	python -m pytest -n 2
+	python -m pytest
 
 lint: setup
 	ruff check .
@@ -18,7 +18,8 @@ lint: setup
 	mypy
 
 ui: setup  ## browse runs and models on 127.0.0.1:5000
-	mlflow ui --host 127.0.0.1 --port 5000 \
+	MLFLOW_DISABLE_TELEMETRY=true MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false \
+	    mlflow ui --host 127.0.0.1 --port 5000 --workers 1 \
 	    --backend-store-uri sqlite:///$(CURDIR)/mlruns/mlflow.db
 
 clean:  ## remove what the pipeline wrote; runs (mlruns/) and DVC's cache stay

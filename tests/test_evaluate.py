@@ -11,6 +11,7 @@ from peculiar import evaluate, tracking, trained
 from peculiar.galaxies import Observed
 from peculiar.metrics import METRICS
 
+UNITS = ("_mpc", "_kms", "_err")
 pytestmark = pytest.mark.xdist_group("pipeline")
 
 
@@ -43,6 +44,22 @@ def test_metrics_json_says_the_same_as_the_table(pipeline):
     for row in table(pipeline):
         for key, value in metrics[f"{row['dataset']}-{row['network']}"].items():
             assert value == pytest.approx(float(row[key]), nan_ok=True)
+
+
+def test_the_leak_of_a_split_is_a_number(pipeline):
+    assert {(row["split_by"], row["leak"]) for row in table(pipeline)} == {("galaxy", "0.0")}
+    observed = Observed.read(pipeline / "data/observe/uniform")
+    by_image = observed.table.copy()
+    by_image["split"] = np.resize(["train", "validation", "test", "train"], len(by_image))
+    assert evaluate.leak(Observed(observed.images, by_image)) == 1
+
+
+def test_the_best_network_beats_the_baselines_without_an_image(pipeline):
+    rows = {row["network"]: {key: float(row[key]) for key in row if key.endswith(UNITS)}
+            for row in table(pipeline)}  # fmt: skip
+    best, constant, zero = rows["cnn2"], rows["constant distance"], rows["v = 0"]
+    assert best["l2_d_mpc"] < constant["l2_d_mpc"] - best["l2_d_mpc_err"]
+    assert best["posterior_rms_kms"] < zero["posterior_rms_kms"]
 
 
 def test_baselines_know_no_image(pipeline):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from peculiar.errors import InputError
-from peculiar.fetch import downloaded, fetch, standin_files
+from peculiar.fetch import downloaded, fetch, standin_files, standin_knobs
 from peculiar.galaxies import RAW_COLUMNS, Shards, read_table
 from peculiar.illustris import read_broadband
 from peculiar.params import Fetch, FilesSection
@@ -90,6 +90,12 @@ def test_files_of_different_sizes_are_refused(tmp_path, folder):
 def test_empty_folder_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"holds no \.fits file: put broadband_ID\.fits"):
         downloaded(FilesSection(folder=tmp_path, catalogue=None))
+
+
+def test_impossible_knobs_are_one_sentence():
+    section = params().standin.model_copy(update={"neighbours": 100_000})
+    with pytest.raises(InputError, match=r"params\.yaml: fetch\.standin: neighbours must be"):
+        standin_knobs(section)
 
 
 def test_at_most_a_few_files_wait_on_disk():

@@ -1,5 +1,6 @@
 """Digests of data and code, and the state of git."""
 
+import hashlib
 import os
 import re
 import subprocess
@@ -37,20 +38,37 @@ def here(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_the_digest_is_what_dvc_recorded_as_an_output(here):
+@pytest.fixture
+def within_dvc(monkeypatch):
+    monkeypatch.setenv("DVC_STAGE", "train@uniform-cnn2")
+
+
+@pytest.mark.usefixtures("within_dvc")
+def test_within_dvc_the_digest_is_what_it_recorded_as_an_output(here):
     (here / "dvc.lock").write_text(LOCK)
     assert digest(Path("data/fetch")) == "0a1b.dir"
     assert digest(Path("data/observe/uniform")) == "2c3d.dir"
-    (here / "uniform").touch()
-    assert digest(Path("uniform")).startswith("sha256:")
 
 
+def test_outside_dvc_a_record_may_be_stale_and_is_not_trusted(here, monkeypatch):
+    monkeypatch.delenv("DVC_STAGE", raising=False)
+    (here / "dvc.lock").write_text(LOCK)
+    (here / "data/fetch").mkdir(parents=True)
+    assert digest(Path("data/fetch")).startswith("sha256:")
+
+
+@pytest.mark.usefixtures("within_dvc")
 @pytest.mark.parametrize("lock", [None, "", LOCK])
 def test_without_a_record_the_digest_is_marked_as_ours(here, lock):
     if lock is not None:
         (here / "dvc.lock").write_text(lock)
+    (here / "uniform").mkdir()
+    assert re.fullmatch("sha256:[0-9a-f]{64}", digest(Path("uniform")))
+
+
+def test_a_single_file_has_dvc_s_own_digest(here):
     (here / "best.yaml").write_text("best")
-    assert re.fullmatch("sha256:[0-9a-f]{64}", digest(Path("best.yaml")))
+    assert digest(Path("best.yaml")) == hashlib.md5(b"best", usedforsecurity=False).hexdigest()
 
 
 def test_without_a_record_every_file_of_a_folder_counts(here):
@@ -80,7 +98,7 @@ def test_digests_go_by_name(here):
     (here / "dvc.lock").write_text(LOCK)
     (here / "best.yaml").write_text("best")
     got = digests([Path("data/fetch"), Path("best.yaml")])
-    assert got == {"data/fetch": "0a1b.dir", "best.yaml": digest(Path("best.yaml"))}
+    assert got == {"data/fetch": digest(Path("data/fetch")), "best.yaml": digest(Path("best.yaml"))}
 
 
 def test_code_digest_sees_text_and_names_of_modules_alone(tmp_path):
@@ -121,7 +139,11 @@ def test_git_state_tells_commit_and_changes_of_tracked_files(here):
     git("commit", "--quiet", "--no-verify", "-m", "first")
     clean = {"git_commit": git("rev-parse", "HEAD"), "git_dirty": "false"}
     assert git_state() == clean
-    (here / "new").touch()
+    (here / "dvc.lock").write_text("DVC rewrites it after every stage")
     assert git_state() == clean
     (here / "a").write_text("2")
+    assert git_state() == clean | {"git_dirty": "true"}
+    git("checkout", "--quiet", "a")
+    assert git_state() == clean
+    (here / "new.py").touch()
     assert git_state() == clean | {"git_dirty": "true"}

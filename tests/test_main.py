@@ -48,12 +48,16 @@ def test_standin_writes_files(pipeline, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["predict", "gone.fits", "--at", "60"], r"gone\.fits does not exist"),
+        (["predict", "gone.fits", "--at", "60"], r"gone\.fits is missing"),
         (["predict", "x.fits", "--at", "-1"], r"--at -1: a distance must be positive"),
         (["predict", "x.fits", "--at", "nan"], r"--at nan: a distance must be positive"),
         (["predict", "x.fits", "--at", "1", "--output", "a.txt"], r"--output a\.txt: end its name"),
         (["place", "x.fits", "--bands", "gq", "--output", "a.png"], r"--bands gq: take letters"),
+        (["predict", "x.fits", "--at", "1", "--output", "no/a.csv"], "make the folder no first"),
+        (["predict", "x.fits", "--at", "1", "--cz", "nan"], r"--cz nan: give a speed in km/s"),
+        (["place", "x.fits", "--output", "a.gif"], r"--output a\.gif: end its name in \.png"),
         (["standin", "x", "--galaxies", "0"], r"--galaxies 0: ask for at least one"),
+        (["standin", "x", "--seed", "-1"], r"--seed -1: a seed must not be negative"),
     ],
 )
 def test_faults_are_one_sentence(pipeline, arguments, message):
@@ -73,5 +77,5 @@ def test_the_installed_command_answers(tmp_path):
     command = [sys.executable, "-m", "peculiar", "place", "gone.fits", "--output", "a.png"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 1
-    assert done.stderr == "peculiar: gone.fits does not exist: correct the path\n"
+    assert done.stderr == "peculiar: gone.fits is missing: fetch it, or mend the path\n"
     assert list(tmp_path.iterdir()) == []

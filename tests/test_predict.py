@@ -74,6 +74,8 @@ def test_genuine_tng_galaxies_are_read_placed_and_predicted(champion, name):
     galaxy = predict.read_galaxy(TNG / f"{name}.fits", "griz")
     table = predict.predict_galaxy(champion, galaxy, [60, 90], 5250.0)
     assert len(table) == 2
+    alone = predict.predict_galaxy(champion, galaxy, [60], 5250.0)
+    np.testing.assert_allclose(alone["D_p"][0].value, table["D_p"][0].value, rtol=1e-5)
     assert np.isfinite(table["D_p"].value).all()
     placed = predict.place_galaxy(
         galaxy, [60, 90], pixels=128, pixel_scale_arcsec=1.36, dimming="physical"
@@ -92,7 +94,7 @@ def test_layouts_are_recognised(standin_file):
 
 
 def test_faults_are_named(tmp_path):
-    with pytest.raises(InputError, match=r"gone\.fits does not exist: correct the path"):
+    with pytest.raises(InputError, match=r"gone\.fits is missing: fetch it, or mend the path"):
         predict.read_galaxy(tmp_path / "gone.fits", "g")
     junk = tmp_path / "junk.fits"
     junk.write_bytes(b"not a FITS file" * 500)

@@ -115,6 +115,20 @@ def test_a_run_that_mlflow_lost_is_named(pipeline, tmp_path):
         promote.main()
 
 
+def test_the_stage_that_trains_a_network_is_named(run):
+    assert promote.stage_of(run) == "train@uniform-cnn2"
+    best = run.model_copy(update={"network": "best"})
+    assert promote.stage_of(best) == "train-best@uniform"
+
+
+def test_a_user_without_a_name_has_a_number(monkeypatch):
+    def nameless():
+        raise KeyError("getpwuid(): uid not found")
+
+    monkeypatch.setattr(promote.getpass, "getuser", nameless)
+    assert promote.who() == str(promote.os.getuid())
+
+
 def test_evaluate_must_have_run(tmp_path, pipeline):
     (tmp_path / "params.yaml").symlink_to(pipeline / "params.yaml")
     with inside(tmp_path), pytest.raises(InputError, match=r"metrics\.json is missing: run `dvc"):

@@ -11,8 +11,10 @@ import numpy as np
 import psutil
 import pytest
 import torch
+from mlflow.exceptions import MlflowException
 
 from peculiar import tracking
+from peculiar.errors import InputError
 from peculiar.networks import build
 from peculiar.params import LayerSection
 
@@ -93,6 +95,7 @@ def test_a_killed_run_is_ended_at_the_next_start_and_a_living_one_is_not(experim
 import os, signal
 from pathlib import Path
 from peculiar import tracking
+from peculiar.errors import InputError
 with tracking.run(tracking.connect(Path({store!r})), 'doomed', params={{}}) as run_id:
     print(run_id, flush=True)
     os.kill(os.getpid(), signal.SIGKILL)
@@ -146,6 +149,18 @@ def test_promotion_moves_champion_and_keeps_previous(experiment, network):
         assert tracking.aliased("beta").version == versions[-1]
     assert tracking.aliased("beta", tracking.PREVIOUS).version == versions[-2]
     assert tracking.aliased("beta").run_id == run_id
+
+
+def test_a_server_that_does_not_answer_is_one_sentence(experiment, monkeypatch, tmp_path):
+    before = mlflow.get_tracking_uri()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with pytest.raises(InputError, match=r"127\.0\.0\.1:9 cannot be opened .* MLFLOW_TRACKING_URI"):
+        tracking.connect(tmp_path)
+    with pytest.raises(MlflowException):  # and is not taken for "there is no champion"
+        tracking.aliased("alpha")
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    assert tracking.connect(Path(before.removeprefix("sqlite:///")).parent) == experiment
 
 
 def test_run_exists(experiment):

@@ -46,6 +46,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         COMMANDS[chosen.command](chosen)
 
 
+def _check_output(output: Path, endings: Sequence[str]) -> None:
+    if output.suffix not in endings:
+        raise InputError(f"--output {output}: end its name in {', '.join(endings)}")
+    if not output.parent.is_dir():
+        raise InputError(f"--output {output}: make the folder {output.parent} first")
+
+
 def _check_distances(distances_mpc: Sequence[float]) -> None:
     for distance in distances_mpc:
         if not 0 < distance < float("inf"):
@@ -61,8 +68,10 @@ def predict(chosen: argparse.Namespace) -> None:
 
     _check_distances(chosen.at)
     formats = {".ecsv": "ascii.ecsv", ".csv": "ascii.csv", ".fits": "fits"}
-    if chosen.output and chosen.output.suffix not in formats:
-        raise InputError(f"--output {chosen.output}: end its name in {', '.join(formats)}")
+    if chosen.output:
+        _check_output(chosen.output, list(formats))
+    if chosen.cz is not None and not abs(chosen.cz) < 299_792.458:
+        raise InputError(f"--cz {chosen.cz:g}: give a speed in km/s below that of light")
     champion = load_champion(load(Promote).model)
     tables = []
     for path in chosen.files:
@@ -84,6 +93,7 @@ def place(chosen: argparse.Namespace) -> None:
     from peculiar.predict import place_galaxy, read_galaxy
 
     _check_distances(chosen.at)
+    _check_output(chosen.output, [".png", ".pdf"])
     unknown = sorted(set(chosen.bands) - set(BANDS))
     if unknown or not chosen.bands:
         raise InputError(f"--bands {chosen.bands}: take letters of {''.join(BANDS)}")
@@ -106,12 +116,15 @@ def place(chosen: argparse.Namespace) -> None:
 
 def standin(chosen: argparse.Namespace) -> None:
     """Write stand-in broadband files, to try `fetch.source: files` with."""
+    from peculiar.fetch import standin_knobs
     from peculiar.params import Fetch, load
-    from peculiar.standin import StandIn, make_broadband
+    from peculiar.standin import make_broadband
 
     if chosen.galaxies < 1:
         raise InputError(f"--galaxies {chosen.galaxies}: ask for at least one")
-    knobs = StandIn(**load(Fetch).standin.model_dump(exclude={"seed", "galaxies"}))
+    if chosen.seed < 0:
+        raise InputError(f"--seed {chosen.seed}: a seed must not be negative")
+    knobs = standin_knobs(load(Fetch).standin)
     chosen.folder.mkdir(parents=True, exist_ok=True)
     for number in range(chosen.galaxies):
         path = chosen.folder / f"broadband_{number}.fits"

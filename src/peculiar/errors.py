@@ -5,6 +5,8 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+MENDABLE = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO)
+
 
 class InputError(Exception):
     """Something the user can mend; the message names the file or key, and the mend."""
@@ -23,7 +25,7 @@ def one_sentence() -> Iterator[None]:
     except KeyboardInterrupt:
         sys.exit("peculiar: interrupted; the same command starts this stage again")
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
+        if error.errno not in MENDABLE:
             raise
         where = f" at {error.filename}" if error.filename else ""
         sys.exit(f"peculiar: {error.strerror}{where}: mend that and run the same command again")

@@ -55,8 +55,14 @@ def baselines(observed: Observed) -> dict[str, Predicted]:
     return {"v = 0": still, "constant distance": constant, "E[D | D_z]": informed}
 
 
+def leak(observed: Observed) -> float:
+    """Fraction of test images whose galaxy is in the training split too; 0 if split by galaxy."""
+    galaxy = np.asarray(observed.table["galaxy"])
+    return float(np.isin(galaxy[observed.rows(SPLIT)], galaxy[observed.rows("train")]).mean())
+
+
 def row(
-    name: Mapping[str, str], predicted: Predicted, H0_kms_mpc: float, params: Evaluate
+    name: Mapping[str, str | float], predicted: Predicted, H0_kms_mpc: float, params: Evaluate
 ) -> dict[str, Any]:
     """One row of the table: names, metrics, and the bootstrap deviation of each metric."""
     metrics = measures(predicted, H0_kms_mpc)
@@ -80,8 +86,8 @@ def draw(folder: Path, name: str, predicted: Predicted, sigma_z_mpc: float, sour
     }
     for kind, figure in pictures.items():
         path = folder / f"{name}_{kind}.png"
-        figure.savefig(path, dpi=120, metadata={"Software": None})
-        tracking.log_figure(figure, path.name)
+        figure.savefig(path, dpi=120)
+        tracking.log_file(path, "figures")
 
 
 def evaluate(params: Evaluate, train: Train, folder: Path) -> None:
@@ -103,7 +109,13 @@ def evaluate(params: Evaluate, train: Train, folder: Path) -> None:
             observed = Observed.read(DATA / dataset)
             meta = observed.table.meta
             H0, sigma_z = meta["H0_kms_mpc"], meta["sigma_v_kms"] / meta["H0_kms_mpc"]
-            common = {"dataset": dataset, "source": meta["source"], "dimming": meta["dimming"]}
+            common = {
+                "dataset": dataset,
+                "source": meta["source"],
+                "dimming": meta["dimming"],
+                "split_by": meta["split_by"],
+                "leak": leak(observed),
+            }
             for network, predicted in baselines(observed).items():
                 names = {**common, "network": network, "label": "-", "kind": "baseline"}
                 table.append(row(names, predicted, H0, params))

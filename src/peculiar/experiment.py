@@ -4,13 +4,14 @@ from collections.abc import Callable
 
 import astropy.units as u
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from peculiar.fitting import Scaled, fit, predict, scaled_images, target_scaling
 from peculiar.galaxies import Observed
 from peculiar.hubble import peculiar_velocity_kms, velocity_posterior_kms
 from peculiar.metrics import distance_error_mpc, measure
-from peculiar.networks import DistanceNetwork, build
+from peculiar.networks import DistanceNetwork, build, softening_of
 from peculiar.params import FitSection, NetworkSection
 from peculiar.placing import best_device
 
@@ -63,34 +64,31 @@ def train_network(
         target=target_scaling(targets[train], scaling),
         seed=settings.seed,
     )
-    fit(
-        network,
-        observed.images,
-        targets,
-        train,
-        observed.rows("validation"),
-        epochs=spec.epochs,
-        batch_size=settings.batch_size,
-        learning_rate=spec.learning_rate,
-        augment=spec.augment,
-        rng=np.random.default_rng(settings.seed),
-        device=best_device(),
-        on_epoch=on_epoch,
-        scaled=scaled,
-    )
+    with torch.backends.cudnn.flags(deterministic=True):
+        fit(
+            network,
+            observed.images,
+            targets,
+            train,
+            observed.rows("validation"),
+            epochs=spec.epochs,
+            batch_size=settings.batch_size,
+            learning_rate=spec.learning_rate,
+            augment=spec.augment,
+            rng=np.random.default_rng(settings.seed),
+            device=best_device(),
+            on_epoch=on_epoch,
+            scaled=scaled,
+        )
     return network
 
 
 def share_images(observed: Observed, settings: FitSection) -> Scaled:
     """Training and validation images, read and scaled once for several networks."""
     rows = np.concatenate([observed.rows("train"), observed.rows("validation")])
-    bands, pixels = observed.table.meta["bands"], observed.images.shape[-1]
-    scaler = build(
-        "cnn", (), bands, pixels, batch_norm=False, target=(0.0, 1.0), seed=0,
-        softening_mag_arcsec2=settings.softening_mag_arcsec2,
-    )  # fmt: skip
     device = best_device()
-    return scaled_images(scaler.to(device), observed.images, rows, device)
+    softening = softening_of(observed.table.meta["bands"], settings.softening_mag_arcsec2)
+    return scaled_images(softening.to(device), observed.images, rows, device)
 
 
 def predict_split(network: DistanceNetwork, observed: Observed, split: str) -> Array:

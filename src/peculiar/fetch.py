@@ -99,9 +99,17 @@ def downloaded(params: FilesSection) -> list[Path]:
     return paths
 
 
+def standin_knobs(params: StandInSection) -> StandIn:
+    """The simulation's knobs; an `InputError` names what it refuses."""
+    try:
+        return StandIn(**params.model_dump(exclude={"seed", "galaxies"}))
+    except ValueError as error:
+        raise InputError(f"params.yaml: fetch.standin: {error}") from None
+
+
 def standin_files(params: StandInSection) -> Iterator[Path]:
     """Simulate stand-in galaxies on all cores; each file is removed after it has been used."""
-    knobs = StandIn(**params.model_dump(exclude={"seed", "galaxies"}))
+    knobs = standin_knobs(params)
     workers = os.cpu_count() or 1
     # spawned, not forked: a fork copies locks that other threads hold, such as tqdm's
     context = multiprocessing.get_context("spawn")

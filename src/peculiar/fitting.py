@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from peculiar.metrics import l2
-from peculiar.networks import DistanceNetwork
+from peculiar.networks import DistanceNetwork, scale
 
 Scaled = Callable[[NDArray[np.integer]], Tensor]  # row numbers to scaled images on the device
 PREDICT_BATCH = 256
@@ -62,7 +62,7 @@ def load(images: Images, rows: NDArray[np.integer], device: torch.device) -> Ten
 
 
 def scaled_images(
-    network: DistanceNetwork, images: Images, rows: NDArray[np.integer], device: torch.device
+    softening: Tensor, images: Images, rows: NDArray[np.integer], device: torch.device
 ) -> Scaled:
     """A function from row numbers, among `rows`, to scaled images on the device.
 
@@ -70,12 +70,12 @@ def scaled_images(
     images are kept scaled when they fit into `RESIDENT_BYTES`.
     """
     if 4 * len(rows) * math.prod(images.shape[1:]) > RESIDENT_BYTES:
-        return lambda batch: network.scale(load(images, batch, device))
+        return lambda batch: scale(load(images, batch, device), softening)
     shape = (len(rows), *images.shape[1:])
     kept = torch.empty(shape, device=device, memory_format=torch.channels_last)
     for start in range(0, len(rows), PREDICT_BATCH):
         piece = rows[start : start + PREDICT_BATCH]
-        kept[start : start + len(piece)] = network.scale(load(images, piece, device))
+        kept[start : start + len(piece)] = scale(load(images, piece, device), softening)
     place = np.zeros(images.shape[0], dtype=np.int64)
     place[rows] = np.arange(len(rows))
     return lambda batch: kept[torch.from_numpy(place[batch]).to(device)]
@@ -159,7 +159,8 @@ def fit(
     network.to(device).to(memory_format=torch.channels_last)
     labels = torch.from_numpy(targets_mpc.astype(np.float32)).to(device)
     if scaled is None:
-        scaled = scaled_images(network, images, np.concatenate([train, validation]), device)
+        rows = np.concatenate([train, validation])
+        scaled = scaled_images(network.softening, images, rows, device)
     optimiser = torch.optim.Adam(network.parameters(), lr=learning_rate)
     for epoch in range(1, epochs + 1):
         network.train()

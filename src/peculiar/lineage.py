@@ -1,6 +1,7 @@
 """Which code and which data a result comes from: git's commit and DVC's digests."""
 
 import hashlib
+import os
 import subprocess
 from collections.abc import Iterable
 from pathlib import Path
@@ -13,8 +14,9 @@ LOCK = Path("dvc.lock")
 def digest(path: Path, lock: Path = LOCK) -> str:
     """DVC's md5 of a data folder or file that a stage wrote.
 
-    Where DVC has not recorded it (a stage run by hand), the sha256 of the file or of all files of
-    the folder is taken, marked so that it is never mistaken for DVC's.
+    Within `dvc repro` the record in `dvc.lock` is right for what a stage depends on. Outside, when
+    a folder may have changed since, the sha256 of its files is taken, marked so that it is never
+    mistaken for DVC's. Of a single file, DVC's digest is the plain md5.
 
     Parameters
     ----------
@@ -26,16 +28,18 @@ def digest(path: Path, lock: Path = LOCK) -> str:
     Returns
     -------
     str
-        For example "9c0f...d1.dir"; "sha256:..." without DVC.
+        For example "9c0f...d1.dir"; "sha256:..." of a folder without DVC.
     """
-    if lock.exists():
+    if path.is_file():
+        return hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
+    if "DVC_STAGE" in os.environ and lock.exists():
         stages = (yaml.safe_load(lock.read_text()) or {}).get("stages", {})
         for stage in stages.values():
             for out in stage.get("outs", []):
                 if Path(out["path"]) == path:
                     return str(out["md5"])
     total = hashlib.sha256()
-    for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+    for file in sorted(path.rglob("*")):
         if file.is_file():
             with file.open("rb") as stream:
                 content = hashlib.file_digest(stream, "sha256").digest()
@@ -60,7 +64,8 @@ def git_state() -> dict[str, str]:
     """Commit and whether the tree differs from it; "unknown" outside a repository."""
     try:
         commit = _git("rev-parse", "HEAD")
-        dirty = bool(_git("status", "--porcelain", "--untracked-files=no"))
+        # but for dvc.lock, which DVC rewrites after every stage
+        dirty = bool(_git("status", "--porcelain", "--", ".", ":!dvc.lock"))
     except (OSError, subprocess.CalledProcessError):
         return {"git_commit": "unknown", "git_dirty": "unknown"}
     return {"git_commit": commit, "git_dirty": str(dirty).lower()}

@@ -30,6 +30,17 @@ def asinh(x: Tensor) -> Tensor:
     return (size * size).add_(1).sqrt_().add_(size).log_().copysign_(x)
 
 
+def scale(images: Tensor, softening: Tensor) -> Tensor:
+    """Surface brightness to what networks are fed, asinh(I / softening), both in W/m/m^2/sr."""
+    return asinh(images / softening)
+
+
+def softening_of(bands: Sequence[str], mag_arcsec2: float) -> Tensor:
+    """Surface brightness (band, 1, 1), W/m/m^2/sr, of one AB mag/arcsec^2 in each band."""
+    levels = [float(surface_brightness(mag_arcsec2, band)) for band in bands]
+    return torch.tensor(levels)[:, None, None]
+
+
 class DistanceNetwork(nn.Module):
     """Images in physical units to distances in Mpc; scalings of both travel with the weights.
 
@@ -37,7 +48,7 @@ class DistanceNetwork(nn.Module):
     ----------
     body : nn.Module
         Scaled images (n, band, y, x) to numbers (n, 1).
-    softening : Tensor, (band,)
+    softening : Tensor, (band, 1, 1)
         Surface brightness at which asinh turns from linear to logarithmic, W/m/m^2/sr.
     offset_mpc, scale_mpc : float
         D = offset + scale * body(...). 0 and 1 for targets left in Mpc.
@@ -50,7 +61,7 @@ class DistanceNetwork(nn.Module):
     def __init__(self, body: nn.Module, softening: Tensor, offset_mpc: float, scale_mpc: float):
         super().__init__()
         self.body = body
-        self.register_buffer("softening", softening.float()[:, None, None])
+        self.register_buffer("softening", softening)
         self.register_buffer("offset_mpc", torch.tensor(offset_mpc))
         self.register_buffer("scale_mpc", torch.tensor(scale_mpc))
 
@@ -60,7 +71,7 @@ class DistanceNetwork(nn.Module):
 
     def scale(self, images: Tensor) -> Tensor:
         """Surface brightness, W/m/m^2/sr, to what `distance` takes, asinh(I / softening)."""
-        return asinh(images / self.softening)
+        return scale(images, self.softening)
 
     def distance(self, scaled: Tensor) -> Tensor:
         """Scaled images (n, band, y, x) to distances (n,), Mpc."""
@@ -180,7 +191,7 @@ def build(
     InputError
         For an unknown family, or layers that do not fit the images.
     """
-    softening = torch.tensor([float(surface_brightness(softening_mag_arcsec2, b)) for b in bands])
+    softening = softening_of(bands, softening_mag_arcsec2)
     with torch.random.fork_rng(devices=[]):  # torch initialises from its global generator only
         torch.manual_seed(seed)
         if family == "cnn":

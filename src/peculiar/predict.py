@@ -7,11 +7,11 @@ from pathlib import Path
 import astropy.units as u
 import numpy as np
 import torch
-from astropy.io import fits
 from astropy.table import QTable
 
 from peculiar import tracking
 from peculiar.errors import InputError
+from peculiar.fitsfile import open_whole
 from peculiar.galaxies import Galaxy
 from peculiar.hubble import (
     peculiar_velocity_kms,
@@ -69,7 +69,10 @@ def load_champion(model: str) -> Champion:
     tracking.connect()
     version = tracking.aliased(model)
     if version is None:
-        raise InputError(f"{tracking.STORE} has no champion of {model!r}: run `make repro` first")
+        raise InputError(
+            f"{tracking.STORE} has no champion of {model!r}: run `make repro`, or "
+            "`dvc repro --force --single-item promote` where everything else is up to date"
+        )
     tags = version.tags
     return Champion(
         network=tracking.load_model(f"models:/{model}@{tracking.CHAMPION}"),
@@ -86,13 +89,9 @@ def load_champion(model: str) -> Champion:
 
 def read_galaxy(path: Path, bands: Sequence[str]) -> Galaxy:
     """Read a simulated galaxy in either layout: SUNRISE (Illustris, stand-ins) or SKIRT (TNG)."""
-    try:
-        header = fits.getheader(path)
-    except FileNotFoundError:
-        raise InputError(f"{path} does not exist: correct the path") from None
-    except OSError:
-        header = {}  # the reader says what is wrong with it
-    return read_skirt(path, bands) if "FILTER0" in header else read_broadband(path, bands)
+    with open_whole(path) as hdus:
+        skirt = "FILTER0" in hdus[0].header
+    return read_skirt(path, bands) if skirt else read_broadband(path, bands)
 
 
 def place_galaxy(

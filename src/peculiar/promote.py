@@ -3,6 +3,7 @@
 import getpass
 import json
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -58,6 +59,21 @@ def refusal(run: trained.Run, tested: Mapping[str, float] | None) -> str | None:
     if rms >= run.zero_rms_kms:
         return f"its {CRITERION} {rms:.1f} does not beat v = 0, {run.zero_rms_kms:.1f}"
     return None
+
+
+def stage_of(run: trained.Run) -> str:
+    """The DVC stage that trains a network."""
+    if run.network == "best":
+        return f"train-best@{run.dataset}"
+    return f"train@{run.dataset}-{run.network}"
+
+
+def who() -> str:
+    """Name of the user, or the number where it has no name (in a container)."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return str(os.getuid())
 
 
 def data_digest(run: trained.Run) -> str:
@@ -127,8 +143,8 @@ def promote(params: Promote, train: Train, folder: Path) -> None:
         raise InputError(f"no network can be promoted; the best, {best.network}: {reason}")
     if not tracking.run_exists(best.run_id) and reason is None:
         raise InputError(
-            f"MLflow has no run {best.run_id} of {best.network}: give back its mlruns/ or train "
-            f"again with `dvc repro --force train`"
+            f"MLflow has no run {best.run_id} of {best.network}: give back its mlruns/, or train "
+            f"again with `dvc repro --force --single-item {stage_of(best)}`"
         )
     decision = describe(best, reason, champion, judged)
     with (
@@ -158,7 +174,7 @@ def describe(
     return {
         "promoted": reason is None,
         "why": reason or f"lowest {CRITERION} on validation; champion: {beaten}",
-        "who": getpass.getuser(),
+        "who": who(),
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
         "network": best.network,
         "dataset": best.dataset,
@@ -174,6 +190,7 @@ def describe(
         "pixels": best.pixels,
         "pixel_scale_arcsec": best.pixel_scale_arcsec,
         "dimming": best.dimming,
+        "split_by": best.split_by,
         **git_state(),
         "candidates": {
             f"{run.dataset}-{run.network}": why or run.validation[CRITERION] for run, why in judged

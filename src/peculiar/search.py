@@ -36,6 +36,7 @@ from peculiar.params import LayerSection, Search, Space, Train, load
 DATA, OUT = Path("data/observe"), Path("results/search")
 JOURNAL = tracking.STORE / "optuna.journal"
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
+STARTUP_TRIALS = 5  # at random, before the sampler learns from them; a default study has 10
 TRIES = 50  # refused networks for each trial before the space is called empty
 
 
@@ -154,7 +155,10 @@ def open_study(params: Search, train: Train) -> optuna.Study:
     with warnings.catch_warnings():  # `group`, which a varying depth needs, is called experimental
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         study.sampler = optuna.samplers.TPESampler(
-            seed=params.seed + len(study.trials), multivariate=True, group=True
+            n_startup_trials=STARTUP_TRIALS,
+            seed=params.seed + len(study.trials),
+            multivariate=True,
+            group=True,
         )
     return study
 

@@ -1,8 +1,8 @@
 """MLflow: the only module that imports it.
 
 The store is a database, `mlruns/mlflow.db`, and a folder of artifacts beside it, unless
-`MLFLOW_TRACKING_URI` names a server. The paths are made absolute at run time, since DVC runs
-queued experiments in another folder.
+`MLFLOW_TRACKING_URI` names a server. DVC runs queued experiments in a temporary folder, but names
+the repository in `DVC_ROOT`: the store is there, and its path is made absolute.
 """
 
 import contextlib
@@ -29,11 +29,13 @@ from mlflow.entities import Metric, RunStatus
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
+from peculiar.errors import InputError
 from peculiar.lineage import git_state
 
 EXPERIMENT = "peculiar"
-STORE = Path("mlruns")
+STORE = Path(os.environ.get("DVC_ROOT", "")) / "mlruns"
 CHAMPION, PREVIOUS = "champion", "previous"
+ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")  # of a model; of an alias
 SYSTEM_METRICS_SECONDS = 5
 DIGEST_LENGTH = 36  # of a dataset in MLflow; an md5 with DVC's ".dir" just fits
 REQUIREMENTS = [f"torch=={torch.__version__.split('+')[0]}", f"numpy=={np.__version__}"]
@@ -69,7 +71,14 @@ def connect(store: Path = STORE) -> str:
     mlflow.set_system_metrics_sampling_interval(SYSTEM_METRICS_SECONDS)
     mlflow.set_system_metrics_samples_before_logging(1)
     with FileLock(store / "mlflow.lock"):
-        found = mlflow.get_experiment_by_name(EXPERIMENT)
+        try:
+            found = mlflow.get_experiment_by_name(EXPERIMENT)
+        except MlflowException as error:
+            reason = str(error).splitlines()[0]
+            raise InputError(
+                f"MLflow's store {uri} cannot be opened ({reason}): start its server, or mend "
+                "MLFLOW_TRACKING_URI"
+            ) from None
         if found is None:
             artifacts = None if uri.startswith("http") else (store / "artifacts").as_uri()
             experiment_id = mlflow.create_experiment(EXPERIMENT, artifact_location=artifacts)
@@ -202,9 +211,9 @@ def log_figure(figure: Figure, name: str) -> None:
     mlflow.log_figure(figure, f"figures/{name}")
 
 
-def log_file(path: Path) -> None:
-    """Any file in the active run."""
-    mlflow.log_artifact(str(path))
+def log_file(path: Path, folder: str | None = None) -> None:
+    """Any file in the active run, below `folder` if given."""
+    mlflow.log_artifact(str(path), folder)
 
 
 def log_model(network: torch.nn.Module, example: np.ndarray[Any, np.dtype[np.float32]]) -> str:
@@ -246,7 +255,8 @@ def run_exists(run_id: str) -> bool:
     """Whether the store has this run."""
     try:
         mlflow.MlflowClient().get_run(run_id)
-    except MlflowException:
+    except MlflowException as error:
+        _raise_unless_absent(error)
         return False
     return True
 
@@ -255,8 +265,15 @@ def aliased(model: str, alias: str = CHAMPION) -> ModelVersion | None:
     """The version of a registered model that holds an alias; None where there is none."""
     try:
         return mlflow.MlflowClient().get_model_version_by_alias(model, alias)
-    except MlflowException:
+    except MlflowException as error:
+        _raise_unless_absent(error)
         return None
+
+
+def _raise_unless_absent(error: MlflowException) -> None:
+    """Let "there is none" pass; a store that does not answer is no answer."""
+    if error.error_code not in ABSENT:
+        raise error
 
 
 def promote(model: str, model_uri: str, run_id: str, tags: Mapping[str, str]) -> ModelVersion:
