@@ -62,6 +62,16 @@ def test_the_best_network_beats_the_baselines_without_an_image(pipeline):
     assert best["posterior_rms_kms"] < zero["posterior_rms_kms"]
 
 
+def test_the_table_for_people_rounds_the_same_numbers(pipeline):
+    lines = (pipeline / "results/evaluate/table.md").read_text().splitlines()
+    rows = table(pipeline)
+    assert len(lines) == 2 + len(rows)
+    for line, row in zip(lines[2:], rows, strict=True):
+        l2, error = float(row["l2_d_mpc"]), float(row["l2_d_mpc_err"])
+        assert f"| uniform (stand-in) | {row['network']} |" in line
+        assert f"| {l2:.2f} ± {error:.2f} |" in line
+
+
 def test_baselines_know_no_image(pipeline):
     observed = Observed.read(pipeline / "data/observe/uniform")
     rows = {row["network"]: row for row in table(pipeline)}

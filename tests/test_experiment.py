@@ -23,6 +23,7 @@ SPEC = {
     "layers": [{"filters": 8, "kernel": 3, "stride": 2}],
     "batch_norm": False,
     "augment": True,
+    "schedule": "constant",
     "learning_rate": 1e-2,
     "epochs": 25,
 }

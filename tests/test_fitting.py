@@ -41,7 +41,15 @@ def network(seed=1, **changes):
     return build("cnn", layers, "r", 8, seed=seed, **(settings | changes))
 
 
-def fitted(seed=1, images=None, epochs=2, on_epoch=lambda *_: None, augment=True, **changes):
+def fitted(
+    seed=1,
+    images=None,
+    epochs=2,
+    on_epoch=lambda *_: None,
+    augment=True,
+    schedule="constant",
+    **changes,
+):
     net = network(seed, **changes)
     fit(
         net,
@@ -53,6 +61,7 @@ def fitted(seed=1, images=None, epochs=2, on_epoch=lambda *_: None, augment=True
         batch_size=16,
         learning_rate=1e-2,
         augment=augment,
+        schedule=schedule,
         rng=np.random.default_rng(seed),
         device=CPU,
         on_epoch=on_epoch,
@@ -94,6 +103,24 @@ def test_batch_norm_sees_every_step_of_every_epoch_but_no_validation():
 def test_turns_are_used_only_where_asked_for():
     turned, plain = (fitted(augment=augment).state_dict() for augment in (True, False))
     assert not torch.equal(turned["body.0.weight"], plain["body.0.weight"])
+
+
+def test_a_cosine_schedule_falls_from_the_given_rate_to_zero(monkeypatch):
+    rates = []
+    step = torch.optim.Adam.step
+
+    def recorded(optimiser, *arguments):
+        rates.append(optimiser.param_groups[0]["lr"])
+        return step(optimiser, *arguments)
+
+    monkeypatch.setattr(torch.optim.Adam, "step", recorded)
+    steps = len(list(batches(TRAIN, 16)))
+    fitted(epochs=4, schedule="cosine")
+    expected = 1e-2 * (1 + np.cos(np.pi * np.arange(4) / 4)) / 2
+    np.testing.assert_allclose(rates, np.repeat(expected, steps))
+    rates.clear()
+    fitted(epochs=4)
+    assert set(rates) == {1e-2}
 
 
 @pytest.fixture

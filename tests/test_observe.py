@@ -150,6 +150,7 @@ def test_every_image_is_its_galaxy_at_its_distance(params, raw_folder, tmp_path,
     observe(params, "normal", raw_folder, tmp_path / "normal")
     observed = Observed.read(tmp_path / "normal")
     assert observed.images.shape == (24, 3, 16, 16)
+    assert ("literal dimming" in observed.table.meta["source"]) == (dimming == "literal")
     raw, galaxies = Shards(raw_folder), read_table(raw_folder, RAW_COLUMNS)
     ids = list(galaxies["id"])
     for number in (0, 7, 15, 16, 23):

@@ -16,6 +16,7 @@ SPEC = NetworkSection(
     layers=({"filters": 3, "kernel": 3, "stride": 2},),
     batch_norm=True,
     augment=False,
+    schedule="constant",
     learning_rate=1e-3,
     epochs=2,
 )

@@ -139,9 +139,29 @@ def evaluate(params: Evaluate, train: Train, folder: Path) -> None:
             tracking.log_file(path)
 
 
+def markdown(table: list[dict[str, Any]]) -> str:
+    """The main columns of the table for people, value +- bootstrap deviation."""
+    columns = {
+        "L1(D) [Mpc]": ("l1_d_mpc", 2),
+        "L2(D) [Mpc]": ("l2_d_mpc", 2),
+        "L2(D_z) [Mpc]": ("l2_dz_mpc", 2),
+        "slope": ("velocity_slope", 2),
+        "velocity rms [km/s]": ("velocity_rms_kms", 0),
+        "posterior rms [km/s]": ("posterior_rms_kms", 0),
+        "68% coverage": ("coverage_68", 3),
+    }
+    lines = [f"| {' | '.join(['data', 'network', *columns])} |", "|---" * (2 + len(columns)) + "|"]
+    for entry in table:
+        cells = [f"{entry['dataset']} ({entry['source']})", entry["network"]]
+        cells += [f"{entry[k]:.{n}f} ± {entry[f'{k}_err']:.{n}f}" for k, n in columns.values()]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
 def write_results(table: list[dict[str, Any]], folder: Path) -> None:
-    """`table.csv`, a row a network, and `metrics.json`, the same by name for `dvc metrics`."""
+    """`table.csv`, a row a network, `table.md`, and `metrics.json`, by name for `dvc metrics`."""
     Table(rows=table).write(folder / "table.csv", format="ascii.csv")
+    (folder / "table.md").write_text(markdown(table))
     named = {
         f"{entry['dataset']}-{entry['network']}": {
             key: entry[key] for key in (*METRICS, *(f"{m}_err" for m in METRICS))

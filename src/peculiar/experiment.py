@@ -75,6 +75,7 @@ def train_network(
             batch_size=settings.batch_size,
             learning_rate=spec.learning_rate,
             augment=spec.augment,
+            schedule=spec.schedule,
             rng=np.random.default_rng(settings.seed),
             device=best_device(),
             on_epoch=on_epoch,
@@ -102,6 +103,16 @@ def calibrate(observed: Observed, split: str, D_p_mpc: Array) -> float:
     meta = observed.table.meta
     D_z = column_mpc(observed, "distance_z_mpc")[observed.rows(split)]
     return distance_error_mpc(D_z, D_p_mpc, meta["sigma_v_kms"] / meta["H0_kms_mpc"])
+
+
+def validate(
+    network: DistanceNetwork, observed: Observed
+) -> tuple[float, dict[str, Array], dict[str, float]]:
+    """sigma_D (Mpc), `predictions` and `measures` of a network on the validation split."""
+    D_p = predict_split(network, observed, "validation")
+    sigma_D = calibrate(observed, "validation", D_p)
+    predicted = predictions(observed, "validation", D_p, sigma_D)
+    return sigma_D, predicted, measures(predicted, observed.table.meta["H0_kms_mpc"])
 
 
 def predictions(

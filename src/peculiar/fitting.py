@@ -123,6 +123,7 @@ def fit(
     batch_size: int,
     learning_rate: float,
     augment: bool,
+    schedule: str,
     rng: np.random.Generator,
     device: torch.device,
     on_epoch: Callable[[int, dict[str, float]], None],
@@ -146,6 +147,9 @@ def fit(
         Adam's.
     augment : bool
         Rotate and reflect each batch at random.
+    schedule : {"constant", "cosine"}
+        Learning rate after each epoch: the same, or along half a cosine to zero at the end
+        (Loshchilov & Hutter 2017, without restarts).
     rng : numpy.random.Generator
         Shuffles and turns.
     device : torch.device
@@ -162,6 +166,7 @@ def fit(
         rows = np.concatenate([train, validation])
         scaled = scaled_images(network.softening, images, rows, device)
     optimiser = torch.optim.Adam(network.parameters(), lr=learning_rate)
+    fall = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, epochs)
     for epoch in range(1, epochs + 1):
         network.train()
         squares = torch.zeros((), device=device)  # summed there: no waiting for the GPU each step
@@ -175,6 +180,8 @@ def fit(
             optimiser.step()
             squares += residual.detach().square().sum()
             seen += len(rows)
+        if schedule == "cosine":
+            fall.step()
         predicted = predict_scaled(network, scaled, validation)
         curve = {
             "train_l2_mpc": float(torch.sqrt(squares / seen)),

@@ -28,6 +28,7 @@ from peculiar.placing import best_device, place
 RAW = Path("data/fetch")
 OUT = Path("data/observe")
 GALAXIES_AT_ONCE = 8
+LABEL = {"physical": "", "literal": ", literal dimming"}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -131,7 +132,8 @@ def observe(params: Observe, dataset: str, raw: Path, folder: Path) -> None:
         "dataset": dataset,
         "distribution": params.distances[dataset].distribution,
         "bands": list(galaxies.meta["bands"]),
-        "source": galaxies.meta["source"],
+        # shown wherever a result is: literal dimming is never mistaken for physical
+        "source": galaxies.meta["source"] + LABEL[params.dimming],
         "H0_kms_mpc": params.H0_kms_mpc,
         "sigma_v_kms": params.sigma_v_kms,
         "pixel_scale_arcsec": params.pixel_scale_arcsec,

@@ -26,6 +26,7 @@ PARAMS = Path("params.yaml")
 
 Band = Literal["u", "g", "r", "i", "z"]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
+Schedule = Literal["constant", "cosine"]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_]+$")]
 
 
@@ -156,6 +157,7 @@ class NetworkSection(Section):
     layers: tuple[LayerSection, ...]
     batch_norm: bool
     augment: bool
+    schedule: Schedule
     learning_rate: PositiveFloat
     epochs: PositiveInt
 
@@ -172,6 +174,7 @@ class SearchedNetwork(Section):
     family: Literal["cnn"]
     batch_norm: bool
     augment: bool
+    schedule: Schedule
     epochs: PositiveInt
 
     def complete(self, searched: dict[str, Any], epochs: int | None = None) -> NetworkSection:

@@ -19,14 +19,7 @@ from tqdm import tqdm
 
 from peculiar import tracking
 from peculiar.errors import InputError, one_sentence
-from peculiar.experiment import (
-    calibrate,
-    measures,
-    predict_split,
-    predictions,
-    share_images,
-    train_network,
-)
+from peculiar.experiment import share_images, train_network, validate
 from peculiar.figures import history_figure
 from peculiar.galaxies import Observed, whole_folder
 from peculiar.lineage import code_digest, digests
@@ -116,11 +109,7 @@ class Objective:
                 trial.report(curve["validation_l2_mpc"], epoch)
 
             network = train_network(self.observed, spec, self.train.fit, on_epoch, self.scaled)
-            D_p = predict_split(network, self.observed, "validation")
-            predicted = predictions(
-                self.observed, "validation", D_p, calibrate(self.observed, "validation", D_p)
-            )
-            metrics = measures(predicted, self.observed.table.meta["H0_kms_mpc"])
+            _, _, metrics = validate(network, self.observed)
             tracking.log_metrics(run_id, metrics, prefix="validation_")
             tracking.log_figure(history_figure(history, f"trial {trial.number}"), "history.png")
             tracking.log_model(network, self.observed.images[self.observed.rows("train")[:2]])

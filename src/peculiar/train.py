@@ -11,13 +11,7 @@ from tqdm import tqdm
 
 from peculiar import tracking, trained
 from peculiar.errors import InputError, one_sentence
-from peculiar.experiment import (
-    calibrate,
-    measures,
-    predict_split,
-    predictions,
-    train_network,
-)
+from peculiar.experiment import train_network, validate
 from peculiar.figures import distances_figure, history_figure
 from peculiar.galaxies import Observed, whole_folder
 from peculiar.lineage import digests
@@ -75,10 +69,7 @@ def train(params: Train, spec: NetworkSection, network_name: str, data: Path) ->
             bar.update()
 
         network = train_network(observed, spec, params.fit, on_epoch)
-        D_p = predict_split(network, observed, "validation")
-        sigma_D = calibrate(observed, "validation", D_p)
-        predicted = predictions(observed, "validation", D_p, sigma_D)
-        validation = measures(predicted, meta["H0_kms_mpc"])
+        sigma_D, predicted, validation = validate(network, observed)
         tracking.log_metrics(run_id, {**validation, "sigma_D_mpc": sigma_D}, prefix="validation_")
         tracking.log_figure(history_figure(history, name), "history.png")
         title = f"{name}, {meta['source']}, validation"
@@ -109,7 +100,7 @@ def train(params: Train, spec: NetworkSection, network_name: str, data: Path) ->
         )
         trained.write(partial, network, history, run)
         tracking.log_file(partial / trained.RUN)
-        if not np.isfinite(D_p).all():
+        if not np.isfinite(predicted["D_p_mpc"]).all():
             tqdm.write(f"{name}: the training diverged; it will not be promoted")
 
 
