@@ -152,7 +152,7 @@ def markdown(table: list[dict[str, Any]]) -> str:
     }
     lines = [f"| {' | '.join(['data', 'network', *columns])} |", "|---" * (2 + len(columns)) + "|"]
     for entry in table:
-        cells = [f"{entry['dataset']} ({entry['source']})", entry["network"]]
+        cells = [f"{entry['dataset']} ({entry['source']})", entry["network"].replace("|", "\\|")]
         cells += [f"{entry[k]:.{n}f} ± {entry[f'{k}_err']:.{n}f}" for k, n in columns.values()]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
