@@ -7,7 +7,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from peculiar.bands import BANDS
+from peculiar.bands import BANDS, SPEED_OF_LIGHT_MS
 from peculiar.errors import InputError, one_sentence
 
 # Modules that take seconds to import (torch, MLflow) are imported by the command that needs them.
@@ -70,7 +70,7 @@ def predict(chosen: argparse.Namespace) -> None:
     formats = {".ecsv": "ascii.ecsv", ".csv": "ascii.csv", ".fits": "fits"}
     if chosen.output:
         _check_output(chosen.output, list(formats))
-    if chosen.cz is not None and not abs(chosen.cz) < 299_792.458:
+    if chosen.cz is not None and not abs(chosen.cz) < SPEED_OF_LIGHT_MS / 1e3:
         raise InputError(f"--cz {chosen.cz:g}: give a speed in km/s below that of light")
     champion = load_champion(load(Promote).model)
     tables = []
