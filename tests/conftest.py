@@ -95,9 +95,16 @@ def raw_folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("raw")
     rng = np.random.default_rng(1)
     table = QTable()
+    unknown = np.full(12, np.nan)
     table["id"] = np.arange(12) * 7 + 3
     table["log10_stellar_mass"] = rng.uniform(10, 12, 12)
+    table["half_mass_radius_kpc"] = unknown * u.kpc
+    table["absolute_mag"] = np.full((12, 3), np.nan) * u.mag
+    table["mag_ab"] = np.full((12, 2, 3), np.nan) * u.mag
     table["kpc_per_pixel"] = rng.uniform(0.5, 2, (12, 2)) * u.kpc
+    table["pixel_scale_arcsec"] = unknown * u.arcsec
+    table["cz_kms"] = table["cz_flow_kms"] = unknown * u.km / u.s
+    table["centre_offset"] = np.zeros((12, 2)) * u.pix
     table["source"] = ["test"] * 12
     table["sha256"] = ["0"] * 12
     table.meta = {"bands": ["g", "r", "i"], "source": "test galaxies"}

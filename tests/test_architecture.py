@@ -22,6 +22,8 @@ ROOMS = {
     "hubble": set(),
     "lineage": set(),
     "params": set(),
+    "params_data": {"params"},
+    "params_networks": {"params"},
     "galaxies": set(),
     "stars": {"bands"},
     "smoothing": set(),
@@ -29,13 +31,39 @@ ROOMS = {
     "fitsfile": {"bands", "galaxies"},
     "illustris": {"bands", "galaxies", "fitsfile"},
     "skirt": {"bands", "galaxies", "fitsfile"},
+    "nsa": {"bands", "galaxies", "fitsfile"},
+    "download": set(),
+    "ledger": set(),
+    "trimming": {"bands", "fitsfile"},
+    "illustris_api": {"download"},
+    "illustris_store": {
+        "download",
+        "fitsfile",
+        "illustris",
+        "illustris_api",
+        "ledger",
+        "params_data",
+        "trimming",
+    },
+    "framing": {"galaxies"},
+    "layouts": {"galaxies", "fitsfile", "illustris", "nsa", "skirt"},
+    "contents": {"bands", "galaxies", "fitsfile", "layouts"},
     "placing": {"bands"},
+    "instrument": {"bands"},
     "networks": {"bands"},
     "metrics": {"hubble"},
     "fitting": {"networks", "metrics"},
-    "figures": {"metrics"},
-    "experiment": {"fitting", "galaxies", "hubble", "metrics", "networks", "params", "placing"},
-    "trained": {"networks", "params"},
+    "figures": {"bands", "metrics"},
+    "experiment": {
+        "fitting",
+        "galaxies",
+        "hubble",
+        "metrics",
+        "networks",
+        "params_networks",
+        "placing",
+    },
+    "trained": {"networks", "params", "params_data", "params_networks"},
     "tracking": {"lineage"},
 }
 
@@ -97,6 +125,11 @@ def test_nothing_imports_the_command_line():
 def test_a_library_has_one_home(library, home):
     users = [m for m in MODULES if any(name.split(".")[0] == library for name in imports(m))]
     assert users == [home]
+
+
+def test_the_api_key_is_known_to_one_module():
+    sources = {module: (PACKAGE / f"{module}.py").read_text() for module in MODULES}
+    assert [m for m in MODULES if "ILLUSTRIS_API_KEY" in sources[m]] == ["illustris_api"]
 
 
 def test_dvc_is_not_imported():

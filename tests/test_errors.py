@@ -41,6 +41,17 @@ def test_a_full_or_closed_disk_can_be_mended(number):
         raise OSError(number, "why", "there")
 
 
+def test_a_closed_pipe_ends_quietly():
+    code = "from peculiar.errors import *\nwith one_sentence():\n    while True: print('line')"
+    run = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE,
+                           stderr=subprocess.PIPE, text=True)  # fmt: skip
+    with run:
+        assert run.stdout.readline() == "line\n"
+        run.stdout.close()
+        assert run.stderr.read() == ""
+    assert run.returncode == 1
+
+
 def test_other_errors_keep_their_traceback():
     done = run("1 / 0")
     assert done.returncode == 1

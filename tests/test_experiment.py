@@ -16,7 +16,7 @@ from peculiar.experiment import (
 )
 from peculiar.galaxies import Observed
 from peculiar.metrics import METRICS, l2
-from peculiar.params import FitSection, NetworkSection
+from peculiar.params_networks import FitSection, NetworkSection
 
 SPEC = {
     "family": "cnn",

@@ -7,7 +7,7 @@ from astropy.io import fits
 from peculiar import standin
 from peculiar.bands import BANDS, SUNRISE_FILTERS
 from peculiar.errors import InputError
-from peculiar.illustris import read_broadband, read_catalogue
+from peculiar.illustris import bands_in, read_broadband, read_catalogue, recognises
 
 PIXELS = 16
 IMAGES = np.random.default_rng(0).random((4, 5, PIXELS, PIXELS), dtype=np.float32)
@@ -38,6 +38,25 @@ def test_what_was_written_comes_back(file):
     assert galaxy.images.flags.c_contiguous
     np.testing.assert_array_equal(galaxy.images, IMAGES)
     np.testing.assert_allclose(galaxy.kpc_per_pixel, [5.0] * 4)
+    np.testing.assert_allclose(galaxy.mag_ab, standin.image_mag(IMAGES, 5.0), rtol=1e-12)
+    assert np.isnan([*galaxy.absolute_mag, galaxy.half_mass_radius_kpc]).tolist() == [True] * 6
+    assert bands_in(file) == BANDS
+    with fits.open(file) as hdus:
+        assert recognises(hdus)
+
+
+def test_the_subhalos_own_numbers_come_along(file):
+    def add(hdus):
+        hdus[0].header.update({"HALFMASS": 6.5, "ABSMAG_G": -20.25, "ABSMAG_Z": -22.0})
+        hdus["FILTERS"].data["AB_mag_nonscatter1"][3] = np.inf  # no light in i
+
+    edit(file, add)
+    galaxy = read_broadband(file, "zrgi")
+    assert galaxy.half_mass_radius_kpc == 6.5
+    np.testing.assert_array_equal(galaxy.absolute_mag, [-22.0, np.nan, -20.25, np.nan])
+    expected = standin.image_mag(IMAGES, 5.0)[:, [4, 2, 1, 3]]
+    expected[1, 3] = np.nan
+    np.testing.assert_allclose(galaxy.mag_ab, expected, rtol=1e-12)
 
 
 def test_a_simulated_galaxy_comes_back(tmp_path):
@@ -76,6 +95,8 @@ def test_genuine_layout_of_36_filters_with_a_field_of_view_per_camera(tmp_path):
     assert galaxy.source == "illustris:broadband_123.fits"
     np.testing.assert_array_equal(galaxy.images, cubes[:, [4, 5]])
     np.testing.assert_allclose(galaxy.kpc_per_pixel, np.arange(40, 44) / 8)
+    assert np.isnan(galaxy.mag_ab).tolist() == [[True, True]] * 4
+    assert bands_in(path) == BANDS
 
 
 def test_pixel_scale_from_the_image_where_no_field_of_view_is_given(file):
@@ -133,6 +154,9 @@ REFUSALS = {
     "missing band": (rename_filter, "has no filter i_SDSS.res"),
     "nan": (set_pixels([np.nan, 1, np.nan]), "2 pixels that are not finite in camera 2, band i"),
     "infinite": (set_pixels([np.inf]), "1 pixels that are not finite in camera 2, band i"),
+    "negative": (set_pixels([-1e-9]), "negative surface brightness in camera 2, band i"),
+    "no radius": (set_header(0, "HALFMASS", -1.0), r"usable HALFMASS \(-1.0"),
+    "odd magnitude": (set_header(0, "ABSMAG_R", "bright"), "usable ABSMAG_R"),
     "unit": (set_header(CUBE, "IMUNIT", "Jy"), f"IMUNIT 'Jy' in {CUBE}, not 'W/m/m"),
     "planes": (fewer_planes, r"cube of shape \(4, 16, 16\), not \(5, N, N\)"),
     "pixels": (fewer_pixels, "cameras of different sizes"),
@@ -151,6 +175,15 @@ def test_refusals_name_the_file_and_the_mend(file, what):
     assert str(refusal.value).startswith(str(file))
     assert "fetch it again" in str(refusal.value)
     assert "\n" not in str(refusal.value)
+
+
+def test_other_files_are_not_recognised(file):
+    for name in ("FILTERS", "CAMERA0-BROADBAND-NONSCATTER"):
+        with fits.open(file) as hdus:
+            del hdus[name]
+            assert not recognises(hdus)
+    edit(file, rename_filter)
+    assert bands_in(file) == ("u", "g", "r", "z")
 
 
 def test_a_bad_plane_that_is_not_asked_for_does_no_harm(file):

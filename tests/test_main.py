@@ -2,6 +2,7 @@ import subprocess
 import sys
 
 import pytest
+import test_nsa
 from astropy.table import QTable
 from tiny import ROOT, inside
 
@@ -30,6 +31,30 @@ def test_predict_prints_and_writes_the_same_table(pipeline, file, tmp_path, caps
     assert str(table["v_hat"].unit) == "km / s"
 
 
+def test_predict_leaves_a_real_galaxy_where_it_is(pipeline, file, tmp_path, capsys):
+    real = test_nsa.parent(tmp_path / f"{test_nsa.SOUTH}-parent-40.fits.gz")
+    catalogue = str(test_nsa.write_catalogue(tmp_path / "nsa_v0_1_2.fits"))
+    output = tmp_path / "out.ecsv"
+    with inside(pipeline):
+        main(["predict", str(real), "--catalogue", catalogue, "--output", str(output)])
+        printed = capsys.readouterr().out
+        assert "the champion was trained without noise and seeing" in printed
+        table = QTable.read(output)
+        assert table["D_flow"][0].to_value("Mpc") == pytest.approx(299792.458 * 0.0001 / 70)
+        assert table.colnames[-5:] == ["D_z", "v_p", "v_hat", "v_error", "D_flow"]
+        assert "placed_at" not in table.colnames
+        for arguments, message in [
+            ([str(real), "--catalogue", catalogue, "--at", "60"], "real galaxy, .* drop --at"),
+            ([str(file)], "simulated galaxy: say with --at how far to place it"),
+            ([str(real)], "catalogue"),
+        ]:
+            with pytest.raises(SystemExit, match=message):
+                main(["predict", *arguments])
+        cutout = test_nsa.cutout(tmp_path / "nsa_1.fits")
+        with pytest.raises(SystemExit, match=r"of a real galaxy, which cannot be moved"):
+            main(["place", str(cutout), "--bands", "r", "--output", str(tmp_path / "a.png")])
+
+
 def test_place_draws_a_picture(pipeline, file, tmp_path):
     output = tmp_path / "galaxy.png"
     with inside(pipeline):
@@ -43,6 +68,55 @@ def test_standin_writes_files(pipeline, tmp_path):
     assert sorted(path.name for path in (tmp_path / "new").iterdir()) == [
         "broadband_0.fits", "broadband_1.fits",
     ]  # fmt: skip
+
+
+def test_inspect_prints_a_block_a_file_and_draws_them(file, tmp_path, capsys):
+    picture = tmp_path / "galaxies.png"
+    with inside(ROOT):
+        main(["inspect", str(file), str(file), "--png", str(picture)])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines.count(str(file)) == 2
+    assert lines.count("  layout            sunrise, a stand-in made by peculiar") == 2
+    assert lines[-1] == f"wrote {picture}"
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_inspect_takes_redshifts_and_magnitudes_from_the_atlas_catalogue(tmp_path, capsys):
+    path = test_nsa.parent(tmp_path / f"{test_nsa.SOUTH}-parent-40.fits.gz")
+    catalogue = test_nsa.write_catalogue(tmp_path / "nsa_v0_1_2.fits")
+    picture = tmp_path / "atlas.png"
+    with inside(ROOT):
+        main(["inspect", str(path), "--catalogue", str(catalogue), "--png", str(picture)])
+    printed = capsys.readouterr().out
+    assert "  galaxy            13\n" in printed
+    assert "  other filters     2: NUV FUV\n" in printed
+    assert "  flow redshift     0.000100\n" in printed
+    assert f"  {'0 stated':<18}" + "   22.500" * 5 in printed
+
+
+def test_inspect_prints_the_good_files_before_a_damaged_one(file, tmp_path, capsys):
+    damaged = tmp_path / "broadband_6.fits"
+    damaged.write_bytes(file.read_bytes()[:-2880])
+    with inside(ROOT), pytest.raises(SystemExit, match=r"broadband_6\.fits is truncated") as stop:
+        main(["inspect", str(file), str(damaged)])
+    assert "\n" not in str(stop.value)
+    assert capsys.readouterr().out.startswith(str(file))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["inspect", "gone.fits"], r"gone\.fits is missing"),
+        (["inspect", "README.md"], r"README\.md is not a whole FITS file"),
+        (["inspect", "x.fits", "--png", "a.jpg"], r"--png a\.jpg: end its name in \.png, \.pdf"),
+        (["inspect", "x.fits", "--png", "no/a.png"], r"--png no/a\.png: make the folder no first"),
+        (["inspect", "x.fits", "--catalogue", "none.fits"], r"none\.fits is missing"),
+    ],
+)
+def test_faults_of_inspect_are_one_sentence(arguments, message):
+    with inside(ROOT), pytest.raises(SystemExit, match=message) as stop:
+        main(arguments)
+    assert "\n" not in str(stop.value)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,8 @@ from torch import nn
 from peculiar.bands import surface_brightness
 from peculiar.errors import InputError
 from peculiar.networks import asinh, build, cnn, multiply_adds, output_pixels
-from peculiar.params import Train, load
+from peculiar.params import load
+from peculiar.params_networks import Train
 
 SETTINGS = {"batch_norm": False, "softening_mag_arcsec2": 24.0, "target": (0.0, 1.0), "seed": 1}
 PAPER = ["cnn2", "cnn3", "cnn4", "cnn5"]

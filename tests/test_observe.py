@@ -15,9 +15,11 @@ from scipy.stats import kstest, norm, truncnorm, uniform
 from peculiar import observe as stage
 from peculiar.errors import InputError
 from peculiar.galaxies import RAW_COLUMNS, SPLITS, Observed, Shards, read_table, write_table
+from peculiar.instrument import Instrument, observe_through, sky_noise
 from peculiar.observe import draw_distances_mpc, draw_splits, draw_table, observe
-from peculiar.params import Normal, Observe, Split, Uniform, validate
-from peculiar.placing import place
+from peculiar.params import validate
+from peculiar.params_data import Normal, Observe, Split, Uniform
+from peculiar.placing import arcsec_per_pixel, place
 
 UNIFORM = Uniform(distribution="uniform", min_mpc=50, max_mpc=100)
 NORMAL = Normal(distribution="normal", mean_mpc=75, sigma_mpc=14.5, min_mpc=25)
@@ -108,21 +110,21 @@ def test_too_few_galaxies_are_refused(by, galaxies):
 
 
 def test_both_datasets_share_splits_and_velocities(params):
-    a, b = (draw_table(params, name, IDS, 4) for name in ("uniform", "normal"))
+    a, b = (draw_table(params, law, IDS, 4) for law in (UNIFORM, NORMAL))
     for column in ("galaxy", "camera", "velocity_kms", "split"):
         np.testing.assert_array_equal(a[column], b[column])
     assert not np.isclose(a["distance_mpc"].value, b["distance_mpc"].value).all()
 
 
 def test_redshift_distance_is_distance_and_velocity(params):
-    table = draw_table(params, "normal", IDS, 4)
+    table = draw_table(params, NORMAL, IDS, 4)
     H0 = params.H0_kms_mpc * u.km / u.s / u.Mpc
     expected = table["distance_mpc"] + table["velocity_kms"] / H0
     np.testing.assert_allclose(table["distance_z_mpc"].to_value(u.Mpc), expected.to_value(u.Mpc))
 
 
 def test_velocities_are_normal_and_independent(params):
-    table = draw_table(params, "uniform", IDS, 4)
+    table = draw_table(params, UNIFORM, IDS, 4)
     v, D = table["velocity_kms"].to_value(u.km / u.s), table["distance_mpc"].value
     assert kstest(v, norm(0, params.sigma_v_kms).cdf).pvalue > 0.01
     assert abs(np.corrcoef(v, D)[0, 1]) < 0.08
@@ -131,14 +133,14 @@ def test_velocities_are_normal_and_independent(params):
 
 
 def test_rows_go_galaxy_by_galaxy_and_camera_by_camera(params):
-    table = draw_table(params, "uniform", IDS, 3)
+    table = draw_table(params, UNIFORM, IDS, 3)
     np.testing.assert_array_equal(table["galaxy"], np.repeat(IDS, 3))
     np.testing.assert_array_equal(table["camera"], np.tile([0, 1, 2], 400))
 
 
 def test_the_seed_decides_the_table(params):
-    a, b = (draw_table(params, "uniform", IDS, 2) for _ in range(2))
-    c = draw_table(params.model_copy(update={"seed": 99}), "uniform", IDS, 2)
+    a, b = (draw_table(params, UNIFORM, IDS, 2) for _ in range(2))
+    c = draw_table(params.model_copy(update={"seed": 99}), UNIFORM, IDS, 2)
     for name in ("distance_mpc", "velocity_kms", "split"):
         np.testing.assert_array_equal(a[name], b[name])
         assert not np.array_equal(a[name], c[name])
@@ -181,8 +183,113 @@ def test_table_has_units_and_says_how_it_was_made(params, raw_folder, tmp_path):
         "sigma_v_kms": params.sigma_v_kms,
         "pixel_scale_arcsec": params.pixel_scale_arcsec,
         "dimming": "physical",
+        "instrument": None,
         "split_by": "galaxy",
     }
+
+
+@pytest.fixture
+def real_folder(raw_folder, tmp_path):
+    """The raw set as if of real galaxies: redshifts and angular pixel scales, no sizes."""
+    folder = shutil.copytree(raw_folder, tmp_path / "real")
+    table = read_table(folder, RAW_COLUMNS)
+    rng = np.random.default_rng(4)
+    table["kpc_per_pixel"] = np.full((12, 2), np.nan) * u.kpc
+    table["pixel_scale_arcsec"] = np.full(12, 0.4) * u.arcsec
+    table["cz_flow_kms"] = rng.uniform(3500, 7000, 12) * u.km / u.s
+    table["cz_kms"] = table["cz_flow_kms"] + rng.normal(0, 300, 12) * u.km / u.s
+    table["centre_offset"] = rng.uniform(-0.5, 0.5, (12, 2)) * u.pix
+    rewrite(table, folder)
+    return folder
+
+
+def rewrite(table, folder):
+    (folder / "table.ecsv").unlink()
+    write_table(table, folder, RAW_COLUMNS)
+
+
+def with_laws(params, **changes):
+    return params.model_copy(update=changes)
+
+
+def test_real_galaxies_stay_where_they_are(params, real_folder, tmp_path):
+    params = with_laws(params, pixel_scale_arcsec=0.8)
+    observe(params, "measured", real_folder, tmp_path / "measured")
+    observed, raw = Observed.read(tmp_path / "measured"), read_table(real_folder, RAW_COLUMNS)
+    table = observed.table
+    kms = u.km / u.s
+    np.testing.assert_allclose(
+        table["distance_z_mpc"].value, np.repeat(raw["cz_kms"].to_value(kms), 2) / params.H0_kms_mpc
+    )
+    np.testing.assert_allclose(
+        table["distance_mpc"].value,
+        np.repeat(raw["cz_flow_kms"].to_value(kms), 2) / params.H0_kms_mpc,
+    )
+    # two input pixels a side become one, wherever the galaxy is
+    images = Shards(real_folder)[np.array([5])][0]
+    expected = place(
+        torch.from_numpy(images), torch.ones(2), torch.ones(2), pixels=16,
+        pixel_scale_arcsec=2 * float(arcsec_per_pixel(torch.ones(1), torch.ones(1))[0]),
+        dimming="physical",
+        centre_offset=torch.from_numpy(raw["centre_offset"].value[[5, 5]]),
+    )  # fmt: skip
+    np.testing.assert_allclose(observed.images[np.array([10, 11])], expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("kind", "dataset", "changes", "words"),
+    [
+        ("real", "uniform", {}, r"distances\.uniform: real galaxies .* cannot be moved: take"),
+        ("simulated", "measured", {}, r"distances\.measured: the galaxies are simulated and have"),
+        ("real", "measured", {"instrument": "sdss"}, r"has real images, .*instrument to null"),
+        ("real", "measured", {"dimming": "literal"}, r"has real images, .*dimming to physical"),
+    ],
+)
+def test_real_and_simulated_galaxies_are_not_mixed_up(
+    params, raw_folder, real_folder, tmp_path, kind, dataset, changes, words
+):
+    raw = {"real": real_folder, "simulated": raw_folder}[kind]
+    with pytest.raises(InputError, match=words):
+        observe(with_laws(params, **changes), dataset, raw, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("wrong", [np.nan, 0.0, -100.0])
+def test_a_real_galaxy_needs_its_redshifts(params, real_folder, tmp_path, wrong):
+    table = read_table(real_folder, RAW_COLUMNS)
+    table["cz_flow_kms"][3] = wrong * u.km / u.s
+    rewrite(table, real_folder)
+    with pytest.raises(InputError, match=r"galaxy 24 \(test\) has no redshift of a flow model"):
+        observe(params, "measured", real_folder, tmp_path / "out")
+
+
+def test_an_instrument_adds_its_noise_and_says_so(params, raw_folder, tmp_path, monkeypatch):
+    observe(params, "uniform", raw_folder, tmp_path / "clean")
+    noisy = with_laws(params, instrument="sdss")
+    observe(noisy, "uniform", raw_folder, tmp_path / "noisy")
+    monkeypatch.setattr(stage, "GALAXIES_AT_ONCE", 5)
+    observe(noisy, "uniform", raw_folder, tmp_path / "again")
+    clean, seen, again = (Observed.read(tmp_path / name) for name in ("clean", "noisy", "again"))
+    section = params.instruments["sdss"]
+    assert seen.table.meta["instrument"] == section.model_dump()
+    assert clean.table.meta["instrument"] is None
+    assert seen.table.meta["source"] == "test galaxies, seen with sdss"
+    rows = np.arange(24)
+    # noise belongs to the image, not to the batch; convolutions differ by rounding
+    sdss = Instrument(**section.model_dump())
+    sky = [sky_noise(sdss, band, params.pixel_scale_arcsec) for band in "gri"]
+    np.testing.assert_allclose(
+        seen.images[rows] / np.array(sky)[:, None, None],
+        again.images[rows] / np.array(sky)[:, None, None],
+        rtol=1e-4, atol=1e-3,
+    )  # fmt: skip
+    bands = list(seen.table.meta["bands"])
+    expected = observe_through(
+        clean.images[rows[7:8]], bands, params.pixel_scale_arcsec,
+        sdss, [np.random.default_rng([params.seed, 1, 7])],
+    )  # fmt: skip
+    np.testing.assert_allclose(seen.images[rows[7:8]], expected, rtol=1e-5, atol=1e-3 * max(sky))
+    assert not np.allclose(seen.images[rows], clean.images[rows], rtol=1e-3)
 
 
 def contents(folder):
@@ -233,7 +340,9 @@ def test_main_reads_params_and_writes_the_named_dataset(shipped, raw_folder, tmp
     shutil.copytree(raw_folder, "data/fetch")
     stage.main(["--dataset", "normal"])
     assert Observed.read(tmp_path / "data/observe/normal").images.shape == (24, 3, 8, 8)
-    with pytest.raises(SystemExit, match=r"observe\.distances has no 'flat': take normal, uniform"):
+    with pytest.raises(
+        SystemExit, match=r"observe\.distances has no 'flat': take measured, normal, uniform"
+    ):
         stage.main(["--dataset", "flat"])
     shutil.rmtree("data/fetch")
     with pytest.raises(SystemExit, match=r"data/fetch has no images: run `dvc repro`"):

@@ -8,10 +8,15 @@ import yaml
 from pydantic import ValidationError
 
 from peculiar.errors import InputError
-from peculiar.params import SECTIONS, Evaluate, Fetch, Observe, Train, load, validate
+from peculiar.params import STAGES, load, validate
+from peculiar.params_data import Fetch, Observe
+from peculiar.params_networks import Evaluate, Promote, Search, Train
 
 SHIPPED = yaml.safe_load((Path(__file__).parents[1] / "params.yaml").read_text())
-NAMED = {("observe", "distances"), ("train", "specs")}  # their keys are names of our choice
+# their keys are names of our choice
+NAMED = {("observe", "distances"), ("observe", "instruments"), ("train", "specs")}
+SECTIONS = {section.__name__.lower(): section
+            for section in (Fetch, Observe, Search, Train, Evaluate, Promote)}  # fmt: skip
 EXPLAINED = {"seed", "train", "validation", "test"}  # knobs that need no comment
 
 
@@ -74,6 +79,10 @@ def test_the_shipped_file_loads(params_file, name):
     assert section.model_dump(mode="json").keys() == SHIPPED[name].keys()
 
 
+def test_every_stage_has_a_section():
+    assert tuple(SECTIONS) == STAGES
+
+
 def test_the_shipped_sections_fit_each_other():
     known = set(SHIPPED["observe"]["datasets"])
     assert set(SHIPPED["train"]["datasets"]) <= known
@@ -106,7 +115,7 @@ def test_no_other_key_is_taken(shipped, path):
 
 LAYERS = "train.specs.cnn2.layers"
 WRONG = [
-    ("fetch.source", "web", "'standin' or 'files'"),
+    ("fetch.source", "web", "'standin', 'files', 'illustris', 'skirt' or 'nsa'"),
     ("fetch.bands", ["u", "y"], "'u', 'g', 'r', 'i' or 'z'"),
     ("fetch.bands", [], "at least 1 item"),
     ("fetch.shard_galaxies", 0, "greater than 0"),
@@ -121,6 +130,26 @@ WRONG = [
     ("fetch.standin.size_scatter", -0.1, "greater than or equal to 0"),
     ("fetch.standin.neighbours", None, "valid integer"),
     ("fetch.files.folder", None, "path"),
+    ("fetch.illustris.url", "ftp://x/api", "match pattern"),
+    ("fetch.illustris.url", "http://x/api?api_key=1", "match pattern"),
+    ("fetch.illustris.url", "http://key@x/api", "match pattern"),
+    ("fetch.illustris.simulation", "../x", "match pattern"),
+    ("fetch.illustris.snapshot", -1, "greater than or equal to 0"),
+    ("fetch.illustris.galaxies", 0, "greater than 0"),
+    ("fetch.illustris.connections", 0, "greater than or equal to 1"),
+    ("fetch.illustris.connections", 99, "less than or equal to 16"),
+    ("fetch.illustris.attempts", 0, "greater than 0"),
+    ("fetch.illustris.timeout_s", 0, "greater than 0"),
+    ("fetch.skirt.pixels", 0, "greater than 0"),
+    ("fetch.nsa.folder", None, "path"),
+    ("observe.instrument", "lsst", "no instrument is called 'lsst'; known are sdss"),
+    ("observe.instruments.sdss.psf", "airy", "'moffat' or 'gaussian'"),
+    ("observe.instruments.sdss.moffat_beta", 1, "greater than or equal to 2"),
+    ("observe.instruments.sdss.fwhm_arcsec.r", 0, "greater than 0"),
+    ("observe.instruments.sdss.gain.r", -1, "greater than 0"),
+    ("observe.instruments.sdss.dark_variance.r", -1, "greater than or equal to 0"),
+    ("observe.instruments.sdss.sky_mag_arcsec2.r", float("nan"), "finite number"),
+    ("observe.distances.measured.distribution", "guessed", "'guessed'"),
     ("observe.datasets", [], "at least 1 item"),
     ("observe.datasets", ["uniform", "uniform"], "a dataset stands twice in"),
     ("observe.datasets", ["flat"], "no dataset is called 'flat'; known are uniform, normal"),

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,10 +9,16 @@ from peculiar import predict, tracking
 from peculiar.errors import InputError
 from peculiar.galaxies import Observed
 from peculiar.illustris import read_broadband
+from peculiar.instrument import Instrument, observe_through
+from peculiar.layouts import read_galaxy
+from peculiar.nsa import read_nsa
+from peculiar.params import load
+from peculiar.params_data import Observe
 from peculiar.standin import StandIn, make_broadband
 
 pytestmark = pytest.mark.xdist_group("pipeline")
 TNG = ROOT.parent / "shared/data/tng"
+NSA = ROOT.parent / "shared/data/nsa_r"
 KNOBS = StandIn(pixels=32, particle_mass_msun=2e7, log10_mass_max=10.5)
 
 
@@ -37,7 +44,7 @@ def test_the_champion_knows_its_data(champion, pipeline):
 
 
 def test_a_table_has_units_and_the_paper_s_relations(champion, standin_file):
-    galaxy = predict.read_galaxy(standin_file, champion.bands)
+    galaxy = read_galaxy(standin_file, champion.bands)
     table = predict.predict_galaxy(champion, galaxy, [60, 90], 5250.0)
     assert len(table) == 8
     assert str(table["v_hat"].unit) == "km / s"
@@ -55,7 +62,7 @@ def test_predicting_equals_observing(pipeline):
     from peculiar.galaxies import RAW_COLUMNS, Galaxy, Shards, read_table
 
     raw, table = Shards(pipeline / "data/fetch"), read_table(pipeline / "data/fetch", RAW_COLUMNS)
-    galaxy = Galaxy(0, 10.0, raw[np.array([0])][0], table["kpc_per_pixel"][0].value, "x")
+    galaxy = Galaxy(0, raw[np.array([0])][0], table["kpc_per_pixel"][0].value, "x")
     distance = observed.table["distance_mpc"][:4].value
     placed = predict.place_galaxy(
         galaxy, distance, pixels=32, pixel_scale_arcsec=5.44, dimming="physical"
@@ -71,7 +78,7 @@ def test_predicting_equals_observing(pipeline):
 @pytest.mark.parametrize("name", ["tng50_snap095_broadband_117378", "tng50_snap095_broadband_99185",
                                   "tng100_snap099_broadband_6"])  # fmt: skip
 def test_genuine_tng_galaxies_are_read_placed_and_predicted(champion, name):
-    galaxy = predict.read_galaxy(TNG / f"{name}.fits", "griz")
+    galaxy = read_galaxy(TNG / f"{name}.fits", "griz")
     table = predict.predict_galaxy(champion, galaxy, [60, 90], 5250.0)
     assert len(table) == 2
     alone = predict.predict_galaxy(champion, galaxy, [60], 5250.0)
@@ -86,8 +93,57 @@ def test_genuine_tng_galaxies_are_read_placed_and_predicted(champion, name):
         assert flux[0] / flux[1] == pytest.approx((90 / 60) ** 2, rel=0.005)
 
 
+def brightness(images):
+    """A network that predicts its own input's mean, so that the input can be checked."""
+    return images.mean(dim=(1, 2, 3))
+
+
+def mean_champion(**changes):
+    """A champion of r-band images of 0.396 arcsec pixels."""
+    values = {
+        "network": brightness, "version": "1", "bands": "r", "pixels": 300,
+        "pixel_scale_arcsec": 0.396, "dimming": "physical", "instrument": None,
+        "sigma_D_mpc": 5.0, "sigma_v_kms": 400.0, "H0_kms_mpc": 70.0,
+    }  # fmt: skip
+    return predict.Champion(**(values | changes))
+
+
+@pytest.mark.skipif(not NSA.is_dir(), reason=f"no genuine NSA files at {NSA}")
+def test_genuine_galaxies_are_resampled_where_they_are():
+    for path in sorted(NSA.glob("*.fits")):
+        galaxy = read_nsa(path, "r")
+        assert predict.is_real(galaxy)
+        same = predict.resample_galaxy(galaxy, pixels=300, pixel_scale_arcsec=0.396)[0, 0].double()
+        coarse = predict.resample_galaxy(galaxy, pixels=80, pixel_scale_arcsec=1.584)[0, 0].double()
+        # the files are even or odd in size: the galaxy is at the middle of each frame
+        total = galaxy.images.sum(dtype=float)
+        assert float(same.sum()) == pytest.approx(total, rel=1e-3)
+        assert float(coarse.sum()) * 16 == pytest.approx(total, rel=2e-2)
+        table = predict.predict_real(mean_champion(), galaxy, None)
+        assert table["D_p"][0].value == pytest.approx(float(same.mean()), rel=1e-4)
+        assert table["D_z"][0].value == pytest.approx(galaxy.cz_kms / 70)
+        assert table["D_flow"][0].value == pytest.approx(galaxy.cz_flow_kms / 70)
+        other = predict.predict_real(mean_champion(), galaxy, 7000.0)
+        assert other["D_z"][0].value == pytest.approx(100)
+
+
+def test_a_champion_of_noisy_images_sees_noise(params_file, standin_file):
+    galaxy = read_galaxy(standin_file, "r")
+    sdss = Instrument(**load(Observe, params_file).instruments["sdss"].model_dump())
+    champion = mean_champion(instrument=sdss, pixels=64, network=lambda images: images[:, 0, 3, 5])
+    placed = predict.place_galaxy(
+        galaxy, [60], pixels=64, pixel_scale_arcsec=0.396, dimming="physical"
+    )[0].numpy()
+    rngs = [np.random.default_rng(number) for number in range(4)]
+    seen = observe_through(placed, "r", 0.396, sdss, rngs)
+    table = predict.predict_galaxy(champion, galaxy, [60], None)
+    np.testing.assert_allclose(table["D_p"].value, seen[:, 0, 3, 5])
+    clean = predict.predict_galaxy(replace(champion, instrument=None), galaxy, [60], None)
+    assert (clean["D_p"] != table["D_p"]).all()
+
+
 def test_layouts_are_recognised(standin_file):
-    galaxy = predict.read_galaxy(standin_file, "ugriz")
+    galaxy = read_galaxy(standin_file, "ugriz")
     assert galaxy.source == "stand-in:broadband_3.fits"
     expected = read_broadband(standin_file, "ugriz").images
     np.testing.assert_array_equal(galaxy.images, expected)
@@ -95,11 +151,11 @@ def test_layouts_are_recognised(standin_file):
 
 def test_faults_are_named(tmp_path):
     with pytest.raises(InputError, match=r"gone\.fits is missing: fetch it, or mend the path"):
-        predict.read_galaxy(tmp_path / "gone.fits", "g")
+        read_galaxy(tmp_path / "gone.fits", "g")
     junk = tmp_path / "junk.fits"
     junk.write_bytes(b"not a FITS file" * 500)
     with pytest.raises(InputError, match=r"junk\.fits"):
-        predict.read_galaxy(junk, "g")
+        read_galaxy(junk, "g")
 
 
 def test_no_champion_is_one_sentence(tmp_path):

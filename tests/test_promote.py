@@ -8,7 +8,8 @@ from tiny import inside
 from peculiar import promote, tracking, trained
 from peculiar.errors import InputError
 from peculiar.metrics import METRICS
-from peculiar.params import Train, load
+from peculiar.params import load
+from peculiar.params_networks import Train
 
 pytestmark = pytest.mark.xdist_group("pipeline")
 GOOD = dict.fromkeys(METRICS, 1.0)

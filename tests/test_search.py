@@ -6,7 +6,8 @@ from tiny import inside, tiny_params, write_params
 
 from peculiar import search, tracking
 from peculiar.errors import InputError
-from peculiar.params import Search, Train, load
+from peculiar.params import load
+from peculiar.params_networks import Search, Train
 
 pytestmark = pytest.mark.xdist_group("pipeline")
 

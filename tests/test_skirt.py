@@ -8,7 +8,7 @@ from astropy.io import fits
 
 from peculiar.bands import SKIRT_ZEROPOINT_AB, flux_density
 from peculiar.errors import InputError
-from peculiar.skirt import read_skirt
+from peculiar.skirt import bands_in, read_skirt, recognises
 
 TNG = Path(__file__).resolve().parents[2] / "shared" / "data" / "tng"
 GENUINE = ["tng100_snap099_broadband_6", "tng50_snap095_broadband_117378"]
@@ -47,6 +47,16 @@ def test_counts_become_surface_brightness_at_redshift_zero(path):
         mag = SKIRT_ZEROPOINT_AB[band] - 2.5 * np.log10(plane)
         expected = flux_density(mag, band) / steradian * 1.05**5
         np.testing.assert_allclose(image, expected, rtol=1e-5)
+
+
+def test_the_layout_and_the_bands_are_recognised(path):
+    write(path, FILTER1="sloan/sdss_u", FILTER0="other")  # the zero point of u is not known
+    assert bands_in(path) == ("i", "z")
+    with fits.open(path) as hdus:
+        assert recognises(hdus)
+        del hdus[0].header["FILTER0"]
+        assert not recognises(hdus)
+    assert not recognises(fits.HDUList([fits.PrimaryHDU()]))
 
 
 def test_filters_are_found_by_name(path):
@@ -94,7 +104,11 @@ def test_truncated_files_are_refused(path, end):
 @pytest.mark.skipif(not TNG.is_dir(), reason=f"no genuine SKIRT files at {TNG}")
 @pytest.mark.parametrize("name", GENUINE)
 def test_genuine_files_are_galaxies(name):
-    galaxy = read_skirt(TNG / f"{name}.fits", "griz")
+    path = TNG / f"{name}.fits"
+    galaxy = read_skirt(path, "griz")
+    assert bands_in(path) == ("g", "r", "i", "z")
+    with fits.open(path) as hdus:
+        assert recognises(hdus)
     assert galaxy.id == int(name.rsplit("_", 1)[1])
     assert 0.37 < galaxy.kpc_per_pixel[0] < 0.39
     at_10_pc = (

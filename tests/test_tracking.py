@@ -16,7 +16,7 @@ from mlflow.exceptions import MlflowException
 from peculiar import tracking
 from peculiar.errors import InputError
 from peculiar.networks import build
-from peculiar.params import LayerSection
+from peculiar.params_networks import LayerSection
 
 pytestmark = pytest.mark.xdist_group("mlflow")
 

@@ -11,7 +11,8 @@ from peculiar import tracking, train, trained
 from peculiar.errors import InputError
 from peculiar.experiment import measures, predict_split, predictions
 from peculiar.galaxies import Observed
-from peculiar.params import Train, load
+from peculiar.params import load
+from peculiar.params_networks import Train
 
 pytestmark = pytest.mark.xdist_group("pipeline")
 CNN2 = "results/train/uniform-cnn2"

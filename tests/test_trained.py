@@ -9,7 +9,7 @@ import torch
 
 from peculiar import trained
 from peculiar.errors import InputError
-from peculiar.params import FitSection, NetworkSection
+from peculiar.params_networks import FitSection, NetworkSection
 
 SPEC = NetworkSection(
     family="cnn",
@@ -40,6 +40,7 @@ def make_run(**changes):
         "sigma_v_kms": 400,
         "pixel_scale_arcsec": 1.36,
         "dimming": "physical",
+        "instrument": None,
         "split_by": "galaxy",
         "data_source": "stand-in",
         "data": {"data/observe/uniform": "0a1b.dir"},

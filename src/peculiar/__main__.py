@@ -1,4 +1,4 @@
-"""The command line: `peculiar predict`, `peculiar place` and `peculiar standin`.
+"""The command line: `peculiar predict`, `place`, `inspect` and `standin`.
 
 The pipeline itself is `dvc repro` (or `make repro`).
 """
@@ -19,10 +19,13 @@ def parser() -> argparse.ArgumentParser:
     commands = whole.add_subparsers(dest="command", required=True)
 
     add = commands.add_parser("predict", help="distance and velocity from the promoted network")
-    add.add_argument("files", nargs="+", type=Path, help="Illustris or TNG SKIRT FITS files")
-    add.add_argument("--at", nargs="+", type=float, required=True, metavar="MPC",
-                     help="distances to place the simulated galaxy at")  # fmt: skip
-    add.add_argument("--cz", type=float, metavar="KM/S", help="redshift times speed of light")
+    add.add_argument("files", nargs="+", type=Path,
+                     help="FITS files: Illustris, TNG SKIRT, NASA-Sloan Atlas")  # fmt: skip
+    add.add_argument("--at", nargs="+", type=float, metavar="MPC",
+                     help="distances to place a simulated galaxy at")  # fmt: skip
+    add.add_argument("--cz", type=float, metavar="KM/S",
+                     help="redshift times speed of light; else a real galaxy's own")  # fmt: skip
+    add.add_argument("--catalogue", type=Path, help="NASA-Sloan Atlas, for its images")
     add.add_argument("--output", type=Path, help="table to write: .ecsv, .csv or .fits")
 
     add = commands.add_parser("place", help="picture of a galaxy at several distances (figure 2)")
@@ -31,6 +34,12 @@ def parser() -> argparse.ArgumentParser:
     add.add_argument("--bands", default="".join(BANDS), help="for example griz")
     add.add_argument("--camera", type=int, default=0)
     add.add_argument("--output", type=Path, required=True, help="picture to write: .png or .pdf")
+
+    add = commands.add_parser("inspect", help="what image files hold: scales, units, magnitudes")
+    add.add_argument("files", nargs="+", type=Path, help="FITS files of any supported layout")
+    add.add_argument("--png", type=Path, help="picture of the galaxies to write: .png or .pdf")
+    add.add_argument("--catalogue", type=Path, metavar="FITS",
+                     help="nsa_v0_1_2.fits, for images of the NASA-Sloan Atlas")  # fmt: skip
 
     add = commands.add_parser("standin", help="write stand-in galaxies as broadband FITS files")
     add.add_argument("folder", type=Path)
@@ -46,11 +55,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         COMMANDS[chosen.command](chosen)
 
 
-def _check_output(output: Path, endings: Sequence[str]) -> None:
+def _check_output(output: Path, endings: Sequence[str], option: str = "--output") -> None:
     if output.suffix not in endings:
-        raise InputError(f"--output {output}: end its name in {', '.join(endings)}")
+        raise InputError(f"{option} {output}: end its name in {', '.join(endings)}")
     if not output.parent.is_dir():
-        raise InputError(f"--output {output}: make the folder {output.parent} first")
+        raise InputError(f"{option} {output}: make the folder {output.parent} first")
 
 
 def _check_distances(distances_mpc: Sequence[float]) -> None:
@@ -63,20 +72,34 @@ def predict(chosen: argparse.Namespace) -> None:
     """Print, and write if asked, the predictions for some files."""
     from astropy.table import vstack
 
-    from peculiar.params import Promote, load
-    from peculiar.predict import load_champion, predict_galaxy, read_galaxy
+    from peculiar.layouts import read_galaxy
+    from peculiar.nsa import read_catalogue
+    from peculiar.params import load
+    from peculiar.params_networks import Promote
+    from peculiar.predict import is_real, load_champion, predict_galaxy, predict_real
 
-    _check_distances(chosen.at)
+    _check_distances(chosen.at or [])
     formats = {".ecsv": "ascii.ecsv", ".csv": "ascii.csv", ".fits": "fits"}
     if chosen.output:
         _check_output(chosen.output, list(formats))
     if chosen.cz is not None and not abs(chosen.cz) < SPEED_OF_LIGHT_MS / 1e3:
         raise InputError(f"--cz {chosen.cz:g}: give a speed in km/s below that of light")
     champion = load_champion(load(Promote).model)
+    catalogue = read_catalogue(chosen.catalogue) if chosen.catalogue else None
     tables = []
     for path in chosen.files:
-        galaxy = read_galaxy(path, champion.bands)
-        table = predict_galaxy(champion, galaxy, chosen.at, chosen.cz)
+        galaxy = read_galaxy(path, champion.bands, catalogue)
+        if is_real(galaxy):
+            if chosen.at:
+                raise InputError(f"{path} is of a real galaxy, which cannot be moved: drop --at")
+            if champion.instrument is None:
+                print(f"{path.name}: the champion was trained without noise and seeing, so that "
+                      "its errors do not hold for a real image")  # fmt: skip
+            table = predict_real(champion, galaxy, chosen.cz)
+        elif not chosen.at:
+            raise InputError(f"{path} is of a simulated galaxy: say with --at how far to place it")
+        else:
+            table = predict_galaxy(champion, galaxy, chosen.at, chosen.cz)
         table.add_column([path.name] * len(table), name="file", index=0)
         tables.append(table)
     whole = vstack(tables, metadata_conflicts="silent")
@@ -89,8 +112,10 @@ def predict(chosen: argparse.Namespace) -> None:
 def place(chosen: argparse.Namespace) -> None:
     """Draw one galaxy at several distances."""
     from peculiar.figures import placed_figure
-    from peculiar.params import Observe, load
-    from peculiar.predict import place_galaxy, read_galaxy
+    from peculiar.layouts import read_galaxy
+    from peculiar.params import load
+    from peculiar.params_data import Observe
+    from peculiar.predict import is_real, place_galaxy
 
     _check_distances(chosen.at)
     _check_output(chosen.output, [".png", ".pdf"])
@@ -99,6 +124,8 @@ def place(chosen: argparse.Namespace) -> None:
         raise InputError(f"--bands {chosen.bands}: take letters of {''.join(BANDS)}")
     params = load(Observe)
     galaxy = read_galaxy(chosen.file, chosen.bands)
+    if is_real(galaxy):
+        raise InputError(f"{chosen.file} is of a real galaxy, which cannot be moved")
     if not 0 <= chosen.camera < len(galaxy.images):
         raise InputError(f"{chosen.file} has cameras 0 to {len(galaxy.images) - 1}")
     placed = place_galaxy(
@@ -114,10 +141,38 @@ def place(chosen: argparse.Namespace) -> None:
     print(f"wrote {chosen.output}")
 
 
+def inspect(chosen: argparse.Namespace) -> None:
+    """Print, and draw if asked, what some files hold."""
+    from peculiar.contents import describe, text
+    from peculiar.figures import Portrait, thumbnail
+    from peculiar.layouts import bands_in, read_galaxy
+    from peculiar.nsa import read_catalogue
+    from peculiar.params import load
+    from peculiar.params_data import Observe
+
+    if chosen.png:
+        _check_output(chosen.png, [".png", ".pdf"], "--png")
+    catalogue = None if chosen.catalogue is None else read_catalogue(chosen.catalogue)
+    H0 = load(Observe).H0_kms_mpc
+    portraits = []
+    for path in chosen.files:
+        bands = bands_in(path)
+        galaxy = read_galaxy(path, bands, catalogue)
+        contents = describe(path, galaxy, bands, H0)
+        print(text(contents))
+        title = f"{path.name} (stand-in)" if contents.standin else path.name
+        scales = float(contents.pixel_arcsec[0]), float(contents.pixel_kpc[0])
+        portraits.append(Portrait(title, galaxy.images[0].copy(), bands, *scales))
+    if chosen.png:
+        thumbnail(portraits).savefig(chosen.png, dpi=110)
+        print(f"wrote {chosen.png}")
+
+
 def standin(chosen: argparse.Namespace) -> None:
     """Write stand-in broadband files, to try `fetch.source: files` with."""
     from peculiar.fetch import standin_knobs
-    from peculiar.params import Fetch, load
+    from peculiar.params import load
+    from peculiar.params_data import Fetch
     from peculiar.standin import make_broadband
 
     if chosen.galaxies < 1:
@@ -132,7 +187,7 @@ def standin(chosen: argparse.Namespace) -> None:
         print(f"wrote {path}")
 
 
-COMMANDS = {"predict": predict, "place": place, "standin": standin}
+COMMANDS = {"predict": predict, "place": place, "inspect": inspect, "standin": standin}
 
 if __name__ == "__main__":
     main()

@@ -55,6 +55,25 @@ def flux_density(mag_ab: NDArray[np.floating] | float, band: str) -> NDArray[np.
     return f_nu * SPEED_OF_LIGHT_MS / PIVOT_WAVELENGTH_M[band] ** 2
 
 
+def ab_mag(f_lambda: NDArray[np.floating] | float, band: str) -> NDArray[np.floating]:
+    """AB magnitude of a flux per unit wavelength: the inverse of `flux_density`.
+
+    Parameters
+    ----------
+    f_lambda : array_like, any shape
+        f_lambda, W/m^2/m.
+    band : str
+        One of `BANDS`.
+
+    Returns
+    -------
+    ndarray, same shape
+        AB magnitude, mag; NaN where the flux is not positive.
+    """
+    ratio = np.asarray(f_lambda, dtype=float) / flux_density(0.0, band)
+    return -2.5 * np.log10(np.where(ratio > 0, ratio, np.nan))
+
+
 def surface_brightness(
     mag_arcsec2: NDArray[np.floating] | float, band: str
 ) -> NDArray[np.floating]:

@@ -1,6 +1,7 @@
 """One clear sentence for the user instead of a traceback."""
 
 import errno
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,6 +23,9 @@ def one_sentence() -> Iterator[None]:
         yield
     except InputError as error:
         sys.exit(f"peculiar: {error}")
+    except BrokenPipeError:  # of a reader that has seen enough, such as `head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
     except KeyboardInterrupt:
         sys.exit("peculiar: interrupted; the same command starts this stage again")
     except OSError as error:

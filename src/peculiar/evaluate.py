@@ -21,7 +21,8 @@ from peculiar.galaxies import Observed, whole_folder
 from peculiar.hubble import distance_given_redshift_mpc
 from peculiar.lineage import digests
 from peculiar.metrics import METRICS, bootstrap_rows
-from peculiar.params import Evaluate, Train, load
+from peculiar.params import load
+from peculiar.params_networks import Evaluate, Train
 
 DATA, TRAINED, OUT = Path("data/observe"), Path("results/train"), Path("results/evaluate")
 SPLIT = "test"

@@ -12,7 +12,7 @@ from peculiar.galaxies import Observed
 from peculiar.hubble import peculiar_velocity_kms, velocity_posterior_kms
 from peculiar.metrics import distance_error_mpc, measure
 from peculiar.networks import DistanceNetwork, build, softening_of
-from peculiar.params import FitSection, NetworkSection
+from peculiar.params_networks import FitSection, NetworkSection
 from peculiar.placing import best_device
 
 Array = NDArray[np.float64]

@@ -3,24 +3,50 @@
 import hashlib
 import multiprocessing
 import os
-from collections import deque
-from collections.abc import Iterator
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import fields, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import astropy.units as u
+import numpy as np
 from astropy.table import QTable
 from tqdm import tqdm
 
 from peculiar.errors import InputError, one_sentence
+from peculiar.framing import frame
 from peculiar.galaxies import RAW_COLUMNS, Galaxy, ShardWriter, whole_folder, write_table
 from peculiar.illustris import read_broadband, read_catalogue
-from peculiar.params import Fetch, FilesSection, StandInSection, load
+from peculiar.illustris_api import read_key
+from peculiar.illustris_store import fill
+from peculiar.nsa import read_catalogue as read_nsa_catalogue
+from peculiar.nsa import read_nsa
+from peculiar.params import load
+from peculiar.params_data import Fetch, StandInSection
+from peculiar.skirt import read_skirt
 from peculiar.standin import StandIn, make_broadband
 
 OUT = Path("data/fetch")
+LABELS = {
+    "standin": "stand-in",
+    "files": "Illustris files",
+    "illustris": "Illustris",
+    "skirt": "TNG SKIRT",
+    "nsa": "NASA-Sloan Atlas",
+}
+UNITS = {
+    "kpc_per_pixel": u.kpc,
+    "half_mass_radius_kpc": u.kpc,
+    "absolute_mag": u.mag,
+    "mag_ab": u.mag,
+    "pixel_scale_arcsec": u.arcsec,
+    "cz_kms": u.km / u.s,
+    "cz_flow_kms": u.km / u.s,
+    "centre_offset": u.pix,
+}
 
 
 def main() -> None:
@@ -46,57 +72,126 @@ def fetch(params: Fetch, folder: Path) -> None:
     InputError
         When a file cannot be used; the message names it.
     """
-    masses: dict[int, float] = {}
-    if params.source == "standin":
-        total, files = params.standin.galaxies, standin_files(params.standin)
-    else:
-        paths = downloaded(params.files)
-        total, files = len(paths), iter(paths)
-        if params.files.catalogue is not None:
-            masses = read_catalogue(params.files.catalogue)
+    total, galaxies, skipped = SOURCES[params.source](params)
     rows: list[dict[str, Any]] = []
     shape: tuple[int, ...] = ()
     with whole_folder(folder) as partial:
         with ShardWriter(partial, total, params.shard_galaxies) as shards:
-            for path in tqdm(files, total=total, desc=f"fetch ({params.source})", unit="galaxy"):
-                galaxy = read_broadband(path, params.bands)
+            for galaxy in tqdm(galaxies, f"fetch ({params.source})", total, unit="galaxy"):
                 shape = shape or galaxy.images.shape
                 if galaxy.images.shape != shape:
                     raise InputError(
-                        f"{path} has images of shape {galaxy.images.shape}, the files before it "
-                        f"{shape}: keep files of one size in a folder"
+                        f"{galaxy.source} has images of shape {galaxy.images.shape}, the files "
+                        f"before it {shape}: keep files of one size in a folder"
                     )
                 shards.append(galaxy.images)
-                rows.append(table_row(galaxy, masses))
-        table = QTable(rows=rows)
-        table["kpc_per_pixel"].unit = u.kpc
-        table["log10_stellar_mass"].info.description = "log10(M*/Msun)"
-        table["sha256"].info.description = "of the galaxy's images as float32, C order"
+                rows.append(table_row(galaxy))
+        table = galaxy_table(rows)
         table.meta["bands"] = list(params.bands)
-        table.meta["source"] = "stand-in" if params.source == "standin" else "Illustris files"
+        made_here = any(row["source"].startswith("stand-in:") for row in rows)
+        table.meta["source"] = "stand-in" if made_here else LABELS[params.source]
+        table.meta["skipped"] = skipped
         write_table(table, partial, RAW_COLUMNS)
 
 
-def table_row(galaxy: Galaxy, masses: dict[int, float]) -> dict[str, Any]:
-    """One row of the galaxy table."""
-    return {
-        "id": galaxy.id,
-        "log10_stellar_mass": masses.get(galaxy.id, galaxy.log10_stellar_mass),
-        "kpc_per_pixel": galaxy.kpc_per_pixel,
-        "source": galaxy.source,
-        "sha256": hashlib.sha256(galaxy.images.data).hexdigest(),
-    }
+def table_row(galaxy: Galaxy) -> dict[str, Any]:
+    """One row of the galaxy table: all that is known of a galaxy but its images."""
+    row = {field.name: getattr(galaxy, field.name) for field in fields(galaxy)}
+    images = row.pop("images")
+    row["absolute_mag"] = np.broadcast_to(galaxy.absolute_mag, images.shape[1])
+    row["mag_ab"] = np.broadcast_to(galaxy.mag_ab, images.shape[:2])
+    return row | {"sha256": hashlib.sha256(images.data).hexdigest()}
 
 
-def downloaded(params: FilesSection) -> list[Path]:
-    """The broadband files of a folder, in the order of their names."""
-    paths = sorted(params.folder.glob("*.fits"))
+def galaxy_table(rows: list[dict[str, Any]]) -> QTable:
+    """The galaxy table, with units and descriptions."""
+    table = QTable(rows=rows)
+    for name, unit in UNITS.items():
+        table[name].unit = unit
+    table["log10_stellar_mass"].info.description = "log10(M*/Msun)"
+    table["mag_ab"].info.description = "as the file states it for each camera and band"
+    table["cz_flow_kms"].info.description = "corrected for peculiar velocities by a flow model"
+    table["sha256"].info.description = "of the galaxy's images as float32, C order"
+    return table
+
+
+Source = tuple[int, Iterable[Galaxy], dict[str, int]]
+"""Number of galaxies, the galaxies, and how many were left out for which reason."""
+
+
+def from_standin(params: Fetch) -> Source:
+    """Galaxies simulated here."""
+    files = standin_files(params.standin)
+    galaxies = (read_broadband(path, params.bands) for path in files)
+    return params.standin.galaxies, galaxies, {}
+
+
+def from_files(params: Fetch) -> Source:
+    """Galaxies of a folder of broadband files, which somebody downloaded."""
+    paths = downloaded("files", params.files.folder, ["*.fits"])
+    masses: dict[int, float] = {}
+    if params.files.catalogue is not None:
+        masses = read_catalogue(params.files.catalogue)
+
+    def galaxies() -> Iterator[Galaxy]:
+        for path in paths:
+            galaxy = read_broadband(path, params.bands)
+            mass = masses.get(galaxy.id, galaxy.log10_stellar_mass)
+            yield replace(galaxy, log10_stellar_mass=mass)
+
+    return len(paths), galaxies(), {}
+
+
+def from_illustris(params: Fetch) -> Source:
+    """Galaxies of Illustris' API, downloaded first as far as they are not there yet."""
+    filled = fill(params.illustris, params.bands, read_key())
+    if not filled.paths:
+        raise InputError(
+            f"fetch.illustris: {params.illustris.url} has no galaxy of log10 mass "
+            f"{params.illustris.log10_mass_min} or more: lower log10_mass_min"
+        )
+    skipped = dict(sorted(Counter(filled.skipped.values()).items()))
+    galaxies = (read_broadband(path, params.bands) for path in filled.paths)
+    return len(filled.paths), galaxies, skipped
+
+
+def from_skirt(params: Fetch) -> Source:
+    """Galaxies of a folder of TNG SKIRT files."""
+    paths = downloaded("skirt", params.skirt.folder, ["*.fits"])
+    galaxies = (frame(read_skirt(path, params.bands), params.skirt.pixels) for path in paths)
+    return len(paths), galaxies, {}
+
+
+def from_nsa(params: Fetch) -> Source:
+    """Real galaxies of the NASA-Sloan Atlas."""
+    section = params.nsa
+    paths = downloaded("nsa", section.folder, ["*.fits", "*.fits.gz"])
+    paths = [path for path in paths if path != section.catalogue]
+    catalogue = None if section.catalogue is None else read_nsa_catalogue(section.catalogue)
+    galaxies = (
+        frame(read_nsa(path, params.bands, catalogue), section.pixels) for path in paths
+    )  # fmt: skip
+    return len(paths), galaxies, {}
+
+
+SOURCES: dict[str, Callable[[Fetch], Source]] = {
+    "standin": from_standin,
+    "files": from_files,
+    "illustris": from_illustris,
+    "skirt": from_skirt,
+    "nsa": from_nsa,
+}
+
+
+def downloaded(section: str, folder: Path, patterns: Iterable[str]) -> list[Path]:
+    """The FITS files of a folder, in the order of their names: broadband_9 before broadband_10."""
+    paths = [path for pattern in patterns for path in folder.glob(pattern)]
     if not paths:
         raise InputError(
-            f"fetch.files.folder: {params.folder} holds no .fits file: put broadband_ID.fits "
-            "files there or correct the path"
+            f"fetch.{section}.folder: {folder} holds no .fits file: put them there or correct "
+            "the path"
         )
-    return paths
+    return sorted(paths, key=lambda path: (len(path.name), path.name))
 
 
 def standin_knobs(params: StandInSection) -> StandIn:

@@ -32,9 +32,9 @@ def target_scaling(targets_mpc: NDArray[np.floating], distribution: str) -> tupl
     ----------
     targets_mpc : ndarray, (n,)
         Targets of the training split, Mpc.
-    distribution : {"uniform", "normal", "none"}
-        Uniform distances are scaled to [0, 1], normal ones to mean 0 and deviation 1; "none"
-        leaves them in Mpc.
+    distribution : {"uniform", "normal", "measured", "none"}
+        Uniform distances are scaled to [0, 1], normal and measured ones to mean 0 and deviation
+        1; "none" leaves them in Mpc.
 
     Returns
     -------
@@ -48,7 +48,7 @@ def target_scaling(targets_mpc: NDArray[np.floating], distribution: str) -> tupl
     """
     if distribution == "uniform":
         return float(targets_mpc.min()), float(np.ptp(targets_mpc))
-    if distribution == "normal":
+    if distribution in ("normal", "measured"):
         return float(targets_mpc.mean()), float(targets_mpc.std())
     if distribution == "none":
         return 0.0, 1.0

@@ -8,7 +8,7 @@ and `table.ecsv`, an astropy table with units whose `meta` describes the set.
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
@@ -20,34 +20,67 @@ from numpy.typing import NDArray
 from peculiar.errors import InputError
 
 TABLE = "table.ecsv"
-RAW_COLUMNS = ("id", "log10_stellar_mass", "kpc_per_pixel", "source", "sha256")
+RAW_COLUMNS = (
+    "id",
+    "source",
+    "log10_stellar_mass",
+    "half_mass_radius_kpc",
+    "absolute_mag",
+    "kpc_per_pixel",
+    "mag_ab",
+    "pixel_scale_arcsec",
+    "cz_kms",
+    "cz_flow_kms",
+    "centre_offset",
+    "sha256",
+)
 OBSERVED_COLUMNS = ("galaxy", "camera", "distance_mpc", "velocity_kms", "distance_z_mpc", "split")
 SPLITS = ("train", "validation", "test")
 
 
 @dataclass(frozen=True)
 class Galaxy:
-    """One simulated galaxy as its file gives it.
+    """One galaxy as its file gives it; what the file does not say is NaN.
 
     Attributes
     ----------
     id : int
-        Subhalo number.
-    log10_stellar_mass : float
-        log10(M*/Msun); NaN where the file does not say.
+        Subhalo number, or NSAID of a real galaxy.
     images : ndarray, (camera, band, y, x), float32
         Surface brightness, W/m/m^2/sr.
     kpc_per_pixel : ndarray, (camera,)
-        Physical pixel scale, kpc.
+        Physical pixel scale of a simulated galaxy, kpc; NaN for a real one.
     source : str
         Name of the file, and of what made it.
+    log10_stellar_mass : float
+        log10(M*/Msun).
+    half_mass_radius_kpc : float
+        Radius of the sphere that holds half of the stellar mass, kpc.
+    absolute_mag : ndarray, (band,) or ()
+        Absolute AB magnitudes of the simulation's own catalogue, mag.
+    mag_ab : ndarray, (camera, band) or ()
+        AB magnitudes that the file gives for each image, in the file's convention, mag.
+    pixel_scale_arcsec : float
+        Angular pixel scale of a real image, arcsec.
+    cz_kms, cz_flow_kms : float
+        Speed of light times the redshift of a real galaxy, measured and as a flow model corrects
+        it for peculiar velocities, km/s.
+    centre_offset : tuple of float
+        x and y of the galaxy from the middle of the frame, pixels.
     """
 
     id: int
-    log10_stellar_mass: float
     images: NDArray[np.float32]
     kpc_per_pixel: NDArray[np.float64]
     source: str
+    log10_stellar_mass: float = np.nan
+    half_mass_radius_kpc: float = np.nan
+    absolute_mag: NDArray[np.float64] = field(default_factory=lambda: np.array(np.nan))
+    mag_ab: NDArray[np.float64] = field(default_factory=lambda: np.array(np.nan))
+    pixel_scale_arcsec: float = np.nan
+    cz_kms: float = np.nan
+    cz_flow_kms: float = np.nan
+    centre_offset: tuple[float, float] = (0.0, 0.0)
 
 
 @contextmanager

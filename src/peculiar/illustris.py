@@ -11,13 +11,25 @@ import numpy as np
 from astropy.io import fits
 from numpy.typing import NDArray
 
-from peculiar.bands import SUNRISE_FILTERS
+from peculiar.bands import BANDS, SUNRISE_FILTERS
 from peculiar.errors import InputError
-from peculiar.fitsfile import MEND, number, open_whole, plane, subhalo_of_name
+from peculiar.fitsfile import MEND, column, column_names, number, open_whole, plane, subhalo_of_name
 from peculiar.galaxies import Galaxy
 
 CAMERAS = 4
 UNIT = "W/m/m^2/sr"
+
+
+def recognises(hdus: fits.HDUList) -> bool:
+    """Tell by its HDUs whether a file is a SUNRISE broadband file."""
+    return "FILTERS" in hdus and "CAMERA0-BROADBAND-NONSCATTER" in hdus
+
+
+def bands_in(path: Path) -> tuple[str, ...]:
+    """SDSS bands that a file holds, in the order of `BANDS`; refusals as in `read_broadband`."""
+    with open_whole(path) as hdus:
+        filters = _filter_names(path, hdus)
+        return tuple(band for band in BANDS if SUNRISE_FILTERS[band] in filters)
 
 
 def read_broadband(path: Path, bands: Sequence[str]) -> Galaxy:
@@ -34,7 +46,9 @@ def read_broadband(path: Path, bands: Sequence[str]) -> Galaxy:
     -------
     Galaxy
         Images (camera=4, band, y, x) in W/m/m^2/sr and kpc per pixel (camera,), both as the file
-        has them; the mass is NaN where the file does not give it.
+        has them. The mass (LOGMSTAR), the half-mass radius (HALFMASS, kpc), the absolute
+        magnitudes (band,) (ABSMAG_G, ...) and AB magnitudes (camera=4, band) (AB_mag_nonscatter0,
+        ... of FILTERS) are NaN where the file does not give them.
 
     Raises
     ------
@@ -42,41 +56,73 @@ def read_broadband(path: Path, bands: Sequence[str]) -> Galaxy:
         When the file is not FITS, truncated, or lacks or contradicts what is needed.
     """
     with open_whole(path) as hdus:
+        filters = _filter_names(path, hdus)
+        planes = [_index(path, filters, band) for band in bands]
+        cubes = [_cube(path, hdus, camera, len(filters)) for camera in range(CAMERAS)]
+        if len({cube.shape for cube in cubes}) > 1:
+            raise InputError(f"{path} has cameras of different sizes: {MEND}")
         header = hdus[0].header
         made_here = "stand-in" in str(header.get("ORIGIN", ""))
-        cameras = [_camera(path, hdus, camera, bands) for camera in range(CAMERAS)]
-        if len({images.shape for images, _ in cameras}) > 1:
-            raise InputError(f"{path} has cameras of different sizes: {MEND}")
         subhalo = header.get("SUBHALO")
         return Galaxy(
             id=subhalo if isinstance(subhalo, int) else subhalo_of_name(path),
-            log10_stellar_mass=number(path, header, "LOGMSTAR") if "LOGMSTAR" in header else np.nan,
-            images=np.stack([images for images, _ in cameras]),
-            kpc_per_pixel=np.array([scale for _, scale in cameras]),
+            images=np.stack([_images(path, cube, planes, bands) for cube in cubes]),
+            kpc_per_pixel=np.array(
+                [_kpc_per_pixel(path, hdus, *item) for item in enumerate(cubes)]
+            ),
             source=f"{'stand-in' if made_here else 'illustris'}:{path.name}",
+            log10_stellar_mass=_optional(path, header, "LOGMSTAR"),
+            half_mass_radius_kpc=_optional(path, header, "HALFMASS"),
+            absolute_mag=np.array(
+                [_optional(path, header, f"ABSMAG_{band.upper()}", -np.inf) for band in bands]
+            ),
+            mag_ab=np.stack([_mag_ab(path, hdus, camera, planes) for camera in range(CAMERAS)]),
         )
 
 
-def _camera(
-    path: Path, hdus: fits.HDUList, camera: int, bands: Sequence[str]
-) -> tuple[NDArray[np.float32], float]:
-    """Images (band, y, x) in W/m/m^2/sr and kpc per pixel of one camera."""
+def _optional(path: Path, header: fits.Header, key: str, above: float = 0.0) -> float:
+    """Number in a header, NaN where it has no such card."""
+    return number(path, header, key, above) if key in header else np.nan
+
+
+def _cube(path: Path, hdus: fits.HDUList, camera: int, filters: int) -> fits.ImageHDU:
+    """Images of one camera, not yet read, after checking their shape and unit."""
     name = f"CAMERA{camera}-BROADBAND-NONSCATTER"
     hdu = _hdu(path, hdus, name)
-    filters = _filter_names(path, hdus)
-    if len(hdu.shape) != 3 or hdu.shape[0] != len(filters) or hdu.shape[1] != hdu.shape[2]:
+    if len(hdu.shape) != 3 or hdu.shape[0] != filters or hdu.shape[1] != hdu.shape[2]:
         raise InputError(
-            f"{path} has in {name} a cube of shape {hdu.shape}, not ({len(filters)}, N, N) as its "
+            f"{path} has in {name} a cube of shape {hdu.shape}, not ({filters}, N, N) as its "
             f"FILTERS say: {MEND}"
         )
     unit = str(hdu.header.get("IMUNIT", "")).strip()
     if unit != UNIT:
         raise InputError(f"{path} has IMUNIT {unit!r} in {name}, not {UNIT!r}: {MEND}")
-    images = [
-        plane(path, hdu, _index(path, filters, band), f"camera {camera}, band {band}")
-        for band in bands
-    ]
-    return np.stack(images), _kpc_per_pixel(path, hdus, camera, hdu)
+    return hdu
+
+
+def _images(
+    path: Path, cube: fits.ImageHDU, planes: Sequence[int], bands: Sequence[str]
+) -> NDArray[np.float32]:
+    """Images (band, y, x) in W/m/m^2/sr of one camera."""
+    camera = cube.name.split("-")[0].replace("CAMERA", "camera ")
+    names = [f"{camera}, band {band}" for band in bands]
+    images = [plane(path, cube, k, name) for k, name in zip(planes, names, strict=True)]
+    for image, name in zip(images, names, strict=True):
+        # SUNRISE counts photons, so that this can only be damage
+        if image.min(initial=0) < 0:
+            raise InputError(f"{path} has negative surface brightness in {name}: {MEND}")
+    return np.stack(images)
+
+
+def _mag_ab(
+    path: Path, hdus: fits.HDUList, camera: int, planes: Sequence[int]
+) -> NDArray[np.float64]:
+    """AB magnitudes (band,) that FILTERS gives for one camera; NaN where none, or no light."""
+    table, name = _hdu(path, hdus, "FILTERS"), f"AB_mag_nonscatter{camera}"
+    if name not in column_names(path, table):
+        return np.full(len(planes), np.nan)
+    mags = column(path, table, name, float)[list(planes)]
+    return np.where(np.isfinite(mags), mags, np.nan)
 
 
 def _hdu(path: Path, hdus: fits.HDUList, name: str) -> fits.ImageHDU | fits.BinTableHDU:
@@ -90,11 +136,7 @@ def _hdu(path: Path, hdus: fits.HDUList, name: str) -> fits.ImageHDU | fits.BinT
 
 def _filter_names(path: Path, hdus: fits.HDUList) -> list[str]:
     """Filter of each plane, in order, from the first column of FILTERS; padding taken off."""
-    hdu = _hdu(path, hdus, "FILTERS")
-    try:
-        return [str(name).strip() for name in hdu.data.field(0)]
-    except (LookupError, ValueError, TypeError, AttributeError):  # astropy, on mangled columns
-        raise InputError(f"{path} has no readable table in FILTERS: {MEND}") from None
+    return [name.strip() for name in column(path, _hdu(path, hdus, "FILTERS"), 0, str).tolist()]
 
 
 def _index(path: Path, filters: list[str], band: str) -> int:

@@ -3,6 +3,7 @@
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import astropy.units as u
 import numpy as np
@@ -17,17 +18,21 @@ from peculiar.galaxies import (
     OBSERVED_COLUMNS,
     RAW_COLUMNS,
     SPLITS,
+    Shards,
     ShardWriter,
     open_set,
     whole_folder,
     write_table,
 )
-from peculiar.params import Normal, Observe, Split, Uniform, load
-from peculiar.placing import best_device, place
+from peculiar.instrument import Instrument, observe_through
+from peculiar.params import load
+from peculiar.params_data import Measured, Normal, Observe, Split, Uniform
+from peculiar.placing import best_device, kpc_per_arcsec, place
 
 RAW = Path("data/fetch")
 OUT = Path("data/observe")
 GALAXIES_AT_ONCE = 8
+NOISE = 1  # keeps the noise apart from other streams of the same seed
 LABEL = {"physical": "", "literal": ", literal dimming"}
 
 
@@ -95,20 +100,89 @@ def draw_splits(
     return np.array(SPLITS)[np.searchsorted([first, second], rank, side="right")][unit_of]
 
 
-def draw_table(params: Observe, dataset: str, ids: NDArray[np.int64], cameras: int) -> QTable:
-    """Distances, velocities and splits of all images; the same splits whatever the dataset."""
-    split_rng, distance_rng, velocity_rng = np.random.default_rng(params.seed).spawn(3)
+def draw_table(
+    params: Observe, distances: Uniform | Normal, ids: NDArray[np.int64], cameras: int
+) -> QTable:
+    """Drawn distances, velocities and splits of all images; equal splits whatever the dataset."""
+    _, distance_rng, velocity_rng = np.random.default_rng(params.seed).spawn(3)
+    size = len(ids) * cameras
+    distance_mpc = draw_distances_mpc(distances, size, distance_rng)
+    velocity_kms = velocity_rng.normal(0, params.sigma_v_kms, size)
+    return image_table(params, ids, cameras, distance_mpc, velocity_kms)
+
+
+def measured_table(params: Observe, galaxies: QTable, cameras: int) -> QTable:
+    """Distances of the flow model and measured redshift distances of real galaxies."""
+    cz, flow = (galaxies[name].to_value(u.km / u.s) for name in ("cz_kms", "cz_flow_kms"))
+    bad = ~(np.isfinite(cz) & (flow > 0))
+    if bad.any():
+        raise InputError(
+            f"galaxy {galaxies['id'][bad][0]} ({galaxies['source'][bad][0]}) has no redshift of a "
+            "flow model above zero: take it out, or observe.distances of another distribution"
+        )
+    distance_mpc = np.repeat(flow, cameras) / params.H0_kms_mpc
+    velocity_kms = np.repeat(cz - flow, cameras)
+    return image_table(params, np.asarray(galaxies["id"]), cameras, distance_mpc, velocity_kms)
+
+
+def image_table(
+    params: Observe,
+    ids: NDArray[np.int64],
+    cameras: int,
+    distance_mpc: NDArray[np.float64],
+    velocity_kms: NDArray[np.float64],
+) -> QTable:
+    """The table of all images, galaxy by galaxy and camera by camera."""
+    split_rng, _, _ = np.random.default_rng(params.seed).spawn(3)
     galaxy = np.repeat(ids, cameras)
-    distance = draw_distances_mpc(params.distances[dataset], len(galaxy), distance_rng)
-    velocity = velocity_rng.normal(0, params.sigma_v_kms, len(galaxy))
     table = QTable()
     table["galaxy"] = galaxy
     table["camera"] = np.tile(np.arange(cameras), len(ids))
-    table["distance_mpc"] = distance * u.Mpc
-    table["velocity_kms"] = velocity * u.km / u.s
-    table["distance_z_mpc"] = (distance + velocity / params.H0_kms_mpc) * u.Mpc
+    table["distance_mpc"] = distance_mpc * u.Mpc
+    table["velocity_kms"] = velocity_kms * u.km / u.s
+    table["distance_z_mpc"] = (distance_mpc + velocity_kms / params.H0_kms_mpc) * u.Mpc
     table["split"] = draw_splits(galaxy, params.split, split_rng)
     return table
+
+
+def describe(params: Observe, dataset: str, galaxies: QTable) -> dict[str, Any]:
+    """What holds for the whole dataset, kept in the table's `meta`."""
+    name = params.instrument
+    noise = "" if name is None else f", seen with {name}"
+    return {
+        "dataset": dataset,
+        "distribution": params.distances[dataset].distribution,
+        "bands": list(galaxies.meta["bands"]),
+        # shown wherever a result is: literal dimming is never mistaken for physical
+        "source": galaxies.meta["source"] + LABEL[params.dimming] + noise,
+        "H0_kms_mpc": params.H0_kms_mpc,
+        "sigma_v_kms": params.sigma_v_kms,
+        "pixel_scale_arcsec": params.pixel_scale_arcsec,
+        "dimming": params.dimming,
+        "instrument": None if name is None else params.instruments[name].model_dump(),
+        "split_by": params.split.by,
+    }
+
+
+def check_suits(params: Observe, dataset: str, galaxies: QTable) -> None:
+    """Refuse to move real galaxies, or to look for the redshifts of simulated ones."""
+    measured = isinstance(params.distances[dataset], Measured)
+    simulated = bool(np.isfinite(galaxies["kpc_per_pixel"].to_value(u.kpc)).all())
+    if measured and simulated:
+        raise InputError(
+            f"observe.distances.{dataset}: the galaxies are simulated and have no measured "
+            "redshift: take distribution uniform or normal"
+        )
+    if not measured and not simulated:
+        raise InputError(
+            f"observe.distances.{dataset}: real galaxies of unknown size cannot be moved: take "
+            "distribution measured"
+        )
+    if measured and (params.instrument is not None or params.dimming != "physical"):
+        raise InputError(
+            f"observe: dataset {dataset} has real images, seen through the sky already: set "
+            "observe.instrument to null and observe.dimming to physical"
+        )
 
 
 def observe(params: Observe, dataset: str, raw: Path, folder: Path) -> None:
@@ -127,22 +201,13 @@ def observe(params: Observe, dataset: str, raw: Path, folder: Path) -> None:
     """
     images, galaxies = open_set(raw, RAW_COLUMNS)
     cameras = images.shape[1]
-    table = draw_table(params, dataset, np.asarray(galaxies["id"]), cameras)
-    table.meta = {
-        "dataset": dataset,
-        "distribution": params.distances[dataset].distribution,
-        "bands": list(galaxies.meta["bands"]),
-        # shown wherever a result is: literal dimming is never mistaken for physical
-        "source": galaxies.meta["source"] + LABEL[params.dimming],
-        "H0_kms_mpc": params.H0_kms_mpc,
-        "sigma_v_kms": params.sigma_v_kms,
-        "pixel_scale_arcsec": params.pixel_scale_arcsec,
-        "dimming": params.dimming,
-        "split_by": params.split.by,
-    }
-    kpc_per_pixel = galaxies["kpc_per_pixel"].to_value(u.kpc)
-    distance = table["distance_mpc"].to_value(u.Mpc).reshape(len(galaxies), cameras)
-    device = best_device()
+    check_suits(params, dataset, galaxies)
+    distances = params.distances[dataset]
+    if isinstance(distances, Measured):
+        table = measured_table(params, galaxies, cameras)
+    else:
+        table = draw_table(params, distances, np.asarray(galaxies["id"]), cameras)
+    table.meta = describe(params, dataset, galaxies)
     with whole_folder(folder) as partial:
         with (
             ShardWriter(partial, len(table), params.shard_images) as shards,
@@ -150,18 +215,42 @@ def observe(params: Observe, dataset: str, raw: Path, folder: Path) -> None:
         ):
             for start in range(0, len(galaxies), GALAXIES_AT_ONCE):
                 rows = np.arange(start, min(start + GALAXIES_AT_ONCE, len(galaxies)))
-                placed = place(
-                    torch.from_numpy(images[rows]).flatten(0, 1).to(device),
-                    torch.from_numpy(kpc_per_pixel[rows]).flatten().to(device),
-                    torch.from_numpy(distance[rows]).flatten().to(device),
-                    pixels=params.pixels,
-                    pixel_scale_arcsec=params.pixel_scale_arcsec,
-                    dimming=params.dimming,
-                )
-                for image in placed.cpu().numpy():
+                for image in photographs(params, images, galaxies, table, rows):
                     shards.append(image)
                 bar.update(len(rows))
         write_table(table, partial, OBSERVED_COLUMNS)
+
+
+def photographs(
+    params: Observe, images: Shards, galaxies: QTable, table: QTable, rows: NDArray[np.int64]
+) -> NDArray[np.float32]:
+    """Observed images (image, band, y, x), W/m/m^2/sr, of the galaxies in `rows`."""
+    cameras = images.shape[1]
+    first = int(rows[0]) * cameras
+    numbers = np.arange(first, first + len(rows) * cameras)
+    distance_mpc = table["distance_mpc"][numbers].to_value(u.Mpc)
+    kpc_per_pixel = galaxies["kpc_per_pixel"][rows].to_value(u.kpc).ravel()
+    if table.meta["distribution"] == "measured":
+        scale_arcsec = np.repeat(galaxies["pixel_scale_arcsec"][rows].to_value(u.arcsec), cameras)
+        kpc_per_pixel = kpc_per_arcsec(distance_mpc) * scale_arcsec
+    offset = np.repeat(galaxies["centre_offset"][rows].to_value(u.pix), cameras, axis=0)
+    device = best_device()
+    placed = place(
+        torch.from_numpy(images[rows]).flatten(0, 1).to(device),
+        torch.from_numpy(kpc_per_pixel).to(device),
+        torch.from_numpy(distance_mpc).to(device),
+        pixels=params.pixels,
+        pixel_scale_arcsec=params.pixel_scale_arcsec,
+        dimming=params.dimming,
+        centre_offset=torch.from_numpy(offset).to(device),
+    ).cpu()
+    if table.meta["instrument"] is None:
+        return placed.numpy()
+    # a stream of its own for every image, so that noise does not depend on the batches
+    rngs = [np.random.default_rng([params.seed, NOISE, int(number)]) for number in numbers]
+    instrument = Instrument(**table.meta["instrument"])
+    bands = table.meta["bands"]
+    return observe_through(placed.numpy(), bands, params.pixel_scale_arcsec, instrument, rngs)
 
 
 if __name__ == "__main__":

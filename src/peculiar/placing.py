@@ -9,7 +9,9 @@ differs by up to a tenth of a galaxy's peak.
 
 from typing import Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from peculiar.bands import ARCSEC_RAD
@@ -41,6 +43,22 @@ def arcsec_per_pixel(kpc_per_pixel: Tensor, distance_mpc: Tensor) -> Tensor:
     return kpc_per_pixel * 1e-3 / distance_mpc / ARCSEC_RAD
 
 
+def kpc_per_arcsec(distance_mpc: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Length that spans one arcsec at a distance, small-angle and Euclidean.
+
+    Parameters
+    ----------
+    distance_mpc : ndarray, any shape
+        Distance, Mpc.
+
+    Returns
+    -------
+    ndarray, same shape
+        kpc per arcsec.
+    """
+    return distance_mpc * 1e3 * ARCSEC_RAD
+
+
 def keys_cubic(x: Tensor) -> Tensor:
     """Keys' cubic convolution kernel with a = -0.5, which is zero beyond |x| = 2."""
     x = x.abs()
@@ -49,8 +67,10 @@ def keys_cubic(x: Tensor) -> Tensor:
     return torch.where(x <= 1, near, torch.where(x < 2, far, torch.zeros_like(x)))
 
 
-def resampling_weights(ratio: Tensor, size_in: int, size_out: int) -> Tensor:
-    """Weights that resample a centred row of pixels at a scale of its own for each image.
+def resampling_weights(
+    ratio: Tensor, size_in: int, size_out: int, offset: Tensor | None = None
+) -> Tensor:
+    """Weights that resample a row of pixels, centred, at a scale of its own for each image.
 
     Parameters
     ----------
@@ -58,6 +78,8 @@ def resampling_weights(ratio: Tensor, size_in: int, size_out: int) -> Tensor:
         Input pixels per output pixel.
     size_in, size_out : int
         Pixels in and out.
+    offset : Tensor, (n,), optional
+        What becomes the middle of the output, from the middle of the input, input pixels.
 
     Returns
     -------
@@ -67,6 +89,8 @@ def resampling_weights(ratio: Tensor, size_in: int, size_out: int) -> Tensor:
     ratio = ratio[:, None, None]
     out = torch.arange(size_out, device=ratio.device, dtype=ratio.dtype)[None, :, None]
     centre = (out - (size_out - 1) / 2) * ratio + (size_in - 1) / 2
+    if offset is not None:
+        centre = centre + offset[:, None, None]
     width = ratio.clamp(min=1.0)
 
     def kernel(first: int, count: Tensor | int) -> Tensor:
@@ -89,6 +113,7 @@ def place(
     pixels: int,
     pixel_scale_arcsec: float,
     dimming: Dimming,
+    centre_offset: Tensor | None = None,
 ) -> Tensor:
     """Images of galaxies as seen from given distances.
 
@@ -100,7 +125,7 @@ def place(
     Parameters
     ----------
     images : Tensor, (n, band, y, x), float32
-        Surface brightness, W/m/m^2/sr, with the galaxy at the centre.
+        Surface brightness, W/m/m^2/sr.
     kpc_per_pixel : Tensor, (n,)
         Physical pixel scale, kpc.
     distance_mpc : Tensor, (n,)
@@ -111,6 +136,9 @@ def place(
         Pixel scale of the output, arcsec.
     dimming : {"physical", "literal"}
         See above.
+    centre_offset : Tensor, (n, 2), optional
+        x and y of the galaxy from the middle of the input, input pixels; the galaxy comes to the
+        middle of the output. Without it, it is at the middle already.
 
     Returns
     -------
@@ -128,8 +156,9 @@ def place(
     # weights in float64 would double the cost; float32 positions are good to 1e-5 pixel here
     scale_in = arcsec_per_pixel(kpc_per_pixel.double(), distance_mpc.double())
     ratio = (pixel_scale_arcsec / scale_in).to(images.dtype)
-    rows = resampling_weights(ratio, images.shape[-2], pixels)
-    columns = resampling_weights(ratio, images.shape[-1], pixels)
+    x, y = (None, None) if centre_offset is None else centre_offset.to(ratio).unbind(-1)
+    rows = resampling_weights(ratio, images.shape[-2], pixels, y)
+    columns = resampling_weights(ratio, images.shape[-1], pixels, x)
     placed = rows[:, None] @ images @ columns[:, None].transpose(-1, -2)
     if dimming == "literal":
         factor = (ILLUSTRIS_CAMERA_MPC / distance_mpc) ** 2

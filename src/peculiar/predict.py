@@ -1,8 +1,8 @@
 """A user's images in, distances and peculiar velocities with errors out, from the champion."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import astropy.units as u
 import numpy as np
@@ -11,16 +11,14 @@ from astropy.table import QTable
 
 from peculiar import tracking
 from peculiar.errors import InputError
-from peculiar.fitsfile import open_whole
 from peculiar.galaxies import Galaxy
 from peculiar.hubble import (
     peculiar_velocity_kms,
     redshift_distance_mpc,
     velocity_posterior_kms,
 )
-from peculiar.illustris import read_broadband
-from peculiar.placing import Dimming, place
-from peculiar.skirt import read_skirt
+from peculiar.instrument import Instrument, observe_through
+from peculiar.placing import Dimming, kpc_per_arcsec, place
 
 
 @dataclass(frozen=True)
@@ -41,6 +39,8 @@ class Champion:
         Pixel scale, arcsec.
     dimming : {"physical", "literal"}
         How its training images were dimmed.
+    instrument : Instrument or None
+        What its training images were seen with; None where they had neither sky nor seeing.
     sigma_D_mpc : float
         Error of its distances on the validation split, Mpc.
     sigma_v_kms, H0_kms_mpc : float
@@ -53,6 +53,7 @@ class Champion:
     pixels: int
     pixel_scale_arcsec: float
     dimming: Dimming
+    instrument: Instrument | None
     sigma_D_mpc: float
     sigma_v_kms: float
     H0_kms_mpc: float
@@ -81,17 +82,11 @@ def load_champion(model: str) -> Champion:
         pixels=int(tags["pixels"]),
         pixel_scale_arcsec=float(tags["pixel_scale_arcsec"]),
         dimming="literal" if tags["dimming"] == "literal" else "physical",
+        instrument=Instrument(**json.loads(tags["instrument"])) if tags.get("instrument") else None,
         sigma_D_mpc=float(tags["sigma_D_mpc"]),
         sigma_v_kms=float(tags["sigma_v_kms"]),
         H0_kms_mpc=float(tags["H0_kms_mpc"]),
     )
-
-
-def read_galaxy(path: Path, bands: Sequence[str]) -> Galaxy:
-    """Read a simulated galaxy in either layout: SUNRISE (Illustris, stand-ins) or SKIRT (TNG)."""
-    with open_whole(path) as hdus:
-        skirt = "FILTER0" in hdus[0].header
-    return read_skirt(path, bands) if skirt else read_broadband(path, bands)
 
 
 def place_galaxy(
@@ -120,6 +115,7 @@ def place_galaxy(
     """
     images = torch.from_numpy(galaxy.images)
     scale = torch.from_numpy(np.asarray(galaxy.kpc_per_pixel))
+    offset = torch.tensor([galaxy.centre_offset] * len(images), dtype=torch.float64)
     placed = [
         place(
             images,
@@ -128,10 +124,45 @@ def place_galaxy(
             pixels=pixels,
             pixel_scale_arcsec=pixel_scale_arcsec,
             dimming=dimming,
+            centre_offset=offset,
         )
         for distance in distances_mpc
     ]
     return torch.stack(placed)
+
+
+def is_real(galaxy: Galaxy) -> bool:
+    """Whether the image is of a real galaxy, which cannot be moved."""
+    return bool(np.isnan(galaxy.kpc_per_pixel).any())
+
+
+def resample_galaxy(galaxy: Galaxy, *, pixels: int, pixel_scale_arcsec: float) -> torch.Tensor:
+    """The image of a real galaxy in the pixels of a network, where it is.
+
+    Parameters
+    ----------
+    galaxy : Galaxy
+        Images (camera, band, y, x), W/m/m^2/sr, of known angular pixel scale.
+    pixels, pixel_scale_arcsec
+        See `peculiar.placing.place`.
+
+    Returns
+    -------
+    Tensor, (camera, band, pixels, pixels)
+        Surface brightness, W/m/m^2/sr.
+    """
+    cameras = len(galaxy.images)
+    anywhere_mpc = np.ones(cameras)  # angles stay what they are
+    scale = kpc_per_arcsec(anywhere_mpc) * galaxy.pixel_scale_arcsec
+    return place(
+        torch.from_numpy(galaxy.images),
+        torch.from_numpy(scale),
+        torch.from_numpy(anywhere_mpc),
+        pixels=pixels,
+        pixel_scale_arcsec=pixel_scale_arcsec,
+        dimming="physical",
+        centre_offset=torch.tensor([galaxy.centre_offset] * cameras, dtype=torch.float64),
+    )
 
 
 def predict_galaxy(
@@ -153,9 +184,7 @@ def predict_galaxy(
     Returns
     -------
     QTable
-        One row a distance and camera: `placed_at`, `camera`, `D_p` and `D_error` (Mpc); with a
-        redshift also `D_z` (Mpc), the paper's `v_p`, and the posterior `v_hat` and `v_error`
-        (km/s).
+        One row a distance and camera: `placed_at` and the columns of `predicted_table`.
     """
     placed = place_galaxy(
         galaxy,
@@ -163,13 +192,67 @@ def predict_galaxy(
         pixels=champion.pixels,
         pixel_scale_arcsec=champion.pixel_scale_arcsec,
         dimming=champion.dimming,
+    ).flatten(0, 1)
+    if champion.instrument is not None:
+        rngs = [np.random.default_rng(number) for number in range(len(placed))]
+        seen = observe_through(
+            placed.numpy(), champion.bands, champion.pixel_scale_arcsec, champion.instrument, rngs
+        )
+        placed = torch.from_numpy(seen)
+    cameras = len(galaxy.images)
+    table = predicted_table(champion, galaxy, placed, cz_kms)
+    placed_at = np.repeat(np.asarray(distances_mpc, dtype=float), cameras) * u.Mpc
+    table.add_column(placed_at, name="placed_at", index=0)
+    table["placed_at"].info.format = ".1f"
+    return table
+
+
+def predict_real(champion: Champion, galaxy: Galaxy, cz_kms: float | None) -> QTable:
+    """Predicted distance and velocity of a real galaxy.
+
+    Parameters
+    ----------
+    champion : Champion
+        From `load_champion`.
+    galaxy : Galaxy
+        With the champion's bands and an angular pixel scale.
+    cz_kms : float or None
+        Takes the place of the file's own redshift times the speed of light, km/s.
+
+    Returns
+    -------
+    QTable
+        One row: the columns of `predicted_table`, and `D_flow`, Mpc, where the file has the
+        distance of a flow model.
+    """
+    image = resample_galaxy(
+        galaxy, pixels=champion.pixels, pixel_scale_arcsec=champion.pixel_scale_arcsec
     )
+    known = None if np.isnan(galaxy.cz_kms) else galaxy.cz_kms
+    table = predicted_table(champion, galaxy, image, known if cz_kms is None else cz_kms)
+    if np.isfinite(galaxy.cz_flow_kms):
+        D_flow = redshift_distance_mpc([galaxy.cz_flow_kms] * len(table), champion.H0_kms_mpc)
+        table["D_flow"] = D_flow * u.Mpc
+        table["D_flow"].info.format = ".1f"
+    return table
+
+
+def predicted_table(
+    champion: Champion, galaxy: Galaxy, images: torch.Tensor, cz_kms: float | None
+) -> QTable:
+    """Predictions for images (n, band, y, x), W/m/m^2/sr, of one galaxy, camera by camera.
+
+    Returns
+    -------
+    QTable
+        `camera`, `D_p` and `D_error` (Mpc); with a redshift also `D_z` (Mpc), the paper's `v_p`,
+        and the posterior `v_hat` and `v_error` (km/s).
+    """
     with torch.inference_mode():
-        D_p = champion.network(placed.flatten(0, 1)).double().numpy()
+        D_p = champion.network(images).double().numpy()
     cameras = len(galaxy.images)
     table = QTable(meta={"source": galaxy.source, "champion_version": champion.version})
-    table["placed_at"] = np.repeat(np.asarray(distances_mpc, dtype=float), cameras) * u.Mpc
-    table["camera"] = np.tile(np.arange(cameras), len(distances_mpc))
+    table["camera"] = np.tile(np.arange(cameras), len(D_p) // cameras)
     table["D_p"] = D_p * u.Mpc
     table["D_error"] = np.full(len(D_p), champion.sigma_D_mpc) * u.Mpc
     if cz_kms is not None:
@@ -182,7 +265,6 @@ def predict_galaxy(
         table["v_p"] = v_p * u.km / u.s
         table["v_hat"] = v_hat * u.km / u.s
         table["v_error"] = np.full(len(D_p), v_error) * u.km / u.s
-    for name in table.colnames:
-        if name != "camera":
-            table[name].info.format = ".1f"
+    for name in table.colnames[1:]:
+        table[name].info.format = ".1f"
     return table

@@ -15,7 +15,8 @@ from peculiar.errors import InputError, one_sentence
 from peculiar.galaxies import whole_folder
 from peculiar.lineage import git_state
 from peculiar.metrics import METRICS
-from peculiar.params import Promote, Train, load
+from peculiar.params import load
+from peculiar.params_networks import Promote, Train
 
 TRAINED, EVALUATED, OUT = Path("results/train"), Path("results/evaluate"), Path("results/promote")
 CRITERION = "posterior_rms_kms"
@@ -190,6 +191,7 @@ def describe(
         "pixels": best.pixels,
         "pixel_scale_arcsec": best.pixel_scale_arcsec,
         "dimming": best.dimming,
+        "instrument": "" if best.instrument is None else best.instrument.model_dump_json(),
         "split_by": best.split_by,
         **git_state(),
         "candidates": {

@@ -24,7 +24,8 @@ from peculiar.figures import history_figure
 from peculiar.galaxies import Observed, whole_folder
 from peculiar.lineage import code_digest, digests
 from peculiar.networks import multiply_adds, output_pixels
-from peculiar.params import LayerSection, Search, Space, Train, load
+from peculiar.params import load
+from peculiar.params_networks import LayerSection, Search, Space, Train
 
 DATA, OUT = Path("data/observe"), Path("results/search")
 JOURNAL = tracking.STORE / "optuna.journal"

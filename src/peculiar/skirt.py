@@ -6,12 +6,26 @@ from pathlib import Path
 import numpy as np
 from astropy.io import fits
 
-from peculiar.bands import ARCSEC_RAD, SKIRT_FILTERS, SKIRT_ZEROPOINT_AB, flux_density
+from peculiar.bands import ARCSEC_RAD, BANDS, SKIRT_FILTERS, SKIRT_ZEROPOINT_AB, flux_density
 from peculiar.errors import InputError
 from peculiar.fitsfile import MEND, number, open_whole, plane, subhalo_of_name
 from peculiar.galaxies import Galaxy
 
 UNIT = "counts/s/pixel"
+
+
+def recognises(hdus: fits.HDUList) -> bool:
+    """Tell by its HDUs whether a file is a TNG SKIRT image."""
+    return len(hdus[0].shape) == 3 and "FILTER0" in hdus[0].header
+
+
+def bands_in(path: Path) -> tuple[str, ...]:
+    """SDSS bands that a file holds, in the order of `BANDS`; refusals as in `read_skirt`."""
+    with open_whole(path) as hdus:
+        filters = _filter_names(path, hdus[0])
+        return tuple(
+            band for band in BANDS if SKIRT_FILTERS[band] in filters and band in SKIRT_ZEROPOINT_AB
+        )
 
 
 def read_skirt(path: Path, bands: Sequence[str]) -> Galaxy:

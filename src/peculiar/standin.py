@@ -17,6 +17,7 @@ from peculiar.bands import (
     PIVOT_WAVELENGTH_M,
     SPEED_OF_LIGHT_MS,
     SUNRISE_FILTERS,
+    ab_mag,
     flux_density,
 )
 from peculiar.smoothing import image_of, kernel_levels
@@ -34,6 +35,7 @@ from peculiar.stars import (
 
 Floats = NDArray[np.float64]
 CAMERA_DISTANCE_KPC = 50e3
+TEN_PARSEC_KPC = 0.01
 CAMERAS = np.array([[1, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]]) / np.sqrt(3)
 
 
@@ -172,7 +174,7 @@ def photograph(stars: Stars, knobs: StandIn) -> NDArray[np.float32]:
     position = stars.position_kpc / pixel_kpc
     levels = kernel_levels(position, knobs.neighbours, knobs.pixels)
     order = np.argsort(levels, kind="stable")
-    light = np.ascontiguousarray(stars.light[:, order]) * (0.01 / pixel_kpc) ** 2
+    light = np.ascontiguousarray(stars.light[:, order]) * (TEN_PARSEC_KPC / pixel_kpc) ** 2
     images = [
         image_of(axes @ position[order].T, light, levels[order], knobs.pixels)
         for axes in map(_image_axes, CAMERAS)
@@ -187,9 +189,9 @@ def _image_axes(towards_camera: Floats) -> Floats:
     return np.array([x, np.cross(towards_camera, x)])
 
 
-def apparent_mag(images: NDArray[np.float32], pixel_kpc: float) -> Floats:
-    """AB magnitudes, (camera, band), of images (camera, band, y, x) at `CAMERA_DISTANCE_KPC`."""
-    flux = images.sum(axis=(-2, -1), dtype=float) * (pixel_kpc / CAMERA_DISTANCE_KPC) ** 2
+def image_mag(images: NDArray[np.float32], pixel_kpc: float) -> Floats:
+    """Absolute AB magnitudes, (camera, band), of images (camera, band, y, x), W/m/m^2/sr."""
+    flux = images.sum(axis=(-2, -1), dtype=float) * (pixel_kpc / TEN_PARSEC_KPC) ** 2
     return np.asarray(-2.5 * np.log10(flux / [flux_density(0.0, band) for band in BANDS]))
 
 
@@ -203,7 +205,8 @@ def _filters_table(images: NDArray[np.float32], pixel_kpc: float) -> fits.BinTab
         fits.Column("ewidth_lambda", "D", unit="m", array=width),
         fits.Column("ewidth_nu", "D", "Hz", array=width * SPEED_OF_LIGHT_MS / wavelength**2),
     ]
-    for camera, mags in enumerate(apparent_mag(images, pixel_kpc)):
+    for camera, mags in enumerate(image_mag(images, pixel_kpc)):
+        # absolute, as those who read the public Illustris images take them
         columns.append(fits.Column(f"AB_mag_nonscatter{camera}", "D", array=mags))
     return fits.BinTableHDU.from_columns(columns, name="FILTERS")
 
@@ -227,7 +230,14 @@ def _camera_cube(camera: int, cube: NDArray[np.float32], pixel_kpc: float) -> fi
 
 
 def write_broadband(
-    path: Path, number: int, log10_mass: float, images: NDArray[np.float32], fov_kpc: float
+    path: Path,
+    number: int,
+    log10_mass: float,
+    images: NDArray[np.float32],
+    fov_kpc: float,
+    *,
+    half_mass_radius_kpc: float | None = None,
+    absolute_mag: Floats | None = None,
 ) -> None:
     """Write FITS in SUNRISE's layout, as the public Illustris images have it; no dates.
 
@@ -243,12 +253,20 @@ def write_broadband(
         Surface brightness in `BANDS`, W/m/m^2/sr.
     fov_kpc : float
         Side of the images, kpc.
+    half_mass_radius_kpc : float, optional
+        Radius of the sphere that holds half of the stellar mass, kpc.
+    absolute_mag : ndarray, (band=5,), optional
+        Absolute magnitudes in `BANDS`, AB mag.
     """
     pixel_kpc = fov_kpc / images.shape[-1]
     primary = fits.PrimaryHDU()
     primary.header["ORIGIN"] = ("peculiar stand-in", "not from Illustris")
     primary.header["SUBHALO"] = number
     primary.header["LOGMSTAR"] = (log10_mass, "log10(stellar mass / Msun)")
+    if half_mass_radius_kpc is not None:
+        primary.header["HALFMASS"] = (half_mass_radius_kpc, "[kpc] stellar half-mass radius")
+    for band, magnitude in zip(BANDS, () if absolute_mag is None else absolute_mag, strict=False):
+        primary.header[f"ABSMAG_{band.upper()}"] = (magnitude, "[mag] absolute, AB")
     broadband = fits.ImageHDU(name="BROADBAND")
     broadband.header["REDSHIFT"] = 0.0
     hdus = [primary, broadband]
@@ -264,4 +282,15 @@ def make_broadband(path: Path, number: int, seed: int, knobs: StandIn) -> None:
     """Draw galaxy `number` and write its images to `path`: same seed and number, same bytes."""
     stars = simulate(np.random.default_rng([seed, number]), knobs)
     images = photograph(stars, knobs)
-    write_broadband(path, number, stars.log10_mass, images, knobs.field_of_view_kpc)
+    write_broadband(
+        path,
+        number,
+        stars.log10_mass,
+        images,
+        knobs.field_of_view_kpc,
+        # all particles have the same mass
+        half_mass_radius_kpc=float(np.median(np.linalg.norm(stars.position_kpc, axis=1))),
+        absolute_mag=np.array(
+            [ab_mag(light.sum(), band) for band, light in zip(BANDS, stars.light, strict=True)]
+        ),
+    )

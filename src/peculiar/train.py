@@ -15,7 +15,8 @@ from peculiar.experiment import train_network, validate
 from peculiar.figures import distances_figure, history_figure
 from peculiar.galaxies import Observed, whole_folder
 from peculiar.lineage import digests
-from peculiar.params import NetworkSection, Train, load
+from peculiar.params import load
+from peculiar.params_networks import NetworkSection, Train
 
 DATA, OUT = Path("data/observe"), Path("results/train")
 BEST = Path("results/search/best.yaml")
@@ -88,6 +89,7 @@ def train(params: Train, spec: NetworkSection, network_name: str, data: Path) ->
             sigma_v_kms=meta["sigma_v_kms"],
             pixel_scale_arcsec=meta["pixel_scale_arcsec"],
             dimming=meta["dimming"],
+            instrument=meta["instrument"],
             split_by=meta["split_by"],
             data_source=meta["source"],
             data=inputs,

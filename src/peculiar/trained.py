@@ -17,7 +17,9 @@ from safetensors.torch import load_file, save_file
 
 from peculiar.errors import InputError
 from peculiar.networks import DistanceNetwork, build
-from peculiar.params import FitSection, NetworkSection, Section, validate
+from peculiar.params import Section, validate
+from peculiar.params_data import InstrumentSection
+from peculiar.params_networks import FitSection, NetworkSection
 
 RUN, WEIGHTS, HISTORY = "run.json", "weights.safetensors", "history.csv"
 
@@ -44,6 +46,7 @@ class Run(Section):
     sigma_v_kms: float
     pixel_scale_arcsec: float
     dimming: str
+    instrument: InstrumentSection | None
     split_by: str
     data_source: str
     data: dict[str, str]

@@ -1,0 +1,202 @@
+"""Try networks trained on stand-ins on real galaxies of the NASA-Sloan Atlas.
+
+    python scripts/real_galaxies.py ../shared/data/nsa_r WORK docs/real_galaxies
+
+trains on r-band stand-ins as SDSS would have seen them, in the folder WORK, one network for each
+seed, and writes `table.md` and `figure.png` into the last folder. The stages are the pipeline's
+own; only the parameters below differ from `params.yaml`. About 20 minutes on two cores.
+"""
+
+import argparse
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import astropy.units as u
+import numpy as np
+import yaml
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from scipy.stats import pearsonr, spearmanr
+
+from peculiar import fetch, observe, predict, train, trained
+from peculiar.bands import ARCSEC_RAD, ab_mag
+from peculiar.galaxies import RAW_COLUMNS, Galaxy, read_table
+from peculiar.instrument import Instrument
+from peculiar.nsa import read_nsa
+
+SEEDS = (4, 5, 6)
+CHANGES: dict[str, Any] = {
+    "fetch.bands": ["r"],
+    "fetch.standin.galaxies": 1200,
+    "fetch.standin.size_factor": 1.0,  # sizes as observed (Shen+2003), not as in Illustris
+    "observe.datasets": ["far"],
+    # the real galaxies are at 86 to 297 Mpc
+    "observe.distances.far": {"distribution": "uniform", "min_mpc": 50, "max_mpc": 350},
+    "observe.instrument": "sdss",
+    "observe.pixels": 192,
+    "observe.pixel_scale_arcsec": 0.396,
+    "train.datasets": ["far"],
+    "train.networks": ["real"],
+    "train.specs.real": {
+        "family": "cnn",
+        "batch_norm": True,
+        "augment": True,
+        "schedule": "cosine",
+        "learning_rate": 2e-3,
+        "epochs": 20,
+        "layers": [
+            {"filters": 12, "kernel": 7, "stride": 3},
+            {"filters": 24, "kernel": 5, "stride": 2},
+            {"filters": 32, "kernel": 3, "stride": 2},
+            {"filters": 32, "kernel": 3, "stride": 2},
+        ],
+    },
+}
+Array = NDArray[np.float64]
+
+
+def changed(params: dict[str, Any], seed: int) -> dict[str, Any]:
+    """`params.yaml` with `CHANGES` and a seed for the network."""
+    for key, value in [*CHANGES.items(), ("train.fit.seed", seed)]:
+        *above, last = key.split(".")
+        section = params
+        for name in above:
+            section = section[name]
+        section[last] = value
+    return params
+
+
+def train_seeds(params: dict[str, Any], work: Path) -> Iterator[tuple[int, predict.Champion]]:
+    """Run fetch and observe once, train for each seed, and yield what predicts."""
+    work.mkdir(parents=True, exist_ok=True)
+    with contextlib.chdir(work):
+        for seed in SEEDS:
+            Path("params.yaml").write_text(yaml.safe_dump(changed(params, seed)))
+            if not Path("data/fetch").exists():
+                fetch.main()
+            if not Path("data/observe/far").exists():
+                observe.main(["--dataset", "far"])
+            folder = Path("results/train/far-real")
+            kept = folder.with_name(f"seed-{seed}")
+            if not kept.exists():
+                train.main(["--dataset", "far", "--network", "real"])
+                folder.rename(kept)
+            run = trained.read_run(kept)
+            assert run.instrument is not None
+            yield (
+                seed,
+                predict.Champion(
+                    network=trained.read_network(kept, run).eval(),
+                    version=f"seed {seed}",
+                    bands="".join(run.bands),
+                    pixels=run.pixels,
+                    pixel_scale_arcsec=run.pixel_scale_arcsec,
+                    dimming="physical",
+                    instrument=Instrument(**run.instrument.model_dump()),
+                    sigma_D_mpc=run.sigma_D_mpc,
+                    sigma_v_kms=run.sigma_v_kms,
+                    H0_kms_mpc=run.H0_kms_mpc,
+                ),
+            )
+
+
+def predicted(champion: predict.Champion, files: list[Path]) -> Array:
+    """D_p, Mpc, of every file."""
+    tables = [predict.predict_real(champion, read_nsa(path, "r"), None) for path in files]
+    return np.array([float(table["D_p"][0].to_value("Mpc")) for table in tables])
+
+
+def apparent_mag(galaxy: Galaxy) -> float:
+    """AB magnitude of all light in the image."""
+    solid_angle_sr = (galaxy.pixel_scale_arcsec * ARCSEC_RAD) ** 2
+    return float(ab_mag(galaxy.images.sum(dtype=float) * solid_angle_sr, "r"))
+
+
+def figure(D_flow: Array, D_p: Array, error: Array, note: str) -> Figure:
+    """Predicted distance against cz/H0 corrected for flows."""
+    drawn = Figure(figsize=(5, 5), layout="constrained")
+    axes = drawn.add_subplot(
+        xlabel="flow-model distance c ZDIST / H0 [Mpc]", ylabel="$D_p$ [Mpc]", title=note
+    )
+    axes.errorbar(D_flow, D_p, error, fmt="o", markersize=4, elinewidth=1)
+    axes.axline((100, 100), slope=1, color="red", linewidth=1)
+    axes.set(xlim=(50, 350), ylim=(50, 350), aspect="equal")
+    return drawn
+
+
+def correlations(x: Array, y: Array) -> str:
+    """Pearson's and Spearman's coefficients with p values."""
+    (r, p), (rho, q) = pearsonr(x, y), spearmanr(x, y)
+    return f"r = {r:.2f} (p = {p:.3f}), rho = {rho:.2f} (p = {q:.3f})"
+
+
+def report(
+    files: list[Path],
+    D: dict[int, Array],
+    champions: dict[int, predict.Champion],
+    standin_mag: Array,
+) -> str:
+    """Markdown: a line a galaxy, and what the lines say together."""
+    galaxies = [read_nsa(path, "r") for path in files]
+    H0 = next(iter(champions.values())).H0_kms_mpc
+    D_z = np.array([galaxy.cz_kms for galaxy in galaxies]) / H0
+    D_flow = np.array([galaxy.cz_flow_kms for galaxy in galaxies]) / H0
+    every = np.array(list(D.values()))
+    mean, spread = every.mean(axis=0), every.std(axis=0, ddof=1)
+    seeds = ", ".join(map(str, D))
+    mag = np.array([apparent_mag(galaxy) for galaxy in galaxies])
+    absolute = mag - 5 * np.log10(D_flow * 1e5)
+    heads = ["NSAID", "cz/H0 [Mpc]", "c ZDIST/H0 [Mpc]", "M_r", f"D_p, seeds {seeds} [Mpc]",
+             "spread"]  # fmt: skip
+    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
+    for galaxy, z, flow, M, d, s in zip(galaxies, D_z, D_flow, absolute, mean, spread, strict=True):
+        lines.append(f"| {galaxy.id} | {z:.1f} | {flow:.1f} | {M:.2f} | {d:.1f} | {s:.1f} |")
+    lines += ["", f"D_p against cz/H0: {correlations(D_z, mean)}.",
+              f"D_p against c ZDIST/H0: {correlations(D_flow, mean)}.",
+              f"Mean of D_p - c ZDIST/H0: {np.mean(mean - D_flow):.1f} Mpc; "
+              f"rms {np.sqrt(np.mean((mean - D_flow) ** 2)):.1f} Mpc; guessing the mean of the 24 "
+              f"distances gives {np.std(D_flow):.1f} Mpc."]  # fmt: skip
+    percentiles = "{:.2f} ({:.2f} to {:.2f})".format
+    lines += ["", "Median M_r (16th to 84th percentile): "
+              f"real {percentiles(*np.percentile(absolute, [50, 16, 84]))}, "
+              f"stand-ins {percentiles(*np.percentile(standin_mag, [50, 16, 84]))}.",
+              f"Magnitude r against c ZDIST/H0: {correlations(D_flow, mag)}.",
+              f"D_p against r: {correlations(mag, mean)}.",
+              f"log(D_p / D) against M_r: {correlations(absolute, np.log10(mean / D_flow))}.",
+              ""]  # fmt: skip
+    for seed, champion in champions.items():
+        rms = np.sqrt(np.mean((D[seed] - D_flow) ** 2))
+        lines.append(
+            f"Seed {seed}: sigma_D on the stand-in's validation split {champion.sigma_D_mpc:.1f} "
+            f"Mpc; real galaxies: rms {rms:.1f} Mpc, {correlations(D_flow, D[seed])}."
+        )
+    return "\n".join(line and f"{line}  " if not line.startswith("|") else line for line in lines)
+
+
+def main() -> None:
+    """Train, predict, write."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("images", type=Path, help="folder of single-band r cut-outs")
+    parser.add_argument("work", type=Path, help="folder for stand-ins and networks")
+    parser.add_argument("output", type=Path, help="folder for table.md and figure.png")
+    chosen = parser.parse_args()
+    files = sorted(chosen.images.resolve().glob("*.fits"))
+    params = yaml.safe_load(Path("params.yaml").read_text())
+    champions = dict(train_seeds(params, chosen.work))
+    D = {seed: predicted(champion, files) for seed, champion in champions.items()}
+    every = np.array(list(D.values()))
+    D_flow = np.array([read_nsa(path, "r").cz_flow_kms for path in files])
+    D_flow /= next(iter(champions.values())).H0_kms_mpc
+    note = "24 real galaxies, networks trained on stand-ins"
+    drawn = figure(D_flow, every.mean(axis=0), every.std(axis=0, ddof=1), note)
+    raw = read_table(chosen.work / "data/fetch", RAW_COLUMNS)
+    standin_mag = raw["absolute_mag"].to_value(u.mag)[:, 0]
+    chosen.output.mkdir(parents=True, exist_ok=True)
+    drawn.savefig(chosen.output / "figure.png", dpi=110)
+    (chosen.output / "table.md").write_text(report(files, D, champions, standin_mag))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,120 @@
+"""The sections of `params.yaml` about networks: search, train, evaluate and promote."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+
+from peculiar.params import Name, Section, check_known, validate
+
+Schedule = Literal["constant", "cosine"]
+
+
+class LayerSection(Section):
+    """One convolution."""
+
+    filters: PositiveInt
+    kernel: PositiveInt
+    stride: PositiveInt
+
+
+class NetworkSection(Section):
+    """One network and how long and fast it learns."""
+
+    family: Literal["cnn", "resnet18", "resnet50"]
+    layers: tuple[LayerSection, ...]
+    batch_norm: bool
+    augment: bool
+    schedule: Schedule
+    learning_rate: PositiveFloat
+    epochs: PositiveInt
+
+    @model_validator(mode="after")
+    def _layered(self) -> Self:
+        if (self.family == "cnn") != bool(self.layers):
+            raise ValueError("a cnn needs layers, a resnet has its own (layers: [])")
+        return self
+
+
+class SearchedNetwork(Section):
+    """The network `best`: what the search does not decide; the rest stands in best.yaml."""
+
+    family: Literal["cnn"]
+    batch_norm: bool
+    augment: bool
+    schedule: Schedule
+    epochs: PositiveInt
+
+    def complete(self, searched: dict[str, Any], epochs: int | None = None) -> NetworkSection:
+        """The whole network, from the searched keys `layers` and `learning_rate`."""
+        fixed = self.model_dump() | ({} if epochs is None else {"epochs": epochs})
+        return validate(NetworkSection, searched | fixed, "best.yaml")
+
+
+class FitSection(Section):
+    """What all networks share in training."""
+
+    label: Literal["D", "D_z"]
+    normalise: bool
+    batch_size: Annotated[int, Field(ge=2)]
+    softening_mag_arcsec2: PositiveFloat
+    seed: NonNegativeInt
+
+
+class Space(Section):
+    """The search space."""
+
+    depth: Annotated[tuple[PositiveInt, ...], Field(min_length=1)]
+    filters: Annotated[tuple[PositiveInt, ...], Field(min_length=1)]
+    kernel: Annotated[tuple[PositiveInt, ...], Field(min_length=1)]
+    stride: Annotated[tuple[PositiveInt, ...], Field(min_length=1)]
+    learning_rate: tuple[PositiveFloat, PositiveFloat]
+    max_multiply_adds: PositiveFloat
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.learning_rate[0] >= self.learning_rate[1]:
+            raise ValueError("learning_rate must be [lowest, highest]")
+        return self
+
+
+class Search(Section):
+    """Stage `search`."""
+
+    dataset: Name
+    trials: PositiveInt
+    epochs: PositiveInt
+    seed: NonNegativeInt
+    space: Space
+
+
+class Train(Section):
+    """Stage `train`."""
+
+    datasets: Annotated[tuple[Name, ...], Field(min_length=1)]
+    networks: Annotated[tuple[Name, ...], Field(min_length=1)]
+    fit: FitSection
+    best: SearchedNetwork
+    specs: Mapping[Name, NetworkSection]
+
+    @model_validator(mode="after")
+    def _known(self) -> Self:
+        check_known("network", self.networks, self.specs)
+        return self
+
+    def items(self) -> list[tuple[str, str]]:
+        """(dataset, network) of every trained network, `best` last for each dataset."""
+        return [(d, n) for d in self.datasets for n in (*self.networks, "best")]
+
+
+class Evaluate(Section):
+    """Stage `evaluate`."""
+
+    bootstrap: Annotated[int, Field(ge=10)]
+    seed: NonNegativeInt
+
+
+class Promote(Section):
+    """Stage `promote`."""
+
+    model: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$")]

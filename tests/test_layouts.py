@@ -1,0 +1,103 @@
+"""Every file goes to the reader of its layout, and what has no reader is refused."""
+
+import gzip
+
+import numpy as np
+import pytest
+from astropy.io import fits
+from tiny import ROOT
+
+from peculiar.errors import InputError
+from peculiar.illustris import read_broadband
+from peculiar.layouts import bands_in, layout_of, read_galaxy
+from peculiar.nsa import read_nsa
+from peculiar.skirt import read_skirt
+from peculiar.standin import write_broadband
+
+IMAGES = np.random.default_rng(0).random((4, 5, 8, 8), dtype=np.float32)
+
+
+def sunrise(folder):
+    path = folder / "broadband_7.fits"
+    write_broadband(path, 7, 10.5, IMAGES, fov_kpc=80.0)
+    return path
+
+
+def skirt(folder):
+    hdu = fits.PrimaryHDU(IMAGES[0, :4])
+    hdu.header["BUNIT"], hdu.header["CTYPE1"], hdu.header["CDELT1"] = "counts/s/pixel", "pc", 400.0
+    hdu.header["PIXSCALE"], hdu.header["USE_Z"] = 0.396, 0.05
+    for k, band in enumerate("griz"):
+        hdu.header[f"FILTER{k}"] = f"sloan/sdss_{band}"
+    hdu.writeto(folder / "tng_broadband_3.fits")
+    return folder / "tng_broadband_3.fits"
+
+
+def nsa(folder):
+    hdu = fits.PrimaryHDU(IMAGES[0, 0])
+    cards = {"NSAID": 5, "Z": 0.02, "ZDIST": 0.021, "FILTER": "r", "BUNIT": "nanomaggy"}
+    hdu.header.update(cards | {"PIXSCALE": 0.396})
+    hdu.writeto(folder / "nsa_5.fits")
+    return folder / "nsa_5.fits"
+
+
+LAYOUTS = [
+    (sunrise, "sunrise", "ugriz", read_broadband),
+    (skirt, "skirt", "griz", read_skirt),
+    (nsa, "nsa", "r", read_nsa),
+]
+
+
+@pytest.mark.parametrize(("write", "layout", "bands", "read"), LAYOUTS)
+def test_each_layout_is_recognised_and_read_by_its_reader(tmp_path, write, layout, bands, read):
+    path = write(tmp_path)
+    assert layout_of(path) == layout
+    assert bands_in(path) == tuple(bands)
+    galaxy, expected = read_galaxy(path, bands), read(path, bands)
+    np.testing.assert_array_equal(galaxy.images, expected.images)
+    assert (galaxy.id, galaxy.source) == (expected.id, expected.source)
+
+
+@pytest.mark.parametrize("write", [write for write, *_ in LAYOUTS])
+def test_gzipped_files_have_the_same_layout(tmp_path, write):
+    path = write(tmp_path)
+    zipped = path.with_name(f"{path.name}.gz")
+    zipped.write_bytes(gzip.compress(path.read_bytes()))
+    assert layout_of(zipped) == layout_of(path)
+    assert bands_in(zipped) == bands_in(path)
+
+
+def test_other_layouts_are_refused_by_name(tmp_path):
+    path = tmp_path / "other.fits"
+    fits.PrimaryHDU(IMAGES).writeto(path)
+    for ask in (layout_of, bands_in, lambda path: read_galaxy(path, "r")):
+        with pytest.raises(InputError, match=r"other\.fits is of none of the supported") as refusal:
+            ask(path)
+        for name in ("SUNRISE", "TNG SKIRT", "NASA-Sloan Atlas"):
+            assert name in str(refusal.value)
+
+
+def test_files_that_are_not_whole_are_refused(tmp_path):
+    with pytest.raises(InputError, match=r"gone\.fits is missing"):
+        layout_of(tmp_path / "gone.fits")
+    path = sunrise(tmp_path)
+    path.write_bytes(path.read_bytes()[:-2880])
+    with pytest.raises(InputError, match="is truncated"):
+        layout_of(path)
+
+
+def test_a_file_without_our_bands_is_refused(tmp_path):
+    path = sunrise(tmp_path)
+    with fits.open(path, memmap=False) as hdus:
+        hdus["FILTERS"].data["filter"] = [f"other_{k}.res" for k in range(5)]
+        hdus.writeto(path, overwrite=True)
+    with pytest.raises(InputError, match=r"broadband_7\.fits holds none of the SDSS bands"):
+        bands_in(path)
+
+
+@pytest.mark.parametrize(("folder", "layout"), [("tng", "skirt"), ("nsa_r", "nsa")])
+def test_genuine_files_are_recognised(folder, layout):
+    paths = sorted((ROOT.resolve().parent / "shared/data" / folder).glob("*.fits"))
+    if not paths:
+        pytest.skip(f"no genuine files in ../shared/data/{folder}")
+    assert {layout_of(path) for path in paths} == {layout}
