@@ -22,7 +22,7 @@ sys.path.insert(0, str(ROOT / "tests"))
 from illustris_server import KEY, Behaviour, Subhalo, order, running  # noqa: E402
 
 from peculiar.illustris_store import fill  # noqa: E402
-from peculiar.params_networks import IllustrisSection  # noqa: E402
+from peculiar.params_data import IllustrisSection  # noqa: E402
 
 RUNS = 5
 

@@ -4,12 +4,15 @@
 
 trains on r-band stand-ins as SDSS would have seen them, in the folder WORK, one network for each
 seed, and writes `table.md` and `figure.png` into the last folder. The stages are the pipeline's
-own; only the parameters below differ from `params.yaml`. About 20 minutes on two cores.
+own; only the parameters below differ from `params.yaml`. About 20 minutes on two cores; networks
+that are in WORK already are taken from there, unless they are of other parameters.
 """
 
 import argparse
 import contextlib
 from collections.abc import Iterator
+from dataclasses import replace
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +25,9 @@ from scipy.stats import pearsonr, spearmanr
 
 from peculiar import fetch, observe, predict, train, trained
 from peculiar.bands import ARCSEC_RAD, ab_mag
+from peculiar.errors import InputError, one_sentence
 from peculiar.galaxies import RAW_COLUMNS, Galaxy, read_table
-from peculiar.instrument import Instrument
+from peculiar.instrument import Instrument, sky_noise
 from peculiar.nsa import read_nsa
 
 SEEDS = (4, 5, 6)
@@ -54,6 +58,8 @@ CHANGES: dict[str, Any] = {
         ],
     },
 }
+DECIDE = ("fetch.source", "fetch.bands", "fetch.standin.", "observe.", "train.")
+"""Keys that decide what the networks are; the stand-ins know nothing of the rest."""
 Array = NDArray[np.float64]
 
 
@@ -68,10 +74,34 @@ def changed(params: dict[str, Any], seed: int) -> dict[str, Any]:
     return params
 
 
+def leaves(section: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    """Every value of nested sections with its dotted key."""
+    if isinstance(section, dict):
+        for key, value in section.items():
+            yield from leaves(value, f"{name}.{key}" if name else key)
+    else:
+        yield name, section
+
+
+def check_same(path: Path, params: dict[str, Any]) -> None:
+    """Refuse networks that were trained with other parameters, apart from the seed."""
+    if not path.exists():
+        return
+    there, here = dict(leaves(yaml.safe_load(path.read_text()))), dict(leaves(params))
+    keys = [key for key in here | there if key.startswith(DECIDE) and key != "train.fit.seed"]
+    other = [key for key in keys if there.get(key) != here.get(key)]
+    if other:
+        raise InputError(
+            f"{path} has other values of {', '.join(other)} than params.yaml and this script: "
+            "take another folder for networks of the present ones"
+        )
+
+
 def train_seeds(params: dict[str, Any], work: Path) -> Iterator[tuple[int, predict.Champion]]:
     """Run fetch and observe once, train for each seed, and yield what predicts."""
     work.mkdir(parents=True, exist_ok=True)
     with contextlib.chdir(work):
+        check_same(Path("params.yaml").resolve(), changed(params, SEEDS[0]))
         for seed in SEEDS:
             Path("params.yaml").write_text(yaml.safe_dump(changed(params, seed)))
             if not Path("data/fetch").exists():
@@ -95,6 +125,7 @@ def train_seeds(params: dict[str, Any], work: Path) -> Iterator[tuple[int, predi
                     pixel_scale_arcsec=run.pixel_scale_arcsec,
                     dimming="physical",
                     instrument=Instrument(**run.instrument.model_dump()),
+                    data_source=run.data_source,
                     sigma_D_mpc=run.sigma_D_mpc,
                     sigma_v_kms=run.sigma_v_kms,
                     H0_kms_mpc=run.H0_kms_mpc,
@@ -102,9 +133,22 @@ def train_seeds(params: dict[str, Any], work: Path) -> Iterator[tuple[int, predi
             )
 
 
-def predicted(champion: predict.Champion, files: list[Path]) -> Array:
-    """D_p, Mpc, of every file."""
-    tables = [predict.predict_real(champion, read_nsa(path, "r"), None) for path in files]
+def filled(galaxy: Galaxy, champion: predict.Champion) -> Galaxy:
+    """The galaxy with sky noise around the cut-out, as far as the network sees."""
+    assert champion.instrument is not None
+    size, scale = galaxy.images.shape[-1], galaxy.pixel_scale_arcsec
+    reach = champion.pixels * champion.pixel_scale_arcsec / scale
+    edge = max(ceil((reach - size) / 2) + 2, 0)  # and the pixels that interpolation looks at
+    rng = np.random.default_rng(galaxy.id)  # the same sky for every network
+    noise = sky_noise(champion.instrument, "r", scale)
+    images = rng.normal(0, noise, (1, 1, size + 2 * edge, size + 2 * edge)).astype(np.float32)
+    images[..., edge : edge + size, edge : edge + size] = galaxy.images
+    return replace(galaxy, images=images)
+
+
+def predicted(champion: predict.Champion, galaxies: list[Galaxy]) -> Array:
+    """D_p, Mpc, of every galaxy."""
+    tables = [predict.predict_real(champion, galaxy, None) for galaxy in galaxies]
     return np.array([float(table["D_p"][0].to_value("Mpc")) for table in tables])
 
 
@@ -132,14 +176,27 @@ def correlations(x: Array, y: Array) -> str:
     return f"r = {r:.2f} (p = {p:.3f}), rho = {rho:.2f} (p = {q:.3f})"
 
 
+def fillings(D_flow: Array, rows: dict[str, Array]) -> list[str]:
+    """Markdown: a line for each way to fill the frame, from D_p (galaxy,) by its name."""
+    lines = [
+        "| around the cut-out | r | rho | mean of D_p - D [Mpc] | rms [Mpc] |",
+        "|---" * 5 + "|",
+    ]
+    for name, D_p in rows.items():
+        r, rho = pearsonr(D_flow, D_p).statistic, spearmanr(D_flow, D_p).statistic
+        bias, rms = np.mean(D_p - D_flow), np.sqrt(np.mean((D_p - D_flow) ** 2))
+        lines.append(f"| {name} | {r:.2f} | {rho:.2f} | {bias:.1f} | {rms:.1f} |")
+    return lines
+
+
 def report(
-    files: list[Path],
+    galaxies: list[Galaxy],
     D: dict[int, Array],
+    D_filled: dict[int, Array],
     champions: dict[int, predict.Champion],
     standin_mag: Array,
 ) -> str:
     """Markdown: a line a galaxy, and what the lines say together."""
-    galaxies = [read_nsa(path, "r") for path in files]
     H0 = next(iter(champions.values())).H0_kms_mpc
     D_z = np.array([galaxy.cz_kms for galaxy in galaxies]) / H0
     D_flow = np.array([galaxy.cz_flow_kms for galaxy in galaxies]) / H0
@@ -158,6 +215,14 @@ def report(
               f"Mean of D_p - c ZDIST/H0: {np.mean(mean - D_flow):.1f} Mpc; "
               f"rms {np.sqrt(np.mean((mean - D_flow) ** 2)):.1f} Mpc; guessing the mean of the 24 "
               f"distances gives {np.std(D_flow):.1f} Mpc."]  # fmt: skip
+    sizes = np.array([galaxy.images.shape[-1] for galaxy in galaxies])
+    pixels = next(iter(champions.values())).pixels
+    full, small = np.mean(list(D_filled.values()), axis=0), sizes < pixels
+    lines += ["", f"{small.sum()} of {len(sizes)} cut-outs are smaller than the {pixels} pixels "
+              f"of the frame ({sizes[small].min()} to {sizes[small].max()}); with sky noise around "
+              f"them, their D_p changes by {np.mean((full - mean)[small]):+.1f} Mpc on average, "
+              f"rms {np.sqrt(np.mean((full - mean)[small] ** 2)):.1f} Mpc.", "",
+              *fillings(D_flow, {"zeros": mean, "SDSS sky noise": full})]  # fmt: skip
     percentiles = "{:.2f} ({:.2f} to {:.2f})".format
     lines += ["", "Median M_r (16th to 84th percentile): "
               f"real {percentiles(*np.percentile(absolute, [50, 16, 84]))}, "
@@ -182,12 +247,17 @@ def main() -> None:
     parser.add_argument("work", type=Path, help="folder for stand-ins and networks")
     parser.add_argument("output", type=Path, help="folder for table.md and figure.png")
     chosen = parser.parse_args()
-    files = sorted(chosen.images.resolve().glob("*.fits"))
+    galaxies = [read_nsa(path, "r") for path in sorted(chosen.images.glob("*.fits"))]
     params = yaml.safe_load(Path("params.yaml").read_text())
-    champions = dict(train_seeds(params, chosen.work))
-    D = {seed: predicted(champion, files) for seed, champion in champions.items()}
+    with one_sentence():
+        champions = dict(train_seeds(params, chosen.work))
+    D = {seed: predicted(champion, galaxies) for seed, champion in champions.items()}
+    D_filled = {
+        seed: predicted(champion, [filled(galaxy, champion) for galaxy in galaxies])
+        for seed, champion in champions.items()
+    }
     every = np.array(list(D.values()))
-    D_flow = np.array([read_nsa(path, "r").cz_flow_kms for path in files])
+    D_flow = np.array([galaxy.cz_flow_kms for galaxy in galaxies])
     D_flow /= next(iter(champions.values())).H0_kms_mpc
     note = "24 real galaxies, networks trained on stand-ins"
     drawn = figure(D_flow, every.mean(axis=0), every.std(axis=0, ddof=1), note)
@@ -195,7 +265,7 @@ def main() -> None:
     standin_mag = raw["absolute_mag"].to_value(u.mag)[:, 0]
     chosen.output.mkdir(parents=True, exist_ok=True)
     drawn.savefig(chosen.output / "figure.png", dpi=110)
-    (chosen.output / "table.md").write_text(report(files, D, champions, standin_mag))
+    (chosen.output / "table.md").write_text(report(galaxies, D, D_filled, champions, standin_mag))
 
 
 if __name__ == "__main__":

@@ -69,11 +69,11 @@ def broadband(number: int, pixels: int = 16, filters: int = 36) -> bytes:
         return path.read_bytes()
 
 
-def garbage(content: bytes, pixels: int, plane: int = 3) -> bytes:
+def garbage(content: bytes, pixels: int, plane: int = 3, seed: int = 1) -> bytes:
     """The same length, with a part of one plane (u is 2, g is 3, ...) of a cube overwritten."""
     header = content.index(b"CAMERA1-BROADBAND-NONSCATTER") // 2880 * 2880
     start = header + 2880 + plane * 4 * pixels**2
-    block = random.Random(1).randbytes(4 * pixels**2)
+    block = random.Random(seed).randbytes(4 * pixels**2)
     return content[:start] + block + content[start + len(block) :]
 
 
@@ -219,8 +219,11 @@ class Handler(BaseHTTPRequestHandler):
         headers = {"Content-Disposition": f"attachment; filename={name}"}
         if etag:
             headers["ETag"] = etag
-        if fault == "garbage":
-            content = garbage(content, behaviour.pixels, behaviour.damaged_plane)
+        if fault == "page":
+            return self.answer(200, b"<html>back soon</html>", {"Content-Type": "text/html"})
+        if fault in ("garbage", "noise"):  # noise is different each time
+            seed = 1 if fault == "garbage" else self.server.counts[f"/data/{number}"]
+            content = garbage(content, behaviour.pixels, behaviour.damaged_plane, seed)
         asked = self.headers.get("Range") if behaviour.ranges else None
         if asked is None or self.headers.get("If-Range", etag) != etag:
             return self.answer(200, content, headers, fault)

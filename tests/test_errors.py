@@ -41,6 +41,14 @@ def test_a_full_or_closed_disk_can_be_mended(number):
         raise OSError(number, "why", "there")
 
 
+def test_a_file_where_a_folder_is_meant_can_be_mended(tmp_path):
+    file = tmp_path / "file"
+    file.touch()
+    for wrong in (file.mkdir, (file / "below").mkdir, tmp_path.read_text):
+        with pytest.raises(SystemExit, match=f" at {tmp_path}.*: mend that"), one_sentence():
+            wrong()
+
+
 def test_a_closed_pipe_ends_quietly():
     code = "from peculiar.errors import *\nwith one_sentence():\n    while True: print('line')"
     run = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE,

@@ -1,11 +1,12 @@
 import csv
 import json
+import shutil
 
 import mlflow
 import numpy as np
 import pytest
 from astropy.table import Table
-from tiny import inside
+from tiny import inside, tiny_params, write_params
 
 from peculiar import evaluate, tracking, trained
 from peculiar.galaxies import Observed
@@ -13,6 +14,30 @@ from peculiar.metrics import METRICS
 
 UNITS = ("_mpc", "_kms", "_err")
 pytestmark = pytest.mark.xdist_group("pipeline")
+
+
+def as_measured(pipeline, folder):
+    """A copy of the pipeline as if its images were of real galaxies, evaluated."""
+    shutil.copytree(pipeline, folder)
+    params = tiny_params()
+    params["train"]["datasets"] = ["measured"]
+    write_params(params, folder)
+    observed = folder / "data/observe"
+    (observed / "uniform").rename(observed / "measured")
+    text = (observed / "measured/table.ecsv").read_text()
+    changed = text.replace("distribution: uniform", "distribution: measured")
+    assert changed != text
+    (observed / "measured/table.ecsv").write_text(changed)
+    for name in ("cnn2", "best"):
+        trained_at = folder / f"results/train/measured-{name}"
+        trained_at.with_name(f"uniform-{name}").rename(trained_at)
+        run = json.loads((trained_at / "run.json").read_text())
+        # the true velocities of this copy are nobody's: v = 0 must not be asked to be beaten
+        run |= {"dataset": "measured", "distribution": "measured", "zero_rms_kms": 1.0}
+        run["data"] = {"data/observe/measured": "0.dir"}
+        (trained_at / "run.json").write_text(json.dumps(run))
+    with inside(folder):
+        evaluate.main()
 
 
 def table(pipeline):
@@ -44,6 +69,30 @@ def test_metrics_json_says_the_same_as_the_table(pipeline):
     for row in table(pipeline):
         for key, value in metrics[f"{row['dataset']}-{row['network']}"].items():
             assert value == pytest.approx(float(row[key]), nan_ok=True)
+
+
+def test_measured_distances_have_no_velocities_to_judge(pipeline, tmp_path):
+    folder = tmp_path / "real"
+    as_measured(pipeline, folder)
+    rows, uniform = table(folder), table(pipeline)
+    assert [row["network"] for row in rows] == ["constant distance", "cnn2", "best"]
+    metrics = json.loads((folder / "results/evaluate/metrics.json").read_text())
+    for row, before in zip(rows, [uniform[1], *uniform[3:]], strict=True):
+        for key in METRICS:
+            value = metrics[f"measured-{row['network']}"][key]
+            if key.startswith(("l1_", "l2_", "shift_")):
+                assert value == float(row[key]) == pytest.approx(float(before[key]))
+            else:
+                assert np.isnan([value, float(row[key]), float(row[f"{key}_err"])]).all()
+    for line in (folder / "results/evaluate/table.md").read_text().splitlines()[2:]:
+        assert line.endswith("| - | - | - | - |")
+        assert line.count("±") == 3
+    predicted = Table.read(folder / "results/evaluate/predictions/measured-cnn2.csv")
+    assert np.isnan(predicted["v_kms"]).all()
+    assert np.isfinite(predicted["v_hat_kms"]).all()
+    figures = {path.name for path in (folder / "results/evaluate/figures").iterdir()}
+    assert figures == {f"measured-{n}_{kind}.png" for n in ("cnn2", "best")
+                       for kind in ("distances", "redshift_distances")}  # fmt: skip
 
 
 def test_the_leak_of_a_split_is_a_number(pipeline):

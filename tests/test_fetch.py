@@ -154,11 +154,28 @@ def test_illustris_comes_over_its_api(tmp_path, server, monkeypatch):
     np.testing.assert_array_equal(shards[np.arange(4)], Shards(tmp_path / "again")[np.arange(4)])
 
 
-def test_illustris_without_a_wanted_galaxy_is_named(tmp_path, server, monkeypatch):
+NOTHING_LEFT = [
+    (
+        {"log10_mass_min": 12.5},
+        [],
+        r"\(5 log10 mass below 12\.5, 1 not primary\): lower fetch\.illustris\.log10_m",
+    ),
+    ({}, [9, 10, 4], r"\(2 no image, 1 not primary\): delete .*/store/skipped\.json to ask again"),
+    ({}, [4], r"\(1 not primary\): set fetch\.illustris\.primary to false"),
+    ({}, [], r"135 has no galaxy of log10 mass 10 or more: lower fetch\.illustris\.log10_mass_min"),
+]
+
+
+@pytest.mark.parametrize(("changes", "left", "words"), NOTHING_LEFT)
+def test_illustris_without_a_galaxy_says_why(tmp_path, server, monkeypatch, changes, left, words):
     monkeypatch.setenv("ILLUSTRIS_API_KEY", KEY)
-    section = order(tmp_path / "store", server, log10_mass_min=12.5)
-    with pytest.raises(InputError, match=r"has no galaxy of log10 mass 12\.5 or more: lower"):
-        fetch(params("illustris", illustris=section), tmp_path / "raw")
+    if not changes:
+        known = [*server.behaviour.subhaloes, Subhalo(10, image=False)]
+        server.behaviour.subhaloes = [subhalo for subhalo in known if subhalo.id in left]
+    section = order(tmp_path / "store", server, **changes)
+    for _ in range(2):  # what was skipped is not asked for again, and still counts
+        with pytest.raises(InputError, match=words):
+            fetch(params("illustris", illustris=section), tmp_path / "raw")
 
 
 @pytest.mark.slow

@@ -166,6 +166,9 @@ REFUSALS = {
 }
 
 
+OF_ANOTHER_KIND = ["unit", "planes", "pixels", "no scale"]
+
+
 @pytest.mark.parametrize("what", REFUSALS)
 def test_refusals_name_the_file_and_the_mend(file, what):
     change, words = REFUSALS[what]
@@ -173,7 +176,12 @@ def test_refusals_name_the_file_and_the_mend(file, what):
     with pytest.raises(InputError, match=words) as refusal:
         read_broadband(file, BANDS)
     assert str(refusal.value).startswith(str(file))
-    assert "fetch it again" in str(refusal.value)
+    if what in OF_ANOTHER_KIND:
+        mend = "give a SUNRISE broadband file of Illustris"
+    else:
+        mend = "leave band i out" if what == "missing band" else "delete it and fetch it again"
+    assert mend in str(refusal.value)
+    assert ("fetch it again" in str(refusal.value)) == ("fetch" in mend)
     assert "\n" not in str(refusal.value)
 
 
@@ -208,8 +216,18 @@ def test_every_truncation_to_whole_blocks_is_refused(file):
 
 
 def test_random_bytes_are_refused(file):
-    file.write_bytes(np.random.default_rng(0).bytes(20_000))
-    with pytest.raises(InputError, match="not a whole FITS file"):
+    for head, words in ((b"", "is no FITS file"), (b"SIMPLE  = ", "is not a whole FITS file")):
+        file.write_bytes(head + np.random.default_rng(0).bytes(20_000))
+        with pytest.raises(InputError, match=words):
+            read_broadband(file, BANDS)
+
+
+@pytest.mark.parametrize("content", [b"fetch:\n  source: standin\n", b"<html>", b"S", b"\x1f-"])
+def test_a_file_that_is_no_fits_file_is_told_from_a_damaged_one(file, content):
+    file.write_bytes(content)
+    damaged = content == b"S"  # may be the begin of one
+    words = "delete it and fetch it again" if damaged else "is no FITS file: give a FITS file of I"
+    with pytest.raises(InputError, match=words):
         read_broadband(file, BANDS)
 
 
@@ -246,5 +264,6 @@ def test_catalogue_gives_the_masses(tmp_path):
     path.write_text("000 25 11.0457\n001 26\n")
     with pytest.raises(InputError, match="'001 26' in line 2"):
         read_catalogue(path)
-    with pytest.raises(InputError, match="mend the path"):
-        read_catalogue(tmp_path / "none.txt")
+    for wrong in (tmp_path / "none.txt", tmp_path, path / "below"):
+        with pytest.raises(InputError, match="is no catalogue of subhaloes: mend the path"):
+            read_catalogue(wrong)

@@ -7,6 +7,7 @@ import time
 import traceback
 from pathlib import Path
 
+import numpy as np
 import pytest
 import requests
 import urllib3.exceptions as broken
@@ -143,8 +144,21 @@ def test_the_key_is_kept_on_the_same_host_and_dropped_where_encryption_is(sessio
 
 def test_a_host_that_the_api_has_moved_to_is_named(server, session, snapshot):
     server.behaviour.moved_to = server.base.replace("127.0.0.1", "localhost")
-    with pytest.raises(InputError, match=r"127.0.0.1 leads to localhost, which wants the API key"):
+    port = server.server_address[1]
+    words = (
+        rf"127.0.0.1:{port}/api/.*/7/ leads to http://localhost:{port}, where the API key is "
+        r"wanted \(HTTP 401\) but not sent: mend the URL"
+    )
+    with pytest.raises(InputError, match=words):
         api.details(session, snapshot, 7)
+
+
+def test_a_port_that_the_api_has_moved_to_is_named(server, session, snapshot):
+    with running(Behaviour(list(SUBHALOES))) as other:
+        server.behaviour.moved_to = other.base
+        with pytest.raises(InputError, match=rf" leads to {other.base}, where the API key is want"):
+            api.details(session, snapshot, 7)
+        assert "api-key" not in other.requests[0][1]
 
 
 def chain(error):
@@ -210,6 +224,17 @@ def test_pages_that_lead_astray_are_refused(server, session, snapshot, link, why
         numbers(session, snapshot)
 
 
+def test_a_next_page_whose_path_looks_like_a_host_stays_on_ours(server, session, snapshot):
+    server.behaviour.subhaloes = [Subhalo(number) for number in range(150)]
+    with running(Behaviour([])) as other:
+        server.behaviour.page_link = "{base}//" + other.base.removeprefix("http://") + "{path}"
+        assert len(numbers(session, snapshot)) == 150
+        assert other.requests == []
+    assert "127.0.0.1:" in server.requests[1][0]  # as a path
+    link = "http://h.org//evil.com/x"
+    assert api._on_same_host("https://h.org/a", link) == "https://h.org//evil.com/x"
+
+
 def test_details_are_in_kpc_and_solar_masses(server, session, snapshot):
     server.behaviour.subhaloes = [Subhalo(7, log10_mass=11.25, primary=False)]
     details = api.details(session, snapshot, 7)
@@ -229,6 +254,7 @@ def test_details_without_stars_are_infinitely_light(server, session, snapshot):
     [
         ({"mass_stars": None}, "TypeError"),
         ({"halfmassrad_stars": "wide"}, "ValueError: could not convert"),
+        ({"stellarphotometrics_r": [1]}, "TypeError"),
         ({"id": 8}, "ValueError: it is of subhalo 8"),
         ({"mass_stars": -1.0}, "ValueError"),
         ("drop", "KeyError: 'primary_flag'"),
@@ -242,10 +268,22 @@ def test_details_of_another_form_are_refused(session, snapshot, monkeypatch, cha
     answer = answer | change if isinstance(change, dict) else answer
     answer = change if isinstance(change, list) else answer
     monkeypatch.setattr(Subhalo, "details", lambda _: answer)
-    with pytest.raises(
-        InputError, match=rf"/subhalos/7/ answers in an unknown form \({why}.*: mend fetch.illus"
-    ):
+    with pytest.raises(Failed, match=rf"^its numbers are in an unknown form \({why}"):
         api.details(session, snapshot, 7)
+
+
+@pytest.mark.parametrize("change", [dict.pop, lambda answer, name: answer.update({name: None})])
+def test_magnitudes_and_a_radius_that_are_missing_are_nan(session, snapshot, monkeypatch, change):
+    answer = Subhalo(7, log10_mass=11).details()
+    for name in ("halfmassrad_stars", *(f"stellarphotometrics_{band}" for band in "ri")):
+        change(answer, name)
+    monkeypatch.setattr(Subhalo, "details", lambda _: answer)
+    details = api.details(session, snapshot, 7)
+    assert details.log10_stellar_mass == pytest.approx(11)
+    expected = [np.nan, -20.0, np.nan, np.nan, -23.0]
+    found = [details.half_mass_radius_kpc, *details.absolute_mag.values()]
+    np.testing.assert_array_equal(found, expected)
+    assert {*details.cards()} == {"SUBHALO", "PRIMARY", "LOGMSTAR", "ABSMAG_G", "ABSMAG_Z"}
 
 
 @pytest.mark.parametrize("listed", [{"results": []}, {"results": [{"id": "7"}], "next": None}, 5])
@@ -257,8 +295,10 @@ def test_lists_of_another_form_are_refused(session, snapshot, monkeypatch, liste
 
 def test_an_answer_that_is_no_json_is_refused(session, snapshot, monkeypatch):
     monkeypatch.setattr("json.dumps", lambda *_: "<html>sign in</html>")
-    with pytest.raises(InputError, match=r"/135/subhalos/ answers with no JSON: mend fetch.ill"):
+    with pytest.raises(InputError, match=r"/135/subhalos/ answers .*it is no JSON\): mend fet"):
         numbers(session, snapshot)
+    with pytest.raises(Failed, match="it is no JSON"):
+        api.details(session, snapshot, 7)
 
 
 @pytest.mark.parametrize("kind", ["429", "500", "502", "503", "cut"])
@@ -407,6 +447,15 @@ def test_the_name_of_another_subhalo_is_not_taken(server, session, snapshot, par
     assert not part.with_name("broadband_8.fits").exists()
 
 
+def test_a_page_of_text_is_not_taken_for_the_file(server, session, snapshot, part):
+    server.behaviour.fault = only("page")
+    api.download(session, snapshot, 7, part)
+    assert part.read_bytes() == broadband(7)
+    server.behaviour.fault = lambda path, _: "page" * path.startswith("/data/")
+    with pytest.raises(Failed, match="the server sent a page of text"):
+        api.download(session, snapshot, 8, part.with_name("broadband_8.fits"))
+
+
 def test_a_missing_image_is_told_from_a_failure(server, session, snapshot, part):
     with pytest.raises(Missing, match=r"/subhalos/6/stellar_mocks/broadband.fits does not exist"):
         api.download(session, snapshot, 6, part)
@@ -446,7 +495,7 @@ def test_a_server_that_does_not_answer_has_a_short_reason(session, tmp_path):
         (requests.exceptions.SSLError(broken.SSLError("why")), "no trusted connection"),
         (requests.ConnectionError(broken.NameResolutionError("a", None, OSError())), "host name"),
         (requests.ConnectionError(broken.ProtocolError("http://a?token=b")), "connection broken"),
-        (requests.exceptions.InvalidURL(), "connection broken"),
+        (requests.exceptions.InvalidURL("http://a:b?token=c"), "no valid URL"),
     ],
 )
 def test_reasons_quote_no_address(error, phrase):

@@ -21,8 +21,8 @@ from peculiar.instrument import (
     convolve,
     dark_electrons,
     electrons_per_brightness,
-    lacking,
     observe_through,
+    photograph,
     psf_kernel,
     sky_electrons,
     sky_noise,
@@ -297,8 +297,6 @@ def test_the_images_given_are_left_alone():
 
 # faults
 
-WITHOUT_Z = replace(SDSS, gain=dict.fromkeys("ugri", 4.0))
-
 
 @pytest.mark.parametrize(
     ("change", "message"),
@@ -308,7 +306,6 @@ WITHOUT_Z = replace(SDSS, gain=dict.fromkeys("ugri", 4.0))
         ({"rngs": generators(2)}, "3 images need a generator each, not 2"),
         ({"pixel_scale_arcsec": 0.0}, "pixel_scale_arcsec must be positive, not 0"),
         ({"pixel_scale_arcsec": np.nan}, "pixel_scale_arcsec must be positive, not nan"),
-        ({"instrument": WITHOUT_Z}, r"the instrument has no gain\.z"),
         ({"images": np.full((3, 2, 16, 16), np.nan)}, "images must be finite"),
     ],
 )
@@ -322,11 +319,42 @@ def test_what_does_not_fit_is_refused(change, message):
         observe_through(**arguments | change)
 
 
-def test_a_lacking_band_is_told_by_its_key():
-    assert lacking(SDSS, BANDS) == []
-    assert lacking(replace(WITHOUT_Z, fwhm_arcsec={}), ["r", "z"]) == [
-        "fwhm_arcsec.r", "fwhm_arcsec.z", "gain.z"
-    ]  # fmt: skip
+# the rim
+
+
+@scales
+def test_a_flat_sky_is_flat_to_the_rim(scale):
+    """Without photons or readout, only the blur is left; blurred alone, the rim loses light."""
+    bright = replace(
+        SDSS, count_mag=dict.fromkeys(BANDS, 60.0), dark_variance=dict.fromkeys(BANDS, 0)
+    )
+    sides = []
+
+    def placed(pixels):
+        sides.append(pixels)
+        return flat(7, 2, 5, pixels, pixels)
+
+    seen = photograph(placed, 32, BANDS, scale, bright, generators(2))
+    assert seen.shape == (2, 5, 32, 32)
+    np.testing.assert_allclose(seen, 7, rtol=1e-5)
+    widest = max(len(psf_kernel(SDSS, band, scale)) for band in BANDS)
+    assert sides == [32 + widest - 1]
+    cropped_first = observe_through(placed(32), BANDS, scale, bright, generators(2))
+    assert cropped_first[..., 0].max() < 0.9 * 7
+
+
+def test_without_an_instrument_images_stay_as_placed():
+    images = flat(1, 1, 1, 8, 8)
+    assert photograph({8: images}.__getitem__, 8, "r", NATIVE, None, []) is images
+
+
+def test_noise_is_drawn_for_the_frame_without_its_margin():
+    def placed(pixels):
+        return flat(0, 2, 2, pixels, pixels)
+
+    seen = photograph(placed, 40, "gr", NATIVE, SDSS, generators(2))
+    alone = observe_through(placed(40), "gr", NATIVE, SDSS, generators(2))
+    np.testing.assert_array_equal(seen, alone)
 
 
 # SDSS as it was

@@ -95,6 +95,28 @@ def test_a_file_without_our_bands_is_refused(tmp_path):
         bands_in(path)
 
 
+def test_lacking_bands_are_told_with_those_held(tmp_path):
+    words = r"nsa_5\.fits holds the bands r, but griz are asked for, by the champion or --bands"
+    with pytest.raises(InputError, match=words):
+        read_galaxy(nsa(tmp_path), "griz")
+
+
+@pytest.mark.parametrize(
+    ("write", "read", "words"),
+    [
+        (sunrise, read_skirt, "is no TNG SKIRT image, which is one cube"),
+        (nsa, read_skirt, "is no TNG SKIRT image, which is one cube"),
+        (sunrise, read_nsa, "is no image of the NASA-Sloan Atlas, which has 14 HDUs"),
+        (skirt, read_nsa, "is no image of the NASA-Sloan Atlas, which has 14 HDUs"),
+    ],
+)
+def test_a_file_in_the_folder_of_another_layout_is_told_what_belongs_there(
+    tmp_path, write, read, words
+):
+    with pytest.raises(InputError, match=rf"{words}.*: take it out of fetch\..*, or correct fetch"):
+        read(write(tmp_path), "r")
+
+
 @pytest.mark.parametrize(("folder", "layout"), [("tng", "skirt"), ("nsa_r", "nsa")])
 def test_genuine_files_are_recognised(folder, layout):
     paths = sorted((ROOT.resolve().parent / "shared/data" / folder).glob("*.fits"))

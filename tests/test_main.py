@@ -3,6 +3,7 @@ import sys
 
 import pytest
 import test_nsa
+import test_predict
 from astropy.table import QTable
 from tiny import ROOT, inside
 
@@ -38,7 +39,7 @@ def test_predict_leaves_a_real_galaxy_where_it_is(pipeline, file, tmp_path, caps
     with inside(pipeline):
         main(["predict", str(real), "--catalogue", catalogue, "--output", str(output)])
         printed = capsys.readouterr().out
-        assert "the champion was trained without noise and seeing" in printed
+        assert "errors were measured on what it was trained on (stand-in) and do not" in printed
         table = QTable.read(output)
         assert table["D_flow"][0].to_value("Mpc") == pytest.approx(299792.458 * 0.0001 / 70)
         assert table.colnames[-5:] == ["D_z", "v_p", "v_hat", "v_error", "D_flow"]
@@ -53,6 +54,30 @@ def test_predict_leaves_a_real_galaxy_where_it_is(pipeline, file, tmp_path, caps
         cutout = test_nsa.cutout(tmp_path / "nsa_1.fits")
         with pytest.raises(SystemExit, match=r"of a real galaxy, which cannot be moved"):
             main(["place", str(cutout), "--bands", "r", "--output", str(tmp_path / "a.png")])
+
+
+@pytest.mark.parametrize(
+    ("source", "told"),
+    [("NASA-Sloan Atlas", False), ("stand-in, seen with sdss", True), ("Illustris", True)],
+)
+def test_a_champion_is_warned_of_unless_trained_on_the_atlas(
+    pipeline, tmp_path, capsys, monkeypatch, source, told
+):
+    """Whether it has seen noise does not matter: its errors hold for what it was trained on."""
+    cutout = test_nsa.cutout(tmp_path / "nsa_1.fits")
+    champion = test_predict.mean_champion(data_source=source, pixels=16)
+    monkeypatch.setattr("peculiar.predict.load_champion", lambda _: champion)
+    with inside(pipeline):
+        main(["predict", str(cutout)])
+    warned = f"({source}) and do not hold for real images (see docs/real_galaxies"
+    assert (warned in capsys.readouterr().out) == told
+
+
+def test_predict_names_both_sets_of_bands(pipeline, tmp_path):
+    cutout = test_nsa.cutout(tmp_path / "nsa_1.fits")
+    words = r"nsa_1\.fits holds the bands r, but griz are asked for, by the champion"
+    with inside(pipeline), pytest.raises(SystemExit, match=words):
+        main(["predict", str(cutout)])
 
 
 def test_place_draws_a_picture(pipeline, file, tmp_path):
@@ -107,7 +132,7 @@ def test_inspect_prints_the_good_files_before_a_damaged_one(file, tmp_path, caps
     ("arguments", "message"),
     [
         (["inspect", "gone.fits"], r"gone\.fits is missing"),
-        (["inspect", "README.md"], r"README\.md is not a whole FITS file"),
+        (["inspect", "README.md"], r"README\.md is no FITS file"),
         (["inspect", "x.fits", "--png", "a.jpg"], r"--png a\.jpg: end its name in \.png, \.pdf"),
         (["inspect", "x.fits", "--png", "no/a.png"], r"--png no/a\.png: make the folder no first"),
         (["inspect", "x.fits", "--catalogue", "none.fits"], r"none\.fits is missing"),

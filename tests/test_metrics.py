@@ -34,7 +34,7 @@ def catalogue(n, sigma_D, seed=0):
 
 def measured(D, D_z, D_p, sigma_D=5.0, H0=H0):
     v_hat, error = velocity_posterior_kms(H0 * (D_z - D_p), sigma_D, SIGMA_V, H0)
-    return measure(D, D_z, D_p, v_hat, error, H0)
+    return measure(D, D_z, D_p, H0 * (D_z - D), v_hat, error, H0)
 
 
 @given(D=distances, D_z=distances, D_p=distances, H0=st.floats(50, 100))
@@ -142,3 +142,11 @@ def test_bootstrap_depends_on_the_generator_alone():
     a, b, c = (bootstrap_rows(galaxy, 3, np.random.default_rng(seed)) for seed in (0, 0, 1))
     np.testing.assert_array_equal(a, b)
     assert not np.array_equal(a, c)
+
+
+def test_what_needs_true_velocities_is_nan_without_them():
+    D, D_z, D_p = catalogue(50, 5.0)
+    unknown = np.full(50, np.nan)
+    m = measure(D, D_z, D_p, unknown, np.zeros(50), 300.0, H0)
+    known = {"l1_d_mpc", "l2_d_mpc", "shift_d_mpc", "l1_dz_mpc", "l2_dz_mpc"}
+    assert {key for key, value in m.items() if np.isfinite(value)} == known

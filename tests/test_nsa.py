@@ -204,9 +204,12 @@ def test_images_that_are_no_images_of_the_sky_have_no_wcs(tmp_path):
 
 HOLED = np.where(BOTH_SIGNS > 3, np.nan, BOTH_SIGNS)
 REFUSALS = {
-    "no images": ({"images": [UV, UV, UV]}, "has not the 14, 7 or 1 images .* take it out of"),
-    "cube": ({"images": [BOTH_SIGNS]}, "has not the 14, 7 or 1 images"),
-    "no NSAID": ({"NSAID": None}, "has not the 14, 7 or 1 images"),
+    "no images": (
+        {"images": [UV, UV, UV]},
+        r"no image of the NASA.*14 HDUs \(parent\), .* take it out of",
+    ),
+    "cube": ({"images": [BOTH_SIGNS]}, "is no image of the NASA-Sloan Atlas"),
+    "no NSAID": ({"NSAID": None}, r"or 1 with NSAID \(cut-out\)"),
     "no Z": ({"Z": None}, "has no Z in its header: give the Atlas"),
     "no ZDIST": ({"ZDIST": None}, "has no ZDIST in its header: give the Atlas"),
     "odd Z": ({"Z": "far"}, "no usable Z"),

@@ -15,7 +15,7 @@ from scipy.stats import kstest, norm, truncnorm, uniform
 from peculiar import observe as stage
 from peculiar.errors import InputError
 from peculiar.galaxies import RAW_COLUMNS, SPLITS, Observed, Shards, read_table, write_table
-from peculiar.instrument import Instrument, observe_through, sky_noise
+from peculiar.instrument import Instrument, observe_through, psf_kernel, sky_noise
 from peculiar.observe import draw_distances_mpc, draw_splits, draw_table, observe
 from peculiar.params import validate
 from peculiar.params_data import Normal, Observe, Split, Uniform
@@ -213,7 +213,7 @@ def with_laws(params, **changes):
 
 
 def test_real_galaxies_stay_where_they_are(params, real_folder, tmp_path):
-    params = with_laws(params, pixel_scale_arcsec=0.8)
+    params = with_laws(params, pixels=12, pixel_scale_arcsec=0.8)
     observe(params, "measured", real_folder, tmp_path / "measured")
     observed, raw = Observed.read(tmp_path / "measured"), read_table(real_folder, RAW_COLUMNS)
     table = observed.table
@@ -228,7 +228,7 @@ def test_real_galaxies_stay_where_they_are(params, real_folder, tmp_path):
     # two input pixels a side become one, wherever the galaxy is
     images = Shards(real_folder)[np.array([5])][0]
     expected = place(
-        torch.from_numpy(images), torch.ones(2), torch.ones(2), pixels=16,
+        torch.from_numpy(images), torch.ones(2), torch.ones(2), pixels=12,
         pixel_scale_arcsec=2 * float(arcsec_per_pixel(torch.ones(1), torch.ones(1))[0]),
         dimming="physical",
         centre_offset=torch.from_numpy(raw["centre_offset"].value[[5, 5]]),
@@ -254,8 +254,17 @@ def test_real_and_simulated_galaxies_are_not_mixed_up(
     assert not (tmp_path / "out").exists()
 
 
+def test_real_frames_smaller_than_the_field_are_refused(params, real_folder, tmp_path):
+    params = with_laws(params, pixel_scale_arcsec=0.61)  # 16 x 0.61 = 24.4 x 0.4 arcsec
+    words = r"fetch\.nsa\.pixels: frames of 24 pixels of 0\.4 arcsec .*: fetch 25 or more"
+    with pytest.raises(InputError, match=words):
+        observe(params, "measured", real_folder, tmp_path / "out")
+    observe(with_laws(params, pixel_scale_arcsec=0.6), "measured", real_folder, tmp_path / "out")
+
+
 @pytest.mark.parametrize("wrong", [np.nan, 0.0, -100.0])
 def test_a_real_galaxy_needs_its_redshifts(params, real_folder, tmp_path, wrong):
+    params = with_laws(params, pixel_scale_arcsec=0.6)
     table = read_table(real_folder, RAW_COLUMNS)
     table["cz_flow_kms"][3] = wrong * u.km / u.s
     rewrite(table, real_folder)
@@ -284,10 +293,13 @@ def test_an_instrument_adds_its_noise_and_says_so(params, raw_folder, tmp_path, 
         rtol=1e-4, atol=1e-3,
     )  # fmt: skip
     bands = list(seen.table.meta["bands"])
-    expected = observe_through(
-        clean.images[rows[7:8]], bands, params.pixel_scale_arcsec,
-        sdss, [np.random.default_rng([params.seed, 1, 7])],
-    )  # fmt: skip
+    scale = params.pixel_scale_arcsec
+    margin = max(len(psf_kernel(sdss, band, scale)) // 2 for band in bands)
+    wide = with_laws(params, pixels=params.pixels + 2 * margin)
+    observe(wide, "uniform", raw_folder, tmp_path / "wide")
+    image = Observed.read(tmp_path / "wide").images[rows[7:8]]
+    noise = [np.random.default_rng([params.seed, 1, 7])]
+    expected = observe_through(image, bands, scale, sdss, noise, margin)
     np.testing.assert_allclose(seen.images[rows[7:8]], expected, rtol=1e-5, atol=1e-3 * max(sky))
     assert not np.allclose(seen.images[rows], clean.images[rows], rtol=1e-3)
 

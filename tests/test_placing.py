@@ -14,7 +14,7 @@ from peculiar.placing import (
     keys_cubic,
     kpc_per_arcsec,
     place,
-    resampling_weights,
+    taps,
 )
 
 KPC = 84.4 / 256
@@ -77,8 +77,23 @@ def test_kernel_is_keys_cubic():
 
 @given(r=st.floats(0.3, 4))
 def test_weights_of_a_wide_input_sum_to_one(r):
-    weights = resampling_weights(column(r), 200, 30)
+    _, weights = taps(column(r), 200, 30)
     np.testing.assert_allclose(weights.sum(-1), 1, atol=1e-12)
+
+
+@given(mpc=distances, x=st.floats(-3, 3), size=st.sampled_from([(40, 56), (61, 33)]))
+def test_sparse_and_dense_matrices_give_the_same(mpc, x, size):
+    """What a CPU does and what a GPU does."""
+    images = torch.as_tensor(noise(2, 3, *size))
+    scales = (column([KPC, 2 * KPC]), column([mpc, 1.5 * mpc]))
+    settings = {"pixels": 24, "pixel_scale_arcsec": SCALE, "dimming": "physical",
+                "centre_offset": torch.tensor([[x, -x], [0.0, x]])}  # fmt: skip
+    sparse = place(images, *scales, **settings)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.backends.mkl, "is_available", lambda: False)
+        dense = place(images, *scales, **settings)
+    assert sparse.is_contiguous()
+    np.testing.assert_allclose(sparse, dense, atol=1e-12)
 
 
 @pytest.mark.parametrize(("dimming", "power"), [("physical", -2), ("literal", -4)])

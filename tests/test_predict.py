@@ -1,19 +1,25 @@
 from dataclasses import replace
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
+from scipy.ndimage import gaussian_filter
 from tiny import ROOT, inside
 
 from peculiar import predict, tracking
 from peculiar.errors import InputError
-from peculiar.galaxies import Observed
+from peculiar.fetch import galaxy_table, table_row
+from peculiar.framing import frame
+from peculiar.galaxies import RAW_COLUMNS, Galaxy, Observed, ShardWriter, write_table
 from peculiar.illustris import read_broadband
-from peculiar.instrument import Instrument, observe_through
+from peculiar.instrument import Instrument, observe_through, psf_kernel, sky_noise
 from peculiar.layouts import read_galaxy
 from peculiar.nsa import read_nsa
+from peculiar.observe import observe
 from peculiar.params import load
-from peculiar.params_data import Observe
+from peculiar.params_data import Fetch, Observe
 from peculiar.standin import StandIn, make_broadband
 
 pytestmark = pytest.mark.xdist_group("pipeline")
@@ -59,7 +65,7 @@ def test_a_table_has_units_and_the_paper_s_relations(champion, standin_file):
 def test_predicting_equals_observing(pipeline):
     """The image that predict places is the one that observe placed."""
     observed = Observed.read(pipeline / "data/observe/uniform")
-    from peculiar.galaxies import RAW_COLUMNS, Galaxy, Shards, read_table
+    from peculiar.galaxies import Shards, read_table
 
     raw, table = Shards(pipeline / "data/fetch"), read_table(pipeline / "data/fetch", RAW_COLUMNS)
     galaxy = Galaxy(0, raw[np.array([0])][0], table["kpc_per_pixel"][0].value, "x")
@@ -93,6 +99,49 @@ def test_genuine_tng_galaxies_are_read_placed_and_predicted(champion, name):
         assert flux[0] / flux[1] == pytest.approx((90 / 60) ** 2, rel=0.005)
 
 
+@pytest.fixture
+def parent_600():
+    """A real galaxy in a parent image of 600 pixels: smooth, with neighbours over all of it."""
+    noise = np.random.default_rng(1).normal(size=(600, 600))
+    image = gaussian_filter(noise, 8, mode="wrap").astype(np.float32)
+    return Galaxy(
+        7, image[None, None], np.array([np.nan]), "nsa:x", pixel_scale_arcsec=0.396,
+        cz_kms=7000.0, cz_flow_kms=7000.0, centre_offset=(3.3, -2.6),
+    )  # fmt: skip
+
+
+def observed_real(galaxy, pixels, section, folder):
+    """What fetch's frame and observe make of ten such galaxies: images (10, 1, y, x)."""
+    framed = frame(galaxy, pixels)
+    rows = [table_row(replace(framed, id=number)) for number in range(10)]
+    raw = galaxy_table(rows)
+    raw.meta = {"bands": ["r"], "source": "NASA-Sloan Atlas"}
+    (folder / "raw").mkdir()
+    with ShardWriter(folder / "raw", 10, 64) as shards:
+        for _ in range(10):
+            shards.append(framed.images)
+    write_table(raw, folder / "raw", RAW_COLUMNS)
+    observe(section, "measured", folder / "raw", folder / "measured")
+    return Observed.read(folder / "measured").images[np.arange(10)]
+
+
+def test_predict_and_observe_see_the_same_of_a_parent_image(parent_600, params_file, tmp_path):
+    section, pixels = load(Observe, params_file), load(Fetch, params_file).nsa.pixels
+    observed = observed_real(parent_600, pixels, section, tmp_path)[3]
+    predicted = predict.resample_galaxy(parent_600, pixels=128, pixel_scale_arcsec=1.36)[0].numpy()
+    rms = predicted.std()
+    np.testing.assert_allclose(observed, predicted, atol=0.05 * rms)  # the kernel's last lobe
+    inner = np.s_[:, 1:-1, 1:-1]
+    np.testing.assert_allclose(observed[inner], predicted[inner], atol=1e-4 * rms)
+
+
+def test_observe_refuses_frames_that_end_within_its_field(parent_600, params_file, tmp_path):
+    words = r"fetch\.nsa\.pixels: frames of 256 pixels .* end within .*: fetch 440 or more"
+    with pytest.raises(InputError, match=words):
+        observed_real(parent_600, 256, load(Observe, params_file), tmp_path)
+    assert not (tmp_path / "measured").exists()
+
+
 def brightness(images):
     """A network that predicts its own input's mean, so that the input can be checked."""
     return images.mean(dim=(1, 2, 3))
@@ -103,7 +152,7 @@ def mean_champion(**changes):
     values = {
         "network": brightness, "version": "1", "bands": "r", "pixels": 300,
         "pixel_scale_arcsec": 0.396, "dimming": "physical", "instrument": None,
-        "sigma_D_mpc": 5.0, "sigma_v_kms": 400.0, "H0_kms_mpc": 70.0,
+        "data_source": "stand-in", "sigma_D_mpc": 5.0, "sigma_v_kms": 400.0, "H0_kms_mpc": 70.0,
     }  # fmt: skip
     return predict.Champion(**(values | changes))
 
@@ -131,15 +180,59 @@ def test_a_champion_of_noisy_images_sees_noise(params_file, standin_file):
     galaxy = read_galaxy(standin_file, "r")
     sdss = Instrument(**load(Observe, params_file).instruments["sdss"].model_dump())
     champion = mean_champion(instrument=sdss, pixels=64, network=lambda images: images[:, 0, 3, 5])
+    margin = len(psf_kernel(sdss, "r", 0.396)) // 2
     placed = predict.place_galaxy(
-        galaxy, [60], pixels=64, pixel_scale_arcsec=0.396, dimming="physical"
+        galaxy, [60], pixels=64 + 2 * margin, pixel_scale_arcsec=0.396, dimming="physical"
     )[0].numpy()
     rngs = [np.random.default_rng(number) for number in range(4)]
-    seen = observe_through(placed, "r", 0.396, sdss, rngs)
+    seen = observe_through(placed, "r", 0.396, sdss, rngs, margin)
     table = predict.predict_galaxy(champion, galaxy, [60], None)
     np.testing.assert_allclose(table["D_p"].value, seen[:, 0, 3, 5])
     clean = predict.predict_galaxy(replace(champion, instrument=None), galaxy, [60], None)
     assert (clean["D_p"] != table["D_p"]).all()
+
+
+@pytest.fixture(scope="module")
+def script():
+    """scripts/real_galaxies.py as a module."""
+    where = spec_from_file_location("real_galaxies", ROOT / "scripts/real_galaxies.py")
+    module = module_from_spec(where)
+    where.loader.exec_module(module)
+    return module
+
+
+def test_small_cutouts_are_filled_with_sky_noise_about_the_same_middle(script, params_file):
+    sdss = Instrument(**load(Observe, params_file).instruments["sdss"].model_dump())
+    champion = mean_champion(pixels=192, instrument=sdss)
+    image = np.full((1, 1, 75, 75), 100.0, dtype=np.float32)
+    small = Galaxy(5, image, np.array([np.nan]), "nsa:x", pixel_scale_arcsec=0.396)
+    filled = script.filled(small, champion)
+    seen = predict.resample_galaxy(filled, pixels=192, pixel_scale_arcsec=0.396)[0, 0].numpy()
+    zeros = predict.resample_galaxy(small, pixels=192, pixel_scale_arcsec=0.396)[0, 0].numpy()
+    np.testing.assert_allclose(seen[62:130, 62:130], zeros[62:130, 62:130])
+    assert (zeros[:50] == 0).all()
+    assert (seen != 0).all()
+    edge = (filled.images.shape[-1] - 75) // 2
+    sky = filled.images[0, 0, : edge - 1]
+    assert sky.std() == pytest.approx(sky_noise(sdss, "r", 0.396), rel=0.03)
+    np.testing.assert_array_equal(script.filled(small, champion).images, filled.images)
+    large = replace(small, images=np.ones((1, 1, 250, 250), dtype=np.float32))
+    np.testing.assert_array_equal(script.filled(large, champion).images, large.images)
+
+
+def test_networks_of_other_parameters_are_refused(script, shipped, tmp_path):
+    path = tmp_path / "params.yaml"
+    script.check_same(path, shipped)  # nothing there yet
+    shipped = script.changed(shipped, 4)
+    path.write_text(yaml.safe_dump(shipped))
+    script.check_same(path, script.changed(shipped, 6))
+    shipped["evaluate"]["bootstrap"] += 1  # no network knows of it
+    script.check_same(path, shipped)
+    shipped["observe"]["pixels"] += 1
+    del shipped["train"]["specs"]["real"]["epochs"]
+    words = r"other values of observe\.pixels, train\.specs\.real\.epochs than .*: take another"
+    with pytest.raises(InputError, match=words):
+        script.check_same(path, shipped)
 
 
 def test_layouts_are_recognised(standin_file):

@@ -3,10 +3,12 @@ import math
 
 import mlflow
 import pytest
+from test_evaluate import as_measured
 from tiny import inside
 
 from peculiar import promote, tracking, trained
 from peculiar.errors import InputError
+from peculiar.galaxies import Observed
 from peculiar.metrics import METRICS
 from peculiar.params import load
 from peculiar.params_networks import Train
@@ -27,7 +29,7 @@ def with_rms(run, rms, **changes):
 
 def champion(run, rms, **changes):
     values = {"run_id": "0" * 32, "version": "1", "data": promote.data_digest(run)}
-    return promote.Champion(**{**values, "posterior_rms_kms": rms, **changes})
+    return promote.Champion(**{**values, "score": rms, **changes})
 
 
 def test_a_sound_network_is_not_refused(run):
@@ -54,6 +56,49 @@ def test_metrics_that_are_not_finite_are_refused(run, value):
 def test_a_network_must_beat_v_equal_zero(run):
     assert "does not beat v = 0" in promote.refusal(with_rms(run, 400.0), GOOD)
     assert promote.refusal(with_rms(run, 399.9), GOOD) is None
+
+
+def measured(run, rms):
+    """A network of real galaxies, whose `true` velocities are the Sun's motion."""
+    unknown = {key: math.nan for key in METRICS if not key.startswith(("l1_", "l2_", "shift_"))}
+    metrics = GOOD | unknown | {"l2_dz_mpc": rms}
+    return run.model_copy(update={"distribution": "measured", "zero_rms_kms": 0.1,
+                                  "validation": metrics}), metrics  # fmt: skip
+
+
+def test_a_network_of_measured_distances_must_beat_their_deviation(pipeline, run):
+    observed = Observed.read(pipeline / "data/observe/uniform")
+    D_z = observed.table["distance_z_mpc"].value[observed.rows("validation")]
+    with inside(pipeline):
+        assert promote.refusal(*measured(run, D_z.std() - 0.01)) is None
+        reason = promote.refusal(*measured(run, D_z.std() + 0.01))
+        assert reason.startswith("its l2_dz_mpc ")
+        assert reason.endswith(f"does not beat a constant distance, {D_z.std():.1f}")
+        reason = promote.refusal(*measured(run, math.nan))
+        assert reason == "its validation metrics l2_dz_mpc are not finite"
+    candidate, _ = measured(run, 9.0)
+    assert promote.kept(candidate, champion(run, 9.1)) is None
+    assert "its l2_dz_mpc 9.0 is not better" in promote.kept(candidate, champion(run, 9.0))
+
+
+def test_networks_of_measured_distances_reach_promotion(pipeline, tmp_path, capsys):
+    folder = tmp_path / "real"
+    as_measured(pipeline, folder)
+    with inside(folder):
+        tracking.connect()
+        mlflow.MlflowClient().delete_registered_model_alias("peculiar-velocity", tracking.CHAMPION)
+        promote.main()
+        found = promote.present_champion("peculiar-velocity", "l2_dz_mpc")
+    decision = json.loads((folder / "results/promote/decision.json").read_text())
+    assert decision["promoted"] is True
+    assert decision["criterion"] == "l2_dz_mpc"
+    assert decision["baseline"] == "a constant distance"
+    assert found.score == decision["validation_l2_dz_mpc"] < decision["baseline_score"]
+    assert not {"zero_rms_kms", "validation_posterior_rms_kms"} & decision.keys()
+    assert decision["candidates"]["measured-cnn2"] == found.score
+    assert "does not beat a constant distance" in decision["candidates"]["measured-best"]
+    printed = capsys.readouterr().out
+    assert f"L2 on D_z {found.score:.1f} Mpc on validation; a constant distance gives" in printed
 
 
 def test_a_champion_stays_unless_beaten_on_the_same_data(run):
@@ -89,10 +134,11 @@ def test_the_best_on_validation_is_champion(pipeline):
 
 def test_promoting_again_keeps_the_champion(pipeline, capsys):
     with inside(pipeline):
-        before = promote.present_champion("peculiar-velocity")
+        before = promote.present_champion("peculiar-velocity", "posterior_rms_kms")
+        assert before.score > 0
         kept = (pipeline / "results/promote/decision.json").read_text()
         promote.main()
-        assert promote.present_champion("peculiar-velocity") == before
+        assert promote.present_champion("peculiar-velocity", "posterior_rms_kms") == before
     assert "the champion stays" in capsys.readouterr().out
     decision = json.loads((pipeline / "results/promote/decision.json").read_text())
     assert decision["promoted"] is False

@@ -30,6 +30,7 @@ HISTORY = [
 def make_run(**changes):
     values = {
         "dataset": "uniform",
+        "distribution": "uniform",
         "network": "cnn2",
         "spec": SPEC,
         "fit": FIT,
@@ -48,6 +49,7 @@ def make_run(**changes):
         "model_uri": "models:/m-1",
         "seconds": 1.5,
         "sigma_D_mpc": 1 / 3,
+        "spread_dz_mpc": 15.0,
         "zero_rms_kms": 401.5,
         "validation": {"l2_d_mpc": 0.1, "velocity_slope": 1.0},
     }

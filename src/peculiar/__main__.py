@@ -72,6 +72,7 @@ def predict(chosen: argparse.Namespace) -> None:
     """Print, and write if asked, the predictions for some files."""
     from astropy.table import vstack
 
+    from peculiar.fetch import LABELS
     from peculiar.layouts import read_galaxy
     from peculiar.nsa import read_catalogue
     from peculiar.params import load
@@ -92,9 +93,10 @@ def predict(chosen: argparse.Namespace) -> None:
         if is_real(galaxy):
             if chosen.at:
                 raise InputError(f"{path} is of a real galaxy, which cannot be moved: drop --at")
-            if champion.instrument is None:
-                print(f"{path.name}: the champion was trained without noise and seeing, so that "
-                      "its errors do not hold for a real image")  # fmt: skip
+            if not champion.data_source.startswith(LABELS["nsa"]):
+                print(f"{path.name}: the champion's errors were measured on what it was trained "
+                      f"on ({champion.data_source}) and do not hold for real images (see "
+                      "docs/real_galaxies: distances some 95 Mpc too large)")  # fmt: skip
             table = predict_real(champion, galaxy, chosen.cz)
         elif not chosen.at:
             raise InputError(f"{path} is of a simulated galaxy: say with --at how far to place it")

@@ -6,6 +6,7 @@ server asks for. A body that ends too early it leaves to its caller: tenacity go
 
 import random
 import re
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -68,6 +69,10 @@ class Progress:
         with self._lock:
             self._bar.update()
 
+    def say(self, line: str) -> None:
+        """Print a line above the bar."""
+        tqdm.write(line, file=sys.stderr)
+
 
 class Session(requests.Session):
     """Asks one host, with a key and with patience; for one thread.
@@ -125,14 +130,15 @@ class Session(requests.Session):
         raise Failed(f"HTTP {status}")
 
     def _refused(self, response: requests.Response, url: str) -> InputError:
-        host, asked = urlsplit(response.url).hostname, urlsplit(url).hostname
-        if host != asked:
+        status, there = response.status_code, urlsplit(response.url)
+        if response.history and "api-key" not in response.request.headers:
+            where = there._replace(path="", query="", fragment="").geturl()
             return InputError(
-                f"{asked} leads to {host}, which wants the API key (HTTP {response.status_code}) "
-                "that is meant for the former: mend the URL if the API has moved"
+                f"{plain(url)} leads to {where}, where the API key is wanted (HTTP {status}) but "
+                "not sent: mend the URL in params.yaml if the API has moved"
             )
         return InputError(
-            f"{host} does not accept the API key (HTTP {response.status_code}): {self.key_mend}"
+            f"{there.hostname} does not accept the API key (HTTP {status}): {self.key_mend}"
         )
 
 
@@ -157,6 +163,7 @@ def _phrase(error: Exception) -> str:
     cause = getattr(cause, "reason", cause)
     for kind, phrase in {
         requests.TooManyRedirects: "too many redirects",
+        requests.exceptions.InvalidURL: "no valid URL",
         broken.NameResolutionError: "host name not found",
         broken.NewConnectionError: "no connection",
         broken.TimeoutError: "no answer in time",
@@ -214,6 +221,8 @@ def download(
                 return  # it was whole already
             if not right_name(response.headers.get("Content-Disposition", "")):
                 raise Again("the server sent another file")
+            if response.headers.get("Content-Type", "").startswith("text/"):
+                raise Again("the server sent a page of text")  # such as one about maintenance
             _receive(response, part, _begin(response, part, size), received)
 
     def pause(_: RetryCallState) -> float:

@@ -40,15 +40,18 @@ def baselines(observed: Observed) -> dict[str, Predicted]:
     """Predictions without any image, on the test split.
 
     `v = 0` takes D_z as the distance; `constant distance` the mean of the training distances;
-    `E[D | D_z]` knows the distribution of distances (its edges, in effect) and D_z.
+    `E[D | D_z]` knows the distribution of distances (its edges, in effect) and D_z. Without true
+    velocities, only the second can be judged.
     """
     meta = observed.table.meta
     H0, sigma_z = meta["H0_kms_mpc"], meta["sigma_v_kms"] / meta["H0_kms_mpc"]
     prior = column_mpc(observed, "distance_mpc")[observed.rows("train")]
     D_z = column_mpc(observed, "distance_z_mpc")[observed.rows(SPLIT)]
-    still = predictions(observed, SPLIT, D_z, sigma_D_mpc=1e9)  # no information from an image
     mean = np.full(len(D_z), prior.mean())
     constant = predictions(observed, SPLIT, mean, float(prior.std()))
+    if meta["distribution"] == "measured":
+        return {"constant distance": constant}
+    still = predictions(observed, SPLIT, D_z, sigma_D_mpc=1e9)  # no information from an image
     expected, deviation = distance_given_redshift_mpc(D_z, prior, sigma_z)
     informed = predictions(observed, SPLIT, expected, sigma_D_mpc=1e9)
     # already a posterior: no further shrinking
@@ -83,8 +86,9 @@ def draw(folder: Path, name: str, predicted: Predicted, sigma_z_mpc: float, sour
     pictures = {
         "distances": distances_figure(predicted, title),
         "redshift_distances": redshift_distances_figure(predicted, sigma_z_mpc, title),
-        "velocities": velocities_figure(predicted, title),
     }
+    if not np.isnan(predicted["v_kms"]).all():
+        pictures["velocities"] = velocities_figure(predicted, title)
     for kind, figure in pictures.items():
         path = folder / f"{name}_{kind}.png"
         figure.savefig(path, dpi=120)
@@ -141,7 +145,7 @@ def evaluate(params: Evaluate, train: Train, folder: Path) -> None:
 
 
 def markdown(table: list[dict[str, Any]]) -> str:
-    """The main columns of the table for people, value +- bootstrap deviation."""
+    """The main columns of the table for people, value +- bootstrap deviation; "-" for NaN."""
     columns = {
         "L1(D) [Mpc]": ("l1_d_mpc", 2),
         "L2(D) [Mpc]": ("l2_d_mpc", 2),
@@ -154,7 +158,10 @@ def markdown(table: list[dict[str, Any]]) -> str:
     lines = [f"| {' | '.join(['data', 'network', *columns])} |", "|---" * (2 + len(columns)) + "|"]
     for entry in table:
         cells = [f"{entry['dataset']} ({entry['source']})", entry["network"].replace("|", "\\|")]
-        cells += [f"{entry[k]:.{n}f} ± {entry[f'{k}_err']:.{n}f}" for k, n in columns.values()]
+        cells += [
+            "-" if np.isnan(entry[k]) else f"{entry[k]:.{n}f} ± {entry[f'{k}_err']:.{n}f}"
+            for k, n in columns.values()
+        ]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 

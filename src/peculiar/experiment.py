@@ -134,7 +134,8 @@ def predictions(
     Returns
     -------
     dict of str to ndarray, (n,)
-        galaxy, camera; D_mpc, D_z_mpc, D_p_mpc; v_kms (true), v_p_kms (the paper's prediction),
+        galaxy, camera; D_mpc, D_z_mpc, D_p_mpc; v_kms (true; NaN for measured distances, where
+        cz less a flow model's is mostly the motion of the Sun), v_p_kms (the paper's prediction),
         v_hat_kms and v_error_kms (posterior).
     """
     rows, meta = observed.rows(split), observed.table.meta
@@ -143,13 +144,14 @@ def predictions(
     H0 = meta["H0_kms_mpc"]
     v_p = peculiar_velocity_kms(D_z, D_p_mpc, H0)
     v_hat, v_error = velocity_posterior_kms(v_p, sigma_D_mpc, meta["sigma_v_kms"], H0)
+    unknown = meta["distribution"] == "measured"
     return {
         "galaxy": np.asarray(observed.table["galaxy"])[rows],
         "camera": np.asarray(observed.table["camera"])[rows],
         "D_mpc": D,
         "D_z_mpc": D_z,
         "D_p_mpc": D_p_mpc,
-        "v_kms": peculiar_velocity_kms(D_z, D, H0),
+        "v_kms": np.full(len(D), np.nan) if unknown else peculiar_velocity_kms(D_z, D, H0),
         "v_p_kms": v_p,
         "v_hat_kms": v_hat,
         "v_error_kms": np.full(len(rows), v_error),
@@ -162,6 +164,7 @@ def measures(predicted: dict[str, Array], H0_kms_mpc: float) -> dict[str, float]
         predicted["D_mpc"],
         predicted["D_z_mpc"],
         predicted["D_p_mpc"],
+        predicted["v_kms"],
         predicted["v_hat_kms"],
         predicted["v_error_kms"],
         H0_kms_mpc,

@@ -145,11 +145,6 @@ def from_files(params: Fetch) -> Source:
 def from_illustris(params: Fetch) -> Source:
     """Galaxies of Illustris' API, downloaded first as far as they are not there yet."""
     filled = fill(params.illustris, params.bands, read_key())
-    if not filled.paths:
-        raise InputError(
-            f"fetch.illustris: {params.illustris.url} has no galaxy of log10 mass "
-            f"{params.illustris.log10_mass_min} or more: lower log10_mass_min"
-        )
     skipped = dict(sorted(Counter(filled.skipped.values()).items()))
     galaxies = (read_broadband(path, params.bands) for path in filled.paths)
     return len(filled.paths), galaxies, skipped

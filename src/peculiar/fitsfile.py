@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from peculiar.errors import InputError
 
 MEND = "delete it and fetch it again"
-
-
+"""Where a file is damaged; one of another kind would only come again."""
 GZIP = b"\x1f\x8b"
+FITS = b"SIMPLE"
 MANGLED = (ValueError, TypeError, LookupError, AttributeError, VerifyError)
 """What astropy raises on mangled headers."""
 
@@ -53,6 +53,7 @@ def open_whole(path: Path, memmap: bool = False) -> Iterator[fits.HDUList]:
         raise InputError(f"{path} is missing: fetch it, or mend the path")
     # Opened here, since astropy leaves files open that it cannot read.
     with path.open("rb") as file, warnings.catch_warnings():
+        _check_kind(path, file)
         # What astropy warns of (truncation, odd cards) is checked by us, or does no harm.
         warnings.simplefilter("ignore", AstropyWarning)
         try:
@@ -71,6 +72,17 @@ def open_whole(path: Path, memmap: bool = False) -> Iterator[fits.HDUList]:
             yield hdus
         except VerifyError as error:  # cards are parsed when they are asked for
             raise _damaged(path, error) from None
+
+
+def _check_kind(path: Path, file: BinaryIO) -> None:
+    """Refuse a file that cannot be FITS, plain or gzipped, not even a cut or an empty one."""
+    head = file.read(len(FITS))
+    file.seek(0)
+    if not any(kind.startswith(head[: len(kind)]) for kind in (FITS, GZIP)):
+        raise InputError(
+            f"{path} is no FITS file: give a FITS file of Illustris, TNG SKIRT or the NASA-Sloan "
+            "Atlas"
+        )
 
 
 def _plain(file: BinaryIO) -> BinaryIO:

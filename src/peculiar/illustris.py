@@ -18,6 +18,7 @@ from peculiar.galaxies import Galaxy
 
 CAMERAS = 4
 UNIT = "W/m/m^2/sr"
+GIVE = "give a SUNRISE broadband file of Illustris"
 
 
 def recognises(hdus: fits.HDUList) -> bool:
@@ -60,7 +61,7 @@ def read_broadband(path: Path, bands: Sequence[str]) -> Galaxy:
         planes = [_index(path, filters, band) for band in bands]
         cubes = [_cube(path, hdus, camera, len(filters)) for camera in range(CAMERAS)]
         if len({cube.shape for cube in cubes}) > 1:
-            raise InputError(f"{path} has cameras of different sizes: {MEND}")
+            raise InputError(f"{path} has cameras of different sizes: {GIVE}")
         header = hdus[0].header
         made_here = "stand-in" in str(header.get("ORIGIN", ""))
         subhalo = header.get("SUBHALO")
@@ -92,11 +93,11 @@ def _cube(path: Path, hdus: fits.HDUList, camera: int, filters: int) -> fits.Ima
     if len(hdu.shape) != 3 or hdu.shape[0] != filters or hdu.shape[1] != hdu.shape[2]:
         raise InputError(
             f"{path} has in {name} a cube of shape {hdu.shape}, not ({filters}, N, N) as its "
-            f"FILTERS say: {MEND}"
+            f"FILTERS say: {GIVE}"
         )
     unit = str(hdu.header.get("IMUNIT", "")).strip()
     if unit != UNIT:
-        raise InputError(f"{path} has IMUNIT {unit!r} in {name}, not {UNIT!r}: {MEND}")
+        raise InputError(f"{path} has IMUNIT {unit!r} in {name}, not {UNIT!r}: {GIVE}")
     return hdu
 
 
@@ -127,10 +128,12 @@ def _mag_ab(
 
 def _hdu(path: Path, hdus: fits.HDUList, name: str) -> fits.ImageHDU | fits.BinTableHDU:
     if name not in hdus:
-        raise InputError(f"{path} has no {name}, so it is cut off or of another format: {MEND}")
+        raise InputError(
+            f"{path} has no {name}, so it is cut off or of another format: {MEND}, or {GIVE}"
+        )
     kind = fits.BinTableHDU if name == "FILTERS" else fits.ImageHDU
     if not isinstance(hdus[name], kind):
-        raise InputError(f"{path} has a {name} that is no {kind.__name__}: {MEND}")
+        raise InputError(f"{path} has a {name} that is no {kind.__name__}: {GIVE}")
     return hdus[name]
 
 
@@ -142,7 +145,8 @@ def _filter_names(path: Path, hdus: fits.HDUList) -> list[str]:
 def _index(path: Path, filters: list[str], band: str) -> int:
     if SUNRISE_FILTERS[band] not in filters:
         raise InputError(
-            f"{path} has no filter {SUNRISE_FILTERS[band]}: {MEND}, or leave band {band} out"
+            f"{path} has no filter {SUNRISE_FILTERS[band]}: give a file that has it, or leave band "
+            f"{band} out"
         )
     return filters.index(SUNRISE_FILTERS[band])
 
@@ -156,7 +160,7 @@ def _kpc_per_pixel(path: Path, hdus: fits.HDUList, camera: int, hdu: fits.ImageH
         return number(path, hdu.header, "CD1_1")
     raise InputError(
         f"{path} has neither linear_fov in {parameters} nor CD1_1 in the image, so its pixel "
-        f"scale is unknown: {MEND}"
+        f"scale is unknown: {GIVE}"
     )
 
 
@@ -176,12 +180,12 @@ def read_catalogue(path: Path) -> dict[int, float]:
     Raises
     ------
     InputError
-        When it is missing, or a line is not of that form.
+        When it is missing or a folder, or a line is not of that form.
     """
     masses: dict[int, float] = {}
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
-    except (FileNotFoundError, UnicodeDecodeError):
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError, UnicodeDecodeError):
         raise InputError(f"{path} is no catalogue of subhaloes: mend the path") from None
     for row, line in enumerate(lines, start=1):
         try:

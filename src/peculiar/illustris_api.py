@@ -7,17 +7,19 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode, urljoin, urlsplit
+from urllib.parse import urlencode, urlsplit
 
 import requests
 
-from peculiar.download import Again, Session, patiently, plain
+from peculiar.download import Again, Failed, Session, patiently, plain
 from peculiar.download import download as download_file
 from peculiar.errors import InputError
 
 KEY_VARIABLE = "ILLUSTRIS_API_KEY"
 HUBBLE = 0.704  # h of Illustris (Vogelsberger et al. 2014, MNRAS 444, 1518)
 PAGE = 100
+MALFORMED = (LookupError, TypeError, ValueError, AttributeError)
+"""What answers of an unknown form raise."""
 MAGNITUDES = ("g", "r", "i", "z")  # in AB; the catalogue's u is Johnson's U in Vega magnitudes
 
 
@@ -44,6 +46,20 @@ class Details:
     log10_stellar_mass: float
     half_mass_radius_kpc: float
     absolute_mag: dict[str, float]
+
+    def cards(self) -> dict[str, tuple[float, str]]:
+        """Values and comments for a FITS header, of what is known."""
+        numbers = {
+            "LOGMSTAR": (self.log10_stellar_mass, "log10(stellar mass / Msun)"),
+            "HALFMASS": (self.half_mass_radius_kpc, "[kpc] stellar half-mass radius"),
+        }
+        for band, mag in self.absolute_mag.items():
+            numbers[f"ABSMAG_{band.upper()}"] = (mag, "[mag] absolute, AB")
+        return {
+            "SUBHALO": (self.id, "number of the subhalo"),
+            "PRIMARY": (self.primary, "primary subhalo of its halo"),
+            **{name: card for name, card in numbers.items() if math.isfinite(card[0])},
+        }
 
 
 def read_key() -> str:
@@ -122,11 +138,11 @@ def subhaloes(
         if url in asked:
             raise _unexpected(url, ValueError("its pages go in a circle"))
         asked.add(url)
-        page = _json(session, url)
         try:
+            page = _json(session, url)
             yield from [_subhalo(item["id"]) for item in page["results"]]
             following = _on_same_host(url, page["next"])
-        except (LookupError, TypeError, ValueError, AttributeError) as error:
+        except MALFORMED as error:
             raise _unexpected(url, error) from None
 
 
@@ -140,10 +156,11 @@ def _on_same_host(url: str, link: str | None) -> str | None:
     """The link, asked for in the way of `url`: it may say http where we said https."""
     if link is None:
         return None
-    parts = urlsplit(link)
-    if parts.hostname != urlsplit(url).hostname:
+    parts, base = urlsplit(link), urlsplit(url)
+    if parts.hostname != base.hostname:
         raise ValueError(f"the next page is on {parts.hostname}")
-    return urljoin(url, parts._replace(scheme="", netloc="").geturl())
+    # not urljoin, for which a path that begins with // is a host, and would be sent the key
+    return parts._replace(scheme=base.scheme, netloc=base.netloc).geturl()
 
 
 def details(session: Session, snapshot: str, subhalo: int) -> Details:
@@ -161,35 +178,39 @@ def details(session: Session, snapshot: str, subhalo: int) -> Details:
     Returns
     -------
     Details
-        In Msun and kpc, with the Hubble constant put in.
+        In Msun and kpc, with the Hubble constant put in; radius and magnitudes are NaN where the
+        API does not give them.
 
     Raises
     ------
-    InputError
-        When the answer is of another form.
     Missing, Failed
-        When there is no such subhalo, or it cannot be had.
+        When there is no such subhalo, or it cannot be had, or the answer is of another form.
     """
-    url = f"{snapshot}/subhalos/{subhalo}/"
-    answer = _json(session, url)
     try:
+        answer = _json(session, f"{snapshot}/subhalos/{subhalo}/")
         if answer["id"] != subhalo:
             raise ValueError(f"it is of subhalo {answer['id']}")
         mass_msun = float(answer["mass_stars"]) * 1e10 / HUBBLE
-        mags = {band: float(answer[f"stellarphotometrics_{band}"]) for band in MAGNITUDES}
+        mags = {band: _optional(answer, f"stellarphotometrics_{band}") for band in MAGNITUDES}
         return Details(
             id=subhalo,
             primary=int(answer["primary_flag"]) == 1,
             log10_stellar_mass=math.log10(mass_msun) if mass_msun else -math.inf,
-            half_mass_radius_kpc=float(answer["halfmassrad_stars"]) / HUBBLE,
+            half_mass_radius_kpc=_optional(answer, "halfmassrad_stars") / HUBBLE,
             absolute_mag=mags,
         )
-    except (LookupError, TypeError, ValueError) as error:
-        raise _unexpected(url, error) from None
+    except MALFORMED as error:
+        raise Failed(f"its numbers are in an unknown form ({_brief(error)})") from None
+
+
+def _optional(answer: dict[str, Any], name: str) -> float:
+    """Number in an answer, NaN where it has none."""
+    value = answer.get(name)
+    return math.nan if value is None else float(value)
 
 
 def _json(session: Session, url: str) -> Any:
-    """What the API answers; `InputError` where that is no JSON."""
+    """What the API answers; `ValueError` where that is no JSON."""
 
     def once() -> Any:
         with session.ask(url) as response:
@@ -201,15 +222,18 @@ def _json(session: Session, url: str) -> Any:
     try:
         return patiently(session, Again, ValueError)(once)
     except ValueError:
-        raise InputError(f"{plain(url)} answers with no JSON: mend fetch.illustris.url") from None
+        raise ValueError("it is no JSON") from None
 
 
 def _unexpected(url: str, error: Exception) -> InputError:
-    reason = f"{type(error).__name__}: {error}"[:100]
     return InputError(
-        f"{plain(url)} answers in an unknown form ({reason}): mend "
+        f"{plain(url)} answers in an unknown form ({_brief(error)}): mend "
         "fetch.illustris.url, or report that the API has changed"
     )
+
+
+def _brief(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"[:100]
 
 
 def download(

@@ -4,16 +4,14 @@ It outlives runs and processes: `broadband_{id}.fits` appear whole or not at all
 says which subhaloes need not be asked for again, and `partial/` holds what is half downloaded.
 """
 
-import math
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+import hashlib
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from threading import Lock
-from typing import Literal
 
 from filelock import FileLock, Timeout
 
@@ -22,13 +20,24 @@ from peculiar.download import Failed, Missing, Progress, Session, discard, patie
 from peculiar.errors import InputError
 from peculiar.fitsfile import open_whole
 from peculiar.illustris import read_broadband, read_catalogue
-from peculiar.ledger import read_ledger, write_ledger, write_whole
+from peculiar.ledger import (
+    IN_A_ROW,
+    NO_IMAGE,
+    NO_SUBHALO,
+    NOT_PRIMARY,
+    Ledger,
+    Outcome,
+    check_failed,
+    check_first,
+    check_left,
+    damaged,
+    summary,
+    too_light,
+    write_whole,
+)
 from peculiar.params_data import IllustrisSection
-from peculiar.trimming import Card, intact, trimmed
+from peculiar.trimming import intact, trimmed
 
-NO_IMAGE = "no image"
-NO_SUBHALO = "no such subhalo"
-NOT_PRIMARY = "not primary"
 LEDGER = "skipped.json"
 
 READING = Lock()
@@ -36,7 +45,11 @@ READING = Lock()
 
 
 class Damaged(Failed):
-    """A file of the right length with wrong content."""
+    """A file of the right length whose content the reader refuses."""
+
+
+class Refused(Exception):
+    """A file that came twice, the same to the last byte, and is refused."""
 
 
 @dataclass(frozen=True)
@@ -56,15 +69,6 @@ class Filled:
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What became of one subhalo, and why."""
-
-    subhalo: int
-    what: Literal["fetched", "already there", "skipped", "failed"]
-    reason: str = ""
-
-
-@dataclass(frozen=True)
 class Order:
     """What is wanted, for the threads that get it: the arguments of `fill` and what is known.
 
@@ -76,7 +80,7 @@ class Order:
     key: str = field(repr=False)
     masses: dict[int, float]
     skipped: dict[int, str]
-    received: Callable[[int], None]
+    progress: Progress
 
     def path(self, subhalo: int) -> Path:
         """File that keeps the subhalo's images."""
@@ -90,19 +94,8 @@ class Order:
         """Why a subhalo is not wanted, or nothing."""
         if self.settings.primary and not primary:
             return NOT_PRIMARY
-        return _too_light(self.settings) if log10_mass < self.settings.log10_mass_min else ""
-
-
-def _too_light(settings: IllustrisSection) -> str:
-    return f"log10 mass below {settings.log10_mass_min:g}"
-
-
-def _snapshot(settings: IllustrisSection) -> str:
-    return f"{settings.simulation}/snapshots/{settings.snapshot}"
-
-
-def _url(settings: IllustrisSection) -> str:
-    return f"{settings.url.rstrip('/')}/{_snapshot(settings)}"
+        limit = self.settings.log10_mass_min
+        return too_light(limit) if log10_mass < limit else ""
 
 
 def fill(settings: IllustrisSection, bands: Sequence[str], key: str) -> Filled:
@@ -130,24 +123,30 @@ def fill(settings: IllustrisSection, bands: Sequence[str], key: str) -> Filled:
     ------
     InputError
         When the key is not accepted, the server's answers make no sense, another process is at
-        work in the folder, or galaxies failed: these the next call tries again.
+        work in the folder, no galaxy is left, or galaxies failed: these the next call tries again.
     OSError
         When the disk is full or broken.
     """
-    (settings.folder / "partial").mkdir(parents=True, exist_ok=True)
     try:
+        (settings.folder / "partial").mkdir(parents=True, exist_ok=True)
         with _alone(settings.folder):
             outcomes = _obtain_all(settings, bands, key)
             with suppress(OSError):  # where something failed, what is half downloaded stays
                 (settings.folder / "partial").rmdir()
+    except (FileExistsError, NotADirectoryError):
+        raise InputError(
+            f"fetch.illustris.folder: {settings.folder} is no folder, or is in none: mend the path"
+        ) from None
     except OSError as error:
         error.filename = error.filename or str(settings.folder)
         raise
-    print(_summary(outcomes))
-    _check_failed(settings.folder, outcomes)
+    print(summary(outcomes))
+    check_failed(settings.folder, outcomes)
+    source = str(settings.catalogue or settings.snapshot_url)
+    check_left(source, settings.folder / LEDGER, settings.log10_mass_min, outcomes)
     return Filled(
         [settings.folder / f"broadband_{o.subhalo}.fits" for o in outcomes if o.what != "skipped"],
-        {o.subhalo: o.reason for o in outcomes if o.what == "skipped"},
+        {o.subhalo: o.kind for o in outcomes if o.what == "skipped"},
     )
 
 
@@ -164,32 +163,29 @@ def _alone(folder: Path) -> Iterator[None]:
 
 def _obtain_all(settings: IllustrisSection, bands: Sequence[str], key: str) -> list[Outcome]:
     """Outcomes by ascending subhalo number, of as many candidates as are needed."""
-    path = settings.folder / LEDGER
-    ledger = read_ledger(path, _snapshot(settings))
+    ledger = Ledger(settings.folder / LEDGER, settings.snapshot_name)
     candidates, masses = _candidates(settings, key)
     wanted = min(settings.galaxies or len(candidates), len(candidates))
     outcomes: list[Outcome] = []
     # Threads of a pool are daemons: Ctrl-C need not wait for one that a server lets wait.
     with Progress(wanted) as progress, ThreadPool(settings.connections) as pool:
-        order = Order(settings, bands, key, masses, _standing(ledger, settings), progress.received)
+        standing = ledger.standing(settings.log10_mass_min, settings.primary, bands)
+        order = Order(settings, bands, key, masses, standing, progress)
         while candidates and wanted:
-            batch, candidates = candidates[:wanted], candidates[wanted:]
+            # a few first, lest thousands be downloaded only to be refused
+            size = wanted if ledger.trusted else min(wanted, IN_A_ROW)
+            batch, candidates = candidates[:size], candidates[size:]
             for outcome in pool.imap_unordered(partial(_obtain, order), batch):
                 outcomes.append(outcome)
+                ledger.note(outcome)
+                wanted -= outcome.what != "skipped"
                 if outcome.what != "skipped" or settings.galaxies is None:
                     progress.done()
-                if outcome.what != "skipped":
-                    wanted -= 1
-                elif outcome.reason != NO_SUBHALO and outcome.subhalo not in order.skipped:
-                    ledger[outcome.subhalo] = outcome.reason
-                    write_ledger(path, _snapshot(settings), ledger)
+                if outcome.fault and outcome.subhalo not in standing:
+                    progress.say(f"subhalo {outcome.subhalo} {outcome.what}: {outcome.reason}")
+            if not ledger.trusted:
+                check_first(outcome for outcome in outcomes if outcome.subhalo not in standing)
     return sorted(outcomes, key=lambda outcome: outcome.subhalo)
-
-
-def _standing(ledger: dict[int, str], settings: IllustrisSection) -> dict[int, str]:
-    """The part of the ledger that holds by the present settings."""
-    reasons = {NO_IMAGE, _too_light(settings)} | ({NOT_PRIMARY} if settings.primary else set())
-    return {subhalo: reason for subhalo, reason in ledger.items() if reason in reasons}
 
 
 def _candidates(settings: IllustrisSection, key: str) -> tuple[list[int], dict[int, float]]:
@@ -201,15 +197,15 @@ def _candidates(settings: IllustrisSection, key: str) -> tuple[list[int], dict[i
     try:
         with _connect(settings, key) as session:
             listed = api.subhaloes(
-                session, _url(settings), settings.log10_mass_min, settings.primary
+                session, settings.snapshot_url, settings.log10_mass_min, settings.primary
             )
             return sorted(set(listed)), {}
     except Missing as error:
         raise InputError(f"{error}: mend fetch.illustris.url, simulation or snapshot") from None
     except Failed as error:
         raise InputError(
-            f"the list of subhaloes at {_url(settings)} could not be had ({error}): run the same "
-            "command again"
+            f"the list of subhaloes at {settings.snapshot_url} could not be had ({error}): run the "
+            "same command again"
         ) from None
 
 
@@ -229,15 +225,17 @@ def _obtain(order: Order, subhalo: int) -> Outcome:
     missing = NO_SUBHALO
     try:
         with _connect(order.settings, order.key) as session:
-            details = api.details(session, _url(order.settings), subhalo)
+            details = api.details(session, order.settings.snapshot_url, subhalo)
             mass = order.masses.get(subhalo, details.log10_stellar_mass)
             if reason := order.refusal(details.primary, mass):
                 return Outcome(subhalo, "skipped", reason)
             missing = NO_IMAGE
             details = replace(details, log10_stellar_mass=mass)
-            patiently(session, Damaged)(_store, order, session, details)
+            _store(order, session, details)
     except Missing:
         return Outcome(subhalo, "skipped", missing)
+    except Refused as error:
+        return Outcome(subhalo, "skipped", f"{damaged(order.bands)}{error}")
     except Failed as error:
         return Outcome(subhalo, "failed", str(error))
     return Outcome(subhalo, "fetched")
@@ -263,54 +261,38 @@ def _held(order: Order, subhalo: int) -> tuple[bool, float] | None:
 
 
 def _store(order: Order, session: Session, details: api.Details) -> None:
-    """Download, check, trim and keep one subhalo's images; `Damaged` where they are."""
-    part = order.part(details.id)
-    api.download(session, _url(order.settings), details.id, part, order.received)
-    try:
-        with READING:
-            galaxy = read_broadband(part, order.bands)
-            content = trimmed(part, order.bands, _cards(details))
-        if galaxy.id != details.id:
-            raise InputError(f"{part} is of subhalo {galaxy.id}: fetch it again")
-    except InputError as error:
-        discard(part)
-        reason = str(error).removeprefix(f"{part} ").rpartition(": ")[0]
-        raise Damaged(f"the file {reason}") from None
-    write_whole(order.path(details.id), content)
+    """Download, check, trim and keep one subhalo's images.
+
+    Damage on the way is mended by another copy, whatever is refused in it; what comes again byte
+    for byte is so on the server, and would be refused for ever.
+    """
+    part, seen = order.part(details.id), set()
+
+    def attempt() -> bytes:
+        api.download(
+            session, order.settings.snapshot_url, details.id, part, order.progress.received
+        )
+        try:
+            return _content(order, part, details)
+        except InputError as error:
+            reason = f"the file {str(error).removeprefix(f'{part} ').rpartition(': ')[0]}"
+        if part.exists():  # else somebody has taken it away
+            copy = hashlib.sha256(part.read_bytes()).digest()
+            discard(part)
+            if copy in seen:
+                raise Refused(reason)
+            seen.add(copy)
+        order.progress.say(f"subhalo {details.id}: {reason}")
+        raise Damaged(reason)
+
+    write_whole(order.path(details.id), patiently(session, Damaged)(attempt))
     discard(part)
 
 
-def _cards(details: api.Details) -> dict[str, Card]:
-    """What the store adds to the primary header, as far as it is known."""
-    numbers: dict[str, tuple[float, str]] = {
-        "LOGMSTAR": (details.log10_stellar_mass, "log10(stellar mass / Msun)"),
-        "HALFMASS": (details.half_mass_radius_kpc, "[kpc] stellar half-mass radius"),
-    }
-    for band, mag in details.absolute_mag.items():
-        numbers[f"ABSMAG_{band.upper()}"] = (mag, "[mag] absolute, AB")
-    return {
-        "SUBHALO": (details.id, "number of the subhalo"),
-        "PRIMARY": (details.primary, "primary subhalo of its halo"),
-        **{name: card for name, card in numbers.items() if math.isfinite(card[0])},
-    }
-
-
-def _summary(outcomes: list[Outcome]) -> str:
-    counts = Counter(outcome.what for outcome in outcomes)
-    reasons = Counter(outcome.reason for outcome in outcomes if outcome.what == "skipped")
-    why = ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items()))
-    return (
-        f"fetched {counts['fetched']}, already there {counts['already there']}, "
-        f"skipped {counts['skipped']}{f' ({why})' if why else ''}, failed {counts['failed']}"
-    )
-
-
-def _check_failed(folder: Path, outcomes: list[Outcome]) -> None:
-    failed = [outcome for outcome in outcomes if outcome.what == "failed"]
-    if failed:
-        first = "; ".join(f"{outcome.subhalo}: {outcome.reason}" for outcome in failed[:3])
-        more = "; ..." if len(failed) > 3 else ""
-        raise InputError(
-            f"{folder}: {len(failed)} of {len(outcomes)} subhaloes could not be downloaded "
-            f"({first}{more}): run the same command again"
-        )
+def _content(order: Order, part: Path, details: api.Details) -> bytes:
+    """What is to be kept of a download, or `InputError`."""
+    with READING:
+        galaxy = read_broadband(part, order.bands)
+        if galaxy.id != details.id:
+            raise InputError(f"{part} is of subhalo {galaxy.id}: fetch it again")
+        return trimmed(part, order.bands, details.cards())

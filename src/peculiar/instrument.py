@@ -5,7 +5,7 @@ one native pixel, variance = (source + sky) / gain + dark variance. Numpy on the
 generator for each image: what comes out depends neither on the batch nor on a GPU.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from math import ceil, isfinite, log, sqrt
@@ -22,7 +22,6 @@ Profile = Literal["moffat", "gaussian"]
 
 LIGHT_BEYOND_KERNEL = 1e-3
 SAMPLES_PER_FWHM = 20
-PER_BAND = ("fwhm_arcsec", "sky_mag_arcsec2", "count_mag", "gain", "dark_variance")
 
 
 @dataclass(frozen=True)
@@ -57,12 +56,6 @@ class Instrument:
     gain: Mapping[str, float]
     dark_variance: Mapping[str, float]
     native_pixel_arcsec: float
-
-
-def lacking(instrument: Instrument, bands: Sequence[str]) -> list[str]:
-    """Keys, such as `gain.u`, that `bands` need and the instrument does not have."""
-    return [f"{key}.{band}" for key in PER_BAND for band in bands
-            if band not in getattr(instrument, key)]  # fmt: skip
 
 
 def psf_kernel(instrument: Instrument, band: str, pixel_scale_arcsec: float) -> NDArray[np.float64]:
@@ -127,12 +120,8 @@ def convolve(
     ----------
     images : ndarray, (n, band, y, x)
         Any unit per pixel.
-    bands : sequence of str, (band,)
-        SDSS bands.
-    pixel_scale_arcsec : float
-        Pixel scale, arcsec.
-    instrument : Instrument
-        Camera.
+    bands, pixel_scale_arcsec, instrument
+        See `observe_through`.
 
     Returns
     -------
@@ -155,12 +144,8 @@ def electrons_per_brightness(instrument: Instrument, band: str, pixel_scale_arcs
 
     Parameters
     ----------
-    instrument : Instrument
-        Camera.
-    band : str
-        SDSS band.
-    pixel_scale_arcsec : float
-        Pixel scale, arcsec.
+    instrument, band, pixel_scale_arcsec
+        See `psf_kernel`.
 
     Returns
     -------
@@ -192,12 +177,8 @@ def sky_noise(instrument: Instrument, band: str, pixel_scale_arcsec: float) -> f
 
     Parameters
     ----------
-    instrument : Instrument
-        Camera.
-    band : str
-        SDSS band.
-    pixel_scale_arcsec : float
-        Pixel scale, arcsec.
+    instrument, band, pixel_scale_arcsec
+        See `psf_kernel`.
 
     Returns
     -------
@@ -216,6 +197,7 @@ def observe_through(
     pixel_scale_arcsec: float,
     instrument: Instrument,
     rngs: Sequence[np.random.Generator],
+    margin: int = 0,
 ) -> NDArray[np.float32]:
     """Images as the instrument would have seen them, with the mean sky subtracted.
 
@@ -235,10 +217,12 @@ def observe_through(
         Camera.
     rngs : sequence of numpy.random.Generator, (n,)
         One for each image, which is drawn from band after band.
+    margin : int
+        Pixels at each edge that lend their light to the blur and are then cut off.
 
     Returns
     -------
-    ndarray, (n, band, y, x), float32
+    ndarray, (n, band, y - 2 margin, x - 2 margin), float32
         Surface brightness, W/m/m^2/sr.
 
     Raises
@@ -246,8 +230,10 @@ def observe_through(
     ValueError
         When shapes, bands, generators or the pixel scale do not fit, or a pixel is not finite.
     """
-    _check(images, bands, pixel_scale_arcsec, instrument, rngs)
-    seen = convolve(images, bands, pixel_scale_arcsec, instrument)
+    _check(images, bands, pixel_scale_arcsec, rngs)
+    blurred = convolve(images, bands, pixel_scale_arcsec, instrument)
+    y, x = (slice(margin, side - margin) for side in images.shape[-2:])
+    seen = blurred[..., y, x]
     for column, band in enumerate(bands):
         per_brightness = electrons_per_brightness(instrument, band, pixel_scale_arcsec)
         sky = sky_electrons(instrument, band, pixel_scale_arcsec)
@@ -259,11 +245,44 @@ def observe_through(
     return seen.astype(np.float32)
 
 
+def photograph(
+    placed: Callable[[int], NDArray[np.float32]],
+    pixels: int,
+    bands: Sequence[str],
+    pixel_scale_arcsec: float,
+    instrument: Instrument | None,
+    rngs: Sequence[np.random.Generator],
+) -> NDArray[np.float32]:
+    """Images of a given side, through an instrument if there is one.
+
+    They are placed with a margin as wide as the PSF: else the dark beyond the frame would be
+    blurred into its rim.
+
+    Parameters
+    ----------
+    placed : callable
+        Side, pixels, to images (n, band, side, side) about the same middle, W/m/m^2/sr.
+    pixels : int
+        Side of the images asked for, pixels.
+    bands, pixel_scale_arcsec, instrument, rngs
+        See `observe_through`.
+
+    Returns
+    -------
+    ndarray, (n, band, pixels, pixels), float32
+        Surface brightness, W/m/m^2/sr.
+    """
+    if instrument is None:
+        return placed(pixels)
+    margin = max(len(psf_kernel(instrument, band, pixel_scale_arcsec)) // 2 for band in bands)
+    images = placed(pixels + 2 * margin)
+    return observe_through(images, bands, pixel_scale_arcsec, instrument, rngs, margin)
+
+
 def _check(
     images: NDArray[np.floating],
     bands: Sequence[str],
     pixel_scale_arcsec: float,
-    instrument: Instrument,
     rngs: Sequence[np.random.Generator],
 ) -> None:
     if images.ndim != 4 or images.shape[1] != len(bands):
@@ -275,8 +294,5 @@ def _check(
         raise ValueError(f"{len(images)} images need a generator each, not {len(rngs)}")
     if not (isfinite(pixel_scale_arcsec) and pixel_scale_arcsec > 0):
         raise ValueError(f"pixel_scale_arcsec must be positive, not {pixel_scale_arcsec}")
-    missing = lacking(instrument, bands)
-    if missing:
-        raise ValueError(f"the instrument has no {', '.join(missing)}")
     if not np.isfinite(images).all():
         raise ValueError("images must be finite")

@@ -99,4 +99,11 @@ def read_galaxy(path: Path, bands: Sequence[str], catalogue: Table | None = None
     InputError
         When the layout is not supported, or the file is damaged or lacks a band.
     """
-    return LAYOUTS[layout_of(path)].read(path, bands, catalogue)
+    layout = LAYOUTS[layout_of(path)]
+    held = layout.bands_in(path)
+    if not set(bands) <= set(held):
+        raise InputError(
+            f"{path} holds the bands {''.join(held)}, but {''.join(bands)} are asked for, by the "
+            "champion or --bands: give a file that has them all"
+        )
+    return layout.read(path, bands, catalogue)

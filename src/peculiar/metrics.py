@@ -69,10 +69,17 @@ def distance_error_mpc(D_z_mpc: ArrayLike, D_p_mpc: ArrayLike, sigma_z_mpc: floa
     return float(np.sqrt(max(variance, (0.1 * sigma_z_mpc) ** 2)))
 
 
+def coverage(v_kms: Array, v_hat_kms: Array, v_error_kms: ArrayLike) -> float:
+    """Fraction of true velocities within the stated error; NaN where any is not known."""
+    inside = np.abs(v_kms - v_hat_kms) <= v_error_kms
+    return float(np.mean(np.where(np.isnan(v_kms), np.nan, inside)))
+
+
 def measure(
     D_mpc: Array,
     D_z_mpc: Array,
     D_p_mpc: Array,
+    v_kms: Array,
     v_hat_kms: Array,
     v_error_kms: ArrayLike,
     H0_kms_mpc: float,
@@ -83,6 +90,8 @@ def measure(
     ----------
     D_mpc, D_z_mpc, D_p_mpc : ndarray, (n,)
         True, redshift and predicted distances, Mpc.
+    v_kms : ndarray, (n,)
+        True peculiar velocity, km/s; NaN where nobody knows it, and so is what is measured by it.
     v_hat_kms : ndarray, (n,)
         Posterior mean of the peculiar velocity, km/s.
     v_error_kms : array_like, (n,) or ()
@@ -95,7 +104,6 @@ def measure(
     dict of str to float
         The unit is in each name; slope and coverage are pure numbers.
     """
-    v_kms = peculiar_velocity_kms(D_z_mpc, D_mpc, H0_kms_mpc)
     v_p_kms = peculiar_velocity_kms(D_z_mpc, D_p_mpc, H0_kms_mpc)
     slope, intercept_kms = line_of_best_fit(v_kms, v_p_kms)
     return {
@@ -108,7 +116,7 @@ def measure(
         "velocity_intercept_kms": intercept_kms,
         "velocity_rms_kms": l2(v_kms, v_p_kms),
         "posterior_rms_kms": l2(v_kms, v_hat_kms),
-        "coverage_68": float(np.mean(np.abs(v_kms - v_hat_kms) <= v_error_kms)),
+        "coverage_68": coverage(v_kms, v_hat_kms, v_error_kms),
     }
 
 

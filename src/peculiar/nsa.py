@@ -165,8 +165,8 @@ def _numbers(path: Path, hdus: fits.HDUList) -> dict[str, int]:
     """Number of the HDU that holds each band's image."""
     if not recognises(hdus):
         raise InputError(
-            f"{path} has not the 14, 7 or 1 images of the NASA-Sloan Atlas: take it out of "
-            "fetch.nsa.folder, or fetch it again"
+            f"{path} is no image of the NASA-Sloan Atlas, which has 14 HDUs (parent), 7 (atlas) "
+            "or 1 with NSAID (cut-out): take it out of fetch.nsa.folder, or correct fetch.source"
         )
     header = hdus[0].header
     # The Atlas describes the unit of its files, ours are described by their headers alone.

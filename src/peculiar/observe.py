@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Sequence
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from peculiar.galaxies import (
     whole_folder,
     write_table,
 )
-from peculiar.instrument import Instrument, observe_through
+from peculiar.instrument import Instrument, photograph
 from peculiar.params import load
 from peculiar.params_data import Measured, Normal, Observe, Split, Uniform
 from peculiar.placing import best_device, kpc_per_arcsec, place
@@ -185,6 +186,18 @@ def check_suits(params: Observe, dataset: str, galaxies: QTable) -> None:
         )
 
 
+def check_frame(params: Observe, galaxies: QTable, pixels: int) -> None:
+    """Refuse real images, `pixels` a side, that end within the field of the observed ones."""
+    scale_arcsec = float(galaxies["pixel_scale_arcsec"].to_value(u.arcsec).min())
+    least = ceil(round(params.pixels * params.pixel_scale_arcsec / scale_arcsec, 6))
+    if pixels < least:
+        raise InputError(
+            f"fetch.nsa.pixels: frames of {pixels} pixels of {scale_arcsec:g} arcsec end within "
+            f"observe.pixels {params.pixels} of {params.pixel_scale_arcsec:g} arcsec: fetch "
+            f"{least} or more"
+        )
+
+
 def observe(params: Observe, dataset: str, raw: Path, folder: Path) -> None:
     """Write one observed dataset into `folder`, or nothing at all.
 
@@ -204,6 +217,7 @@ def observe(params: Observe, dataset: str, raw: Path, folder: Path) -> None:
     check_suits(params, dataset, galaxies)
     distances = params.distances[dataset]
     if isinstance(distances, Measured):
+        check_frame(params, galaxies, images.shape[-1])
         table = measured_table(params, galaxies, cameras)
     else:
         table = draw_table(params, distances, np.asarray(galaxies["id"]), cameras)
@@ -235,22 +249,24 @@ def photographs(
         kpc_per_pixel = kpc_per_arcsec(distance_mpc) * scale_arcsec
     offset = np.repeat(galaxies["centre_offset"][rows].to_value(u.pix), cameras, axis=0)
     device = best_device()
-    placed = place(
-        torch.from_numpy(images[rows]).flatten(0, 1).to(device),
-        torch.from_numpy(kpc_per_pixel).to(device),
-        torch.from_numpy(distance_mpc).to(device),
-        pixels=params.pixels,
-        pixel_scale_arcsec=params.pixel_scale_arcsec,
-        dimming=params.dimming,
-        centre_offset=torch.from_numpy(offset).to(device),
-    ).cpu()
-    if table.meta["instrument"] is None:
-        return placed.numpy()
+
+    def placed(pixels: int) -> NDArray[np.float32]:
+        return place(
+            torch.from_numpy(images[rows]).flatten(0, 1).to(device),
+            torch.from_numpy(kpc_per_pixel).to(device),
+            torch.from_numpy(distance_mpc).to(device),
+            pixels=pixels,
+            pixel_scale_arcsec=params.pixel_scale_arcsec,
+            dimming=params.dimming,
+            centre_offset=torch.from_numpy(offset).to(device),
+        ).numpy(force=True)
+
+    section = table.meta["instrument"]
+    instrument = None if section is None else Instrument(**section)
     # a stream of its own for every image, so that noise does not depend on the batches
     rngs = [np.random.default_rng([params.seed, NOISE, int(number)]) for number in numbers]
-    instrument = Instrument(**table.meta["instrument"])
-    bands = table.meta["bands"]
-    return observe_through(placed.numpy(), bands, params.pixel_scale_arcsec, instrument, rngs)
+    bands, scale = table.meta["bands"], params.pixel_scale_arcsec
+    return photograph(placed, params.pixels, bands, scale, instrument, rngs)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Annotated, Generic, Literal, Self, TypeVar
 
 from pydantic import (
+    AfterValidator,
     Field,
     NonNegativeFloat,
     NonNegativeInt,
@@ -12,6 +13,7 @@ from pydantic import (
     PositiveInt,
     model_validator,
 )
+from urllib3.util import parse_url
 
 from peculiar.params import Name, Section, check_known
 
@@ -48,20 +50,41 @@ class FilesSection(Section):
     catalogue: Path | None
 
 
+def _with_host(url: str) -> str:
+    """Refuse hosts and ports that are none; urllib3 says why."""
+    try:
+        parse_url(url)
+    except ValueError as error:
+        raise ValueError(f"no valid URL ({error}): mend it") from None
+    return url
+
+
 class IllustrisSection(Section):
     """Illustris' images over its API."""
 
-    url: Annotated[str, Field(pattern=r"^https?://[^/?#@]+(/[^?#]*)?$")]
-    simulation: Annotated[str, Field(pattern=r"^[A-Za-z0-9-]+$")]
-    snapshot: NonNegativeInt
+    url: Annotated[
+        str, Field(pattern=r"^https?://[^/?#@\s]+(/[^?#\s]*)?$"), AfterValidator(_with_host)
+    ]
+    simulation: Literal["Illustris-1", "Illustris-2", "Illustris-3"]
+    snapshot: Literal[135]  # redshift 0: the API's comoving lengths are physical ones
     catalogue: Path | None
     log10_mass_min: Annotated[float, Field(ge=0)]
     primary: bool
     galaxies: PositiveInt | None
     folder: Path
     connections: Annotated[int, Field(ge=1, le=16)]
-    attempts: PositiveInt
+    attempts: Annotated[int, Field(ge=2)]  # only another copy tells what is damaged on the way
     timeout_s: PositiveFloat
+
+    @property
+    def snapshot_name(self) -> str:
+        """Simulation and snapshot, as the API's URLs have them."""
+        return f"{self.simulation}/snapshots/{self.snapshot}"
+
+    @property
+    def snapshot_url(self) -> str:
+        """Where the API has the snapshot, without a slash at the end."""
+        return f"{self.url.rstrip('/')}/{self.snapshot_name}"
 
 
 class SkirtSection(Section):

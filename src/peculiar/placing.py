@@ -7,6 +7,7 @@ with `antialias=True` and torchvision v2; cv2 and plain torch use a = -0.75 with
 differs by up to a tenth of a galaxy's peak.
 """
 
+import warnings
 from typing import Literal
 
 import numpy as np
@@ -67,10 +68,10 @@ def keys_cubic(x: Tensor) -> Tensor:
     return torch.where(x <= 1, near, torch.where(x < 2, far, torch.zeros_like(x)))
 
 
-def resampling_weights(
+def taps(
     ratio: Tensor, size_in: int, size_out: int, offset: Tensor | None = None
-) -> Tensor:
-    """Weights that resample a row of pixels, centred, at a scale of its own for each image.
+) -> tuple[Tensor, Tensor]:
+    """Which pixels of a row make each output pixel, at a scale of its own for each image.
 
     Parameters
     ----------
@@ -83,8 +84,11 @@ def resampling_weights(
 
     Returns
     -------
-    Tensor, (n, size_out, size_in)
-        Each row sums to one over an endless input: beyond the input's edge the sky is dark.
+    index : Tensor of int, (n, size_out, t)
+        Input pixels, in reach of the kernel.
+    weight : Tensor, (n, size_out, t)
+        Their weights, which sum to one over an endless input: beyond the input's edge the sky is
+        dark, and weights there are zero.
     """
     ratio = ratio[:, None, None]
     out = torch.arange(size_out, device=ratio.device, dtype=ratio.dtype)[None, :, None]
@@ -92,17 +96,59 @@ def resampling_weights(
     if offset is not None:
         centre = centre + offset[:, None, None]
     width = ratio.clamp(min=1.0)
-
-    def kernel(first: int, count: Tensor | int) -> Tensor:
-        columns = torch.arange(first, first + int(count), device=ratio.device, dtype=ratio.dtype)
-        return keys_cubic((columns - centre) / width)
-
-    # the sum over an endless row of pixels depends on the centre's fraction alone
-    reach = int(2 * float(width.max())) + 2
-    fraction = centre - centre.floor()
+    reach = int(2 * float(width.max())) + 1
     steps = torch.arange(-reach, reach + 1, device=ratio.device, dtype=ratio.dtype)
-    norm = keys_cubic((steps - fraction) / width).sum(dim=-1, keepdim=True)
-    return kernel(0, size_in) / norm
+    position = centre.floor() + steps
+    weight = keys_cubic((position - centre) / width)
+    weight = weight / weight.sum(dim=-1, keepdim=True)
+    inside = (position >= 0) & (position < size_in)
+    return position.clamp(0, size_in - 1).long(), weight * inside
+
+
+def _sparse(index: Tensor, weight: Tensor, bands: int, size_in: int) -> Tensor:
+    """One sparse matrix (n band size_out, n band size_in) that resamples all images and bands."""
+    n, size_out, t = index.shape
+    blocks = torch.arange(n * bands).view(n, bands, 1, 1) * size_in
+    columns = (index[:, None] + blocks).flatten()
+    values = weight[:, None].expand(n, bands, size_out, t).flatten()
+    rows = torch.arange(0, len(columns) + 1, t)
+    shape = (n * bands * size_out, n * bands * size_in)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # "Sparse CSR tensor support is in beta"
+        return torch.sparse_csr_tensor(rows, columns, values, shape, check_invariants=False)
+
+
+def _dense(index: Tensor, weight: Tensor, size_in: int) -> Tensor:
+    """Matrices (n, 1, size_out, size_in), of which a GPU multiplies the zeros faster than not."""
+    matrix = torch.zeros(*index.shape[:2], size_in, device=weight.device, dtype=weight.dtype)
+    return matrix.scatter_add_(-1, index, weight)[:, None]
+
+
+def resample(images: Tensor, rows: tuple[Tensor, Tensor], columns: tuple[Tensor, Tensor]) -> Tensor:
+    """Apply `taps` along y and x.
+
+    On a CPU, sparse matrices are three times as fast as dense ones; both give the same to rounding.
+
+    Parameters
+    ----------
+    images : Tensor, (n, band, y, x)
+        Images.
+    rows, columns : tuple of Tensor
+        From `taps`, for y and x.
+
+    Returns
+    -------
+    Tensor, (n, band, y out, x out)
+    """
+    n, bands, size_y, size_x = images.shape
+    if images.is_cuda or not torch.backends.mkl.is_available():  # type: ignore[no-untyped-call]
+        across = _dense(*columns, size_x).transpose(-1, -2)
+        return _dense(*rows, size_y) @ images @ across
+    flat = images.reshape(n * bands * size_y, size_x)
+    placed = (_sparse(*rows, bands, size_y) @ flat).view(n * bands, -1, size_x)
+    flat = placed.transpose(-1, -2).reshape(n * bands * size_x, -1)
+    placed = _sparse(*columns, bands, size_x) @ flat
+    return placed.view(n, bands, columns[0].shape[1], -1).transpose(-1, -2).contiguous()
 
 
 def place(
@@ -157,9 +203,9 @@ def place(
     scale_in = arcsec_per_pixel(kpc_per_pixel.double(), distance_mpc.double())
     ratio = (pixel_scale_arcsec / scale_in).to(images.dtype)
     x, y = (None, None) if centre_offset is None else centre_offset.to(ratio).unbind(-1)
-    rows = resampling_weights(ratio, images.shape[-2], pixels, y)
-    columns = resampling_weights(ratio, images.shape[-1], pixels, x)
-    placed = rows[:, None] @ images @ columns[:, None].transpose(-1, -2)
+    rows = taps(ratio, images.shape[-2], pixels, y)
+    columns = taps(ratio, images.shape[-1], pixels, x)
+    placed = resample(images, rows, columns)
     if dimming == "literal":
         factor = (ILLUSTRIS_CAMERA_MPC / distance_mpc) ** 2
         placed = placed * factor.to(placed.dtype)[:, None, None, None]

@@ -8,6 +8,7 @@ import astropy.units as u
 import numpy as np
 import torch
 from astropy.table import QTable
+from numpy.typing import NDArray
 
 from peculiar import tracking
 from peculiar.errors import InputError
@@ -17,7 +18,7 @@ from peculiar.hubble import (
     redshift_distance_mpc,
     velocity_posterior_kms,
 )
-from peculiar.instrument import Instrument, observe_through
+from peculiar.instrument import Instrument, photograph
 from peculiar.placing import Dimming, kpc_per_arcsec, place
 
 
@@ -41,6 +42,8 @@ class Champion:
         How its training images were dimmed.
     instrument : Instrument or None
         What its training images were seen with; None where they had neither sky nor seeing.
+    data_source : str
+        What its training images are of.
     sigma_D_mpc : float
         Error of its distances on the validation split, Mpc.
     sigma_v_kms, H0_kms_mpc : float
@@ -54,6 +57,7 @@ class Champion:
     pixel_scale_arcsec: float
     dimming: Dimming
     instrument: Instrument | None
+    data_source: str
     sigma_D_mpc: float
     sigma_v_kms: float
     H0_kms_mpc: float
@@ -83,6 +87,7 @@ def load_champion(model: str) -> Champion:
         pixel_scale_arcsec=float(tags["pixel_scale_arcsec"]),
         dimming="literal" if tags["dimming"] == "literal" else "physical",
         instrument=Instrument(**json.loads(tags["instrument"])) if tags.get("instrument") else None,
+        data_source=tags["data_source"],
         sigma_D_mpc=float(tags["sigma_D_mpc"]),
         sigma_v_kms=float(tags["sigma_v_kms"]),
         H0_kms_mpc=float(tags["H0_kms_mpc"]),
@@ -186,21 +191,21 @@ def predict_galaxy(
     QTable
         One row a distance and camera: `placed_at` and the columns of `predicted_table`.
     """
-    placed = place_galaxy(
-        galaxy,
-        distances_mpc,
-        pixels=champion.pixels,
-        pixel_scale_arcsec=champion.pixel_scale_arcsec,
-        dimming=champion.dimming,
-    ).flatten(0, 1)
-    if champion.instrument is not None:
-        rngs = [np.random.default_rng(number) for number in range(len(placed))]
-        seen = observe_through(
-            placed.numpy(), champion.bands, champion.pixel_scale_arcsec, champion.instrument, rngs
+    cameras, scale = len(galaxy.images), champion.pixel_scale_arcsec
+
+    def placed(pixels: int) -> NDArray[np.float32]:
+        images = place_galaxy(
+            galaxy,
+            distances_mpc,
+            pixels=pixels,
+            pixel_scale_arcsec=scale,
+            dimming=champion.dimming,
         )
-        placed = torch.from_numpy(seen)
-    cameras = len(galaxy.images)
-    table = predicted_table(champion, galaxy, placed, cz_kms)
+        return images.flatten(0, 1).numpy()
+
+    rngs = [np.random.default_rng(number) for number in range(len(distances_mpc) * cameras)]
+    seen = photograph(placed, champion.pixels, champion.bands, scale, champion.instrument, rngs)
+    table = predicted_table(champion, galaxy, torch.from_numpy(seen), cz_kms)
     placed_at = np.repeat(np.asarray(distances_mpc, dtype=float), cameras) * u.Mpc
     table.add_column(placed_at, name="placed_at", index=0)
     table["placed_at"].info.format = ".1f"

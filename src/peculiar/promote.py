@@ -19,23 +19,41 @@ from peculiar.params import load
 from peculiar.params_networks import Promote, Train
 
 TRAINED, EVALUATED, OUT = Path("results/train"), Path("results/evaluate"), Path("results/promote")
-CRITERION = "posterior_rms_kms"
+WORDS = {
+    "posterior_rms_kms": "posterior velocity rms {:.0f} km/s",
+    "l2_dz_mpc": "L2 on D_z {:.1f} Mpc",
+}
 
 
 @dataclass(frozen=True)
 class Champion:
-    """What the registry says of the present champion."""
+    """What the registry says of the present champion; `score` is by the candidates' criterion."""
 
     run_id: str
     version: str
     data: str
-    posterior_rms_kms: float
+    score: float
 
 
 def main() -> None:
     """Run the stage from `params.yaml`."""
     with one_sentence():
         promote(load(Promote), load(Train), OUT)
+
+
+def criterion(run: trained.Run) -> str:
+    """The metric on the validation split that decides; less is better.
+
+    For measured distances no true velocity is known, only the label D_z.
+    """
+    return "l2_dz_mpc" if run.distribution == "measured" else "posterior_rms_kms"
+
+
+def baseline(run: trained.Run) -> tuple[str, float]:
+    """What a network must beat by its criterion on the validation split: its name and score."""
+    if run.distribution != "measured":
+        return "v = 0", run.zero_rms_kms
+    return "a constant distance", run.spread_dz_mpc
 
 
 def refusal(run: trained.Run, tested: Mapping[str, float] | None) -> str | None:
@@ -53,12 +71,13 @@ def refusal(run: trained.Run, tested: Mapping[str, float] | None) -> str | None:
         missing = [key for key in METRICS if key not in metrics]
         if missing:
             return f"its {split} metrics lack {', '.join(missing)}"
-        broken = [key for key in METRICS if not math.isfinite(metrics[key])]
+        asked = [criterion(run)] if run.distribution == "measured" else METRICS
+        broken = [key for key in asked if not math.isfinite(metrics[key])]
         if broken:
             return f"its {split} metrics {', '.join(broken)} are not finite"
-    rms = run.validation[CRITERION]
-    if rms >= run.zero_rms_kms:
-        return f"its {CRITERION} {rms:.1f} does not beat v = 0, {run.zero_rms_kms:.1f}"
+    rms, (name, least) = run.validation[criterion(run)], baseline(run)
+    if rms >= least:
+        return f"its {criterion(run)} {rms:.1f} does not beat {name}, {least:.1f}"
     return None
 
 
@@ -88,24 +107,24 @@ def kept(run: trained.Run, champion: Champion | None) -> str | None:
         return None
     if champion.run_id == run.run_id:
         return "it is the champion already"
-    rms = run.validation[CRITERION]
-    if champion.data == data_digest(run) and rms >= champion.posterior_rms_kms:
+    rms = run.validation[criterion(run)]
+    if champion.data == data_digest(run) and rms >= champion.score:
         return (
-            f"its {CRITERION} {rms:.1f} is not better than the champion's "
-            f"{champion.posterior_rms_kms:.1f} on the same data"
+            f"its {criterion(run)} {rms:.1f} is not better than the champion's "
+            f"{champion.score:.1f} on the same data"
         )
     return None
 
 
-def present_champion(model: str) -> Champion | None:
-    """Read the champion's tags from the registry."""
+def present_champion(model: str, metric: str) -> Champion | None:
+    """Read the champion's tags from the registry, and its score by a metric, NaN without it."""
     version = tracking.aliased(model)
     if version is None:
         return None
     tags = version.tags
     return Champion(
         str(version.run_id), str(version.version), tags.get("data", ""),
-        float(tags.get(f"validation_{CRITERION}", "nan")),
+        float(tags.get(f"validation_{metric}", "nan")),
     )  # fmt: skip
 
 
@@ -122,7 +141,7 @@ def candidates(train: Train) -> list[tuple[trained.Run, str | None]]:
 
 
 def _rms(run: trained.Run) -> float:
-    rms = run.validation.get(CRITERION, math.inf)
+    rms = run.validation.get(criterion(run), math.inf)
     return rms if math.isfinite(rms) else math.inf
 
 
@@ -136,8 +155,8 @@ def promote(params: Promote, train: Train, folder: Path) -> None:
     """
     experiment = tracking.connect()
     judged = candidates(train)
-    champion = present_champion(params.model)
     best, reason = judged[0]
+    champion = present_champion(params.model, criterion(best))
     if reason is None:
         reason = kept(best, champion)
     if reason is not None and champion is None:
@@ -171,19 +190,22 @@ def describe(
     judged: list[tuple[trained.Run, str | None]],
 ) -> dict[str, Any]:
     """Who, when, why and from what."""
+    metric, (name, score) = criterion(best), baseline(best)
     beaten = "there was none" if champion is None else f"version {champion.version} before it"
     return {
         "promoted": reason is None,
-        "why": reason or f"lowest {CRITERION} on validation; champion: {beaten}",
+        "why": reason or f"lowest {metric} on validation; champion: {beaten}",
         "who": who(),
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
         "network": best.network,
         "dataset": best.dataset,
+        "criterion": metric,
         "data_source": best.data_source,
         "data": data_digest(best),
         "run_id": best.run_id,
-        f"validation_{CRITERION}": best.validation.get(CRITERION),
-        "zero_rms_kms": best.zero_rms_kms,
+        f"validation_{metric}": best.validation.get(metric),
+        "baseline": name,
+        "baseline_score": score,
         "sigma_D_mpc": best.sigma_D_mpc,
         "sigma_v_kms": best.sigma_v_kms,
         "H0_kms_mpc": best.H0_kms_mpc,
@@ -195,7 +217,8 @@ def describe(
         "split_by": best.split_by,
         **git_state(),
         "candidates": {
-            f"{run.dataset}-{run.network}": why or run.validation[CRITERION] for run, why in judged
+            f"{run.dataset}-{run.network}": why or run.validation[criterion(run)]
+            for run, why in judged
         },
     }
 
@@ -205,10 +228,11 @@ def summary(model: str, decision: Mapping[str, Any]) -> str:
     name = f"{decision['dataset']}-{decision['network']} ({decision['data_source']} data)"
     if not decision["promoted"]:
         return f"{model}: the champion stays; {name}: {decision['why']}"
-    rms = decision[f"validation_{CRITERION}"]
+    metric = decision["criterion"]
+    score = WORDS[metric].format(decision[f"validation_{metric}"])
     return (
-        f"{model}: version {decision['version']} is champion: {name}, posterior velocity rms "
-        f"{rms:.0f} km/s on validation; v = 0 gives {decision['zero_rms_kms']:.0f}"
+        f"{model}: version {decision['version']} is champion: {name}, {score} on validation; "
+        f"{decision['baseline']} gives {decision['baseline_score']:.0f}"
     )
 
 

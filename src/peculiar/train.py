@@ -79,6 +79,7 @@ def train(params: Train, spec: NetworkSection, network_name: str, data: Path) ->
         model_uri = tracking.log_model(network, example)
         run = trained.Run(
             dataset=data.name,
+            distribution=meta["distribution"],
             network=network_name,
             spec=spec,
             fit=params.fit,
@@ -98,6 +99,7 @@ def train(params: Train, spec: NetworkSection, network_name: str, data: Path) ->
             seconds=round(time.monotonic() - start, 1),
             sigma_D_mpc=sigma_D,
             zero_rms_kms=float(np.sqrt(np.mean(predicted["v_kms"] ** 2))),
+            spread_dz_mpc=float(np.std(predicted["D_z_mpc"])),
             validation=validation,
         )
         trained.write(partial, network, history, run)

@@ -28,14 +28,16 @@ class Run(Section):
     """What `run.json` holds.
 
     `validation` has the metrics of `peculiar.metrics.METRICS` on the validation split, in the unit
-    of each name, `sigma_D_mpc` is the error of the network's distances measured there, and
-    `zero_rms_kms` the rms of the same velocities about v = 0.
+    of each name, `sigma_D_mpc` is the error of the network's distances measured there,
+    `zero_rms_kms` the rms of the same velocities about v = 0, and `spread_dz_mpc` the deviation of
+    the same D_z.
     `data` maps each data dependency to its digest. Metrics may be NaN after a failed training.
     """
 
     model_config = ConfigDict(allow_inf_nan=True, ser_json_inf_nan="constants")
 
     dataset: str
+    distribution: str
     network: str
     spec: NetworkSection
     fit: FitSection
@@ -55,6 +57,7 @@ class Run(Section):
     seconds: float
     sigma_D_mpc: float
     zero_rms_kms: float
+    spread_dz_mpc: float
     validation: dict[str, float]
 
     def fresh_network(self) -> DistanceNetwork:
