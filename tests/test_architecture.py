@@ -52,6 +52,7 @@ ROOMS = {
     "instrument": {"bands"},
     "networks": {"bands"},
     "metrics": {"hubble"},
+    "posterior": {"hubble"},
     "fitting": {"networks", "metrics"},
     "figures": {"bands", "metrics"},
     "experiment": {
@@ -62,6 +63,7 @@ ROOMS = {
         "networks",
         "params_networks",
         "placing",
+        "posterior",
     },
     "trained": {"networks", "params", "params_data", "params_networks"},
     "tracking": {"lineage"},

@@ -11,6 +11,7 @@ from tiny import inside, tiny_params, write_params
 from peculiar import evaluate, tracking, trained
 from peculiar.galaxies import Observed
 from peculiar.metrics import METRICS
+from peculiar.posterior import velocity
 
 UNITS = ("_mpc", "_kms", "_err")
 pytestmark = pytest.mark.xdist_group("pipeline")
@@ -146,9 +147,11 @@ def test_predictions_are_of_the_test_split_alone(pipeline):
 def test_sigma_comes_from_validation(pipeline):
     run = trained.read_run(pipeline / "results/train/uniform-cnn2")
     predicted = Table.read(pipeline / "results/evaluate/predictions/uniform-cnn2.csv")
-    sigma_kms = 70 * run.sigma_D_mpc
-    expected = 400 * sigma_kms / np.hypot(400, sigma_kms)
-    np.testing.assert_allclose(predicted["v_error_kms"], expected)
+    D_p, D_z = np.array(predicted["D_p_mpc"]), np.array(predicted["D_z_mpc"])
+    v = velocity(D_p, D_z, run.sigma_D_mpc, 400, 70, (50, 100))
+    np.testing.assert_allclose(predicted["v_hat_kms"], v.mean_kms)
+    np.testing.assert_allclose(predicted["v_error_kms"], v.deviation_kms)
+    np.testing.assert_allclose(predicted["v_low95_kms"], v.low_kms[95])
 
 
 def test_figures_and_test_metrics_are_there(pipeline):
@@ -175,6 +178,8 @@ def test_bootstrap_error_shrinks_with_the_square_root_of_the_galaxies():
             "galaxy": np.repeat(np.arange(galaxies), 4), "D_mpc": D, "D_z_mpc": D + v / 70,
             "D_p_mpc": D + rng.normal(0, 5, n), "v_kms": v, "v_hat_kms": np.zeros(n),
             "v_error_kms": np.full(n, 400.0),
+            **{f"v_low{level}_kms": np.full(n, -4.0 * level) for level in (68, 95)},
+            **{f"v_high{level}_kms": np.full(n, 4.0 * level) for level in (68, 95)},
         }  # fmt: skip
         params = evaluate.Evaluate(bootstrap=300, seed=1)
         return evaluate.row({}, predicted, 70, params)["l2_d_mpc_err"]

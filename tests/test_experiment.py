@@ -123,7 +123,7 @@ def test_predictions_are_in_the_order_of_the_split(observed):
 def test_predictions_obey_hubbles_law_row_by_row(observed):
     D, D_z = D_and_Dz(observed, "test")
     D_p = D + np.random.default_rng(0).normal(0, 5, D.size)
-    p = predictions(observed, "test", D_p, sigma_D_mpc=5.0)
+    p = predictions(observed, "test", D_p, 5.0, None)
     rows = observed.rows("test")
     for name, expected in [
         ("galaxy", observed.table["galaxy"]),
@@ -144,7 +144,7 @@ def test_predictions_obey_hubbles_law_row_by_row(observed):
 def test_measures_agree_with_the_columns_they_come_from(observed):
     D, D_z = D_and_Dz(observed, "test")
     D_p = D + np.random.default_rng(0).normal(1, 5, D.size)
-    p = predictions(observed, "test", D_p, 5.0)
+    p = predictions(observed, "test", D_p, 5.0, (50, 100))
     m = measures(p, 70)
     assert tuple(m) == METRICS
     assert m["l2_d_mpc"] == l2(D, D_p)
@@ -152,8 +152,17 @@ def test_measures_agree_with_the_columns_they_come_from(observed):
     assert m["shift_d_mpc"] == pytest.approx(np.mean(D - D_p))
     assert m["velocity_rms_kms"] == pytest.approx(70 * m["l2_d_mpc"], rel=1e-6)
     assert m["posterior_rms_kms"] == l2(p["v_kms"], p["v_hat_kms"])
-    inside = np.abs(p["v_kms"] - p["v_hat_kms"]) <= p["v_error_kms"]
-    assert m["coverage_68"] == inside.mean()
+    for level in (68, 95):
+        inside = (p[f"v_low{level}_kms"] <= p["v_kms"]) & (p["v_kms"] <= p[f"v_high{level}_kms"])
+        assert m[f"coverage_{level}"] == inside.mean()
+    # nothing is put beyond the range, and knowing it helps
+    distance = p["D_z_mpc"] - np.array([p["v_low95_kms"], p["v_high95_kms"]]) / 70
+    assert distance.min() >= 50 - 1e-9
+    assert distance.max() <= 100 + 1e-9
+    assert (
+        m["posterior_rms_kms"]
+        < measures(predictions(observed, "test", D_p, 5.0, None), 70)["posterior_rms_kms"]
+    )
 
 
 def test_calibration_takes_the_velocities_out_of_the_redshift_distances(observed):

@@ -34,7 +34,8 @@ def catalogue(n, sigma_D, seed=0):
 
 def measured(D, D_z, D_p, sigma_D=5.0, H0=H0):
     v_hat, error = velocity_posterior_kms(H0 * (D_z - D_p), sigma_D, SIGMA_V, H0)
-    return measure(D, D_z, D_p, H0 * (D_z - D), v_hat, error, H0)
+    intervals = {68: (v_hat - error, v_hat + error), 95: (v_hat - 2 * error, v_hat + 2 * error)}
+    return measure(D, D_z, D_p, H0 * (D_z - D), v_hat, intervals, H0)
 
 
 @given(D=distances, D_z=distances, D_p=distances, H0=st.floats(50, 100))
@@ -96,6 +97,7 @@ def test_independent_errors_leave_the_slope_at_one_and_cover_68_per_cent():
     m = measured(*catalogue(200_000, 5))
     assert m["velocity_slope"] == pytest.approx(1, abs=0.01)
     assert m["coverage_68"] == pytest.approx(0.683, abs=0.004)
+    assert m["coverage_95"] == pytest.approx(0.954, abs=0.002)
     assert m["posterior_rms_kms"] == pytest.approx(263, abs=2)
     assert m["l2_dz_mpc"] == pytest.approx(np.hypot(5, SIGMA_Z), rel=0.01)
 
@@ -147,6 +149,7 @@ def test_bootstrap_depends_on_the_generator_alone():
 def test_what_needs_true_velocities_is_nan_without_them():
     D, D_z, D_p = catalogue(50, 5.0)
     unknown = np.full(50, np.nan)
-    m = measure(D, D_z, D_p, unknown, np.zeros(50), 300.0, H0)
+    everywhere = (np.full(50, -1e9), np.full(50, 1e9))
+    m = measure(D, D_z, D_p, unknown, np.zeros(50), {68: everywhere, 95: everywhere}, H0)
     known = {"l1_d_mpc", "l2_d_mpc", "shift_d_mpc", "l1_dz_mpc", "l2_dz_mpc"}
     assert {key for key, value in m.items() if np.isfinite(value)} == known

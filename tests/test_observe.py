@@ -177,6 +177,7 @@ def test_table_has_units_and_says_how_it_was_made(params, raw_folder, tmp_path):
     assert dict(table.meta) == {
         "dataset": "uniform",
         "distribution": "uniform",
+        "range_mpc": [50, 100],
         "bands": ["g", "r", "i"],
         "source": "test galaxies",
         "H0_kms_mpc": params.H0_kms_mpc,

@@ -9,7 +9,7 @@ from tiny import inside, tiny_params, write_params
 
 from peculiar import tracking, train, trained
 from peculiar.errors import InputError
-from peculiar.experiment import measures, predict_split, predictions
+from peculiar.experiment import distance_range_mpc, measures, predict_split, predictions
 from peculiar.galaxies import Observed
 from peculiar.params import load
 from peculiar.params_networks import Train
@@ -27,7 +27,9 @@ def test_the_weights_reproduce_the_validation_metrics(pipeline):
     run, network = read(pipeline)
     observed = Observed.read(pipeline / "data/observe/uniform")
     D_p = predict_split(network, observed, "validation")
-    predicted = predictions(observed, "validation", D_p, run.sigma_D_mpc)
+    predicted = predictions(
+        observed, "validation", D_p, run.sigma_D_mpc, distance_range_mpc(observed)
+    )
     assert measures(predicted, 70) == pytest.approx(run.validation, rel=1e-5)
     assert run.zero_rms_kms == pytest.approx(np.sqrt(np.mean(predicted["v_kms"] ** 2)))
 

@@ -15,7 +15,13 @@ from tqdm import tqdm
 
 from peculiar import tracking, trained
 from peculiar.errors import one_sentence
-from peculiar.experiment import column_mpc, measures, predict_split, predictions
+from peculiar.experiment import (
+    column_mpc,
+    distance_range_mpc,
+    measures,
+    predict_split,
+    predictions,
+)
 from peculiar.figures import distances_figure, redshift_distances_figure, velocities_figure
 from peculiar.galaxies import Observed, whole_folder
 from peculiar.hubble import distance_given_redshift_mpc
@@ -23,6 +29,7 @@ from peculiar.lineage import digests
 from peculiar.metrics import METRICS, bootstrap_rows
 from peculiar.params import load
 from peculiar.params_networks import Evaluate, Train
+from peculiar.posterior import SIGMAS
 
 DATA, TRAINED, OUT = Path("data/observe"), Path("results/train"), Path("results/evaluate")
 SPLIT = "test"
@@ -48,14 +55,21 @@ def baselines(observed: Observed) -> dict[str, Predicted]:
     prior = column_mpc(observed, "distance_mpc")[observed.rows("train")]
     D_z = column_mpc(observed, "distance_z_mpc")[observed.rows(SPLIT)]
     mean = np.full(len(D_z), prior.mean())
-    constant = predictions(observed, SPLIT, mean, float(prior.std()))
+    constant = predictions(observed, SPLIT, mean, float(prior.std()), None)
     if meta["distribution"] == "measured":
         return {"constant distance": constant}
-    still = predictions(observed, SPLIT, D_z, sigma_D_mpc=1e9)  # no information from an image
+    # an error without end: no information from an image
+    still = predictions(observed, SPLIT, D_z, 1e9, None)
     expected, deviation = distance_given_redshift_mpc(D_z, prior, sigma_z)
-    informed = predictions(observed, SPLIT, expected, sigma_D_mpc=1e9)
+    informed = predictions(observed, SPLIT, expected, 1e9, None)
     # already a posterior: no further shrinking
-    informed |= {"v_hat_kms": informed["v_p_kms"], "v_error_kms": H0 * deviation}
+    v_hat, v_error = informed["v_p_kms"], H0 * deviation
+    informed |= {"v_hat_kms": v_hat, "v_error_kms": v_error}
+    for level, k in SIGMAS.items():
+        informed |= {
+            f"v_low{level}_kms": v_hat - k * v_error,
+            f"v_high{level}_kms": v_hat + k * v_error,
+        }
     return {"v = 0": still, "constant distance": constant, "E[D | D_z]": informed}
 
 
@@ -130,7 +144,9 @@ def evaluate(params: Evaluate, train: Train, folder: Path) -> None:
                 name = f"{dataset}-{network}"
                 run = trained.read_run(TRAINED / name)
                 D_p = predict_split(trained.read_network(TRAINED / name, run), observed, SPLIT)
-                predicted = predictions(observed, SPLIT, D_p, run.sigma_D_mpc)
+                predicted = predictions(
+                    observed, SPLIT, D_p, run.sigma_D_mpc, distance_range_mpc(observed)
+                )
                 names = {**common, "network": network, "label": run.fit.label, "kind": "network"}
                 table.append(row(names, predicted, H0, params))
                 Table(predicted).write(partial / "predictions" / f"{name}.csv", format="ascii.csv")
@@ -154,6 +170,7 @@ def markdown(table: list[dict[str, Any]]) -> str:
         "velocity rms [km/s]": ("velocity_rms_kms", 0),
         "posterior rms [km/s]": ("posterior_rms_kms", 0),
         "68% coverage": ("coverage_68", 3),
+        "95% coverage": ("coverage_95", 3),
     }
     lines = [f"| {' | '.join(['data', 'network', *columns])} |", "|---" * (2 + len(columns)) + "|"]
     for entry in table:

@@ -9,11 +9,12 @@ from numpy.typing import NDArray
 
 from peculiar.fitting import Scaled, fit, predict, scaled_images, target_scaling
 from peculiar.galaxies import Observed
-from peculiar.hubble import peculiar_velocity_kms, velocity_posterior_kms
+from peculiar.hubble import peculiar_velocity_kms
 from peculiar.metrics import distance_error_mpc, measure
 from peculiar.networks import DistanceNetwork, build, softening_of
 from peculiar.params_networks import FitSection, NetworkSection
 from peculiar.placing import best_device
+from peculiar.posterior import SIGMAS, velocity
 
 Array = NDArray[np.float64]
 
@@ -105,18 +106,28 @@ def calibrate(observed: Observed, split: str, D_p_mpc: Array) -> float:
     return distance_error_mpc(D_z, D_p_mpc, meta["sigma_v_kms"] / meta["H0_kms_mpc"])
 
 
+def distance_range_mpc(observed: Observed) -> tuple[float, float] | None:
+    """Least and greatest distance of a dataset, Mpc; None where it has no ends."""
+    ends = observed.table.meta["range_mpc"]
+    return None if ends is None else (float(ends[0]), float(ends[1]))
+
+
 def validate(
     network: DistanceNetwork, observed: Observed
 ) -> tuple[float, dict[str, Array], dict[str, float]]:
     """sigma_D (Mpc), `predictions` and `measures` of a network on the validation split."""
     D_p = predict_split(network, observed, "validation")
     sigma_D = calibrate(observed, "validation", D_p)
-    predicted = predictions(observed, "validation", D_p, sigma_D)
+    predicted = predictions(observed, "validation", D_p, sigma_D, distance_range_mpc(observed))
     return sigma_D, predicted, measures(predicted, observed.table.meta["H0_kms_mpc"])
 
 
 def predictions(
-    observed: Observed, split: str, D_p_mpc: Array, sigma_D_mpc: float
+    observed: Observed,
+    split: str,
+    D_p_mpc: Array,
+    sigma_D_mpc: float,
+    range_mpc: tuple[float, float] | None,
 ) -> dict[str, Array]:
     """Distances and velocities of one split, true and predicted.
 
@@ -130,20 +141,22 @@ def predictions(
         Predicted distances, Mpc.
     sigma_D_mpc : float
         Their error, from `calibrate` on the validation split, Mpc.
+    range_mpc : tuple of float or None
+        Least and greatest distance, where they may be used (`distance_range_mpc`), Mpc.
 
     Returns
     -------
     dict of str to ndarray, (n,)
         galaxy, camera; D_mpc, D_z_mpc, D_p_mpc; v_kms (true; NaN for measured distances, where
         cz less a flow model's is mostly the motion of the Sun), v_p_kms (the paper's prediction),
-        v_hat_kms and v_error_kms (posterior).
+        v_hat_kms and v_error_kms (posterior mean and deviation), v_low68_kms, v_high68_kms,
+        v_low95_kms, v_high95_kms (its intervals).
     """
     rows, meta = observed.rows(split), observed.table.meta
     D = column_mpc(observed, "distance_mpc")[rows]
     D_z = column_mpc(observed, "distance_z_mpc")[rows]
     H0 = meta["H0_kms_mpc"]
-    v_p = peculiar_velocity_kms(D_z, D_p_mpc, H0)
-    v_hat, v_error = velocity_posterior_kms(v_p, sigma_D_mpc, meta["sigma_v_kms"], H0)
+    v = velocity(D_p_mpc, D_z, sigma_D_mpc, meta["sigma_v_kms"], H0, range_mpc)
     unknown = meta["distribution"] == "measured"
     return {
         "galaxy": np.asarray(observed.table["galaxy"])[rows],
@@ -152,9 +165,11 @@ def predictions(
         "D_z_mpc": D_z,
         "D_p_mpc": D_p_mpc,
         "v_kms": np.full(len(D), np.nan) if unknown else peculiar_velocity_kms(D_z, D, H0),
-        "v_p_kms": v_p,
-        "v_hat_kms": v_hat,
-        "v_error_kms": np.full(len(rows), v_error),
+        "v_p_kms": peculiar_velocity_kms(D_z, D_p_mpc, H0),
+        "v_hat_kms": v.mean_kms,
+        "v_error_kms": v.deviation_kms,
+        **{f"v_low{level}_kms": end for level, end in v.low_kms.items()},
+        **{f"v_high{level}_kms": end for level, end in v.high_kms.items()},
     }
 
 
@@ -166,6 +181,9 @@ def measures(predicted: dict[str, Array], H0_kms_mpc: float) -> dict[str, float]
         predicted["D_p_mpc"],
         predicted["v_kms"],
         predicted["v_hat_kms"],
-        predicted["v_error_kms"],
+        {
+            level: (predicted[f"v_low{level}_kms"], predicted[f"v_high{level}_kms"])
+            for level in SIGMAS
+        },
         H0_kms_mpc,
     )

@@ -1,5 +1,7 @@
 """The paper's measures of distances and velocities, and their bootstrap errors."""
 
+from collections.abc import Mapping
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -18,6 +20,7 @@ METRICS = (
     "velocity_rms_kms",
     "posterior_rms_kms",
     "coverage_68",
+    "coverage_95",
 )
 
 
@@ -69,9 +72,9 @@ def distance_error_mpc(D_z_mpc: ArrayLike, D_p_mpc: ArrayLike, sigma_z_mpc: floa
     return float(np.sqrt(max(variance, (0.1 * sigma_z_mpc) ** 2)))
 
 
-def coverage(v_kms: Array, v_hat_kms: Array, v_error_kms: ArrayLike) -> float:
-    """Fraction of true velocities within the stated error; NaN where any is not known."""
-    inside = np.abs(v_kms - v_hat_kms) <= v_error_kms
+def coverage(v_kms: Array, low_kms: Array, high_kms: Array) -> float:
+    """Fraction of true velocities within the stated interval; NaN where any is not known."""
+    inside = (low_kms <= v_kms) & (v_kms <= high_kms)
     return float(np.mean(np.where(np.isnan(v_kms), np.nan, inside)))
 
 
@@ -81,7 +84,7 @@ def measure(
     D_p_mpc: Array,
     v_kms: Array,
     v_hat_kms: Array,
-    v_error_kms: ArrayLike,
+    intervals_kms: Mapping[int, tuple[Array, Array]],
     H0_kms_mpc: float,
 ) -> dict[str, float]:
     """All `METRICS` of one network.
@@ -94,8 +97,8 @@ def measure(
         True peculiar velocity, km/s; NaN where nobody knows it, and so is what is measured by it.
     v_hat_kms : ndarray, (n,)
         Posterior mean of the peculiar velocity, km/s.
-    v_error_kms : array_like, (n,) or ()
-        Posterior deviation, km/s.
+    intervals_kms : mapping of int to tuple of ndarray, (n,)
+        Low and high ends of the posterior's intervals of 68 and 95 per cent, km/s.
     H0_kms_mpc : float
         Hubble constant, km/s/Mpc.
 
@@ -116,7 +119,8 @@ def measure(
         "velocity_intercept_kms": intercept_kms,
         "velocity_rms_kms": l2(v_kms, v_p_kms),
         "posterior_rms_kms": l2(v_kms, v_hat_kms),
-        "coverage_68": coverage(v_kms, v_hat_kms, v_error_kms),
+        "coverage_68": coverage(v_kms, *intervals_kms[68]),
+        "coverage_95": coverage(v_kms, *intervals_kms[95]),
     }
 
 

@@ -148,11 +148,14 @@ def image_table(
 
 def describe(params: Observe, dataset: str, galaxies: QTable) -> dict[str, Any]:
     """What holds for the whole dataset, kept in the table's `meta`."""
-    name = params.instrument
+    name, distances = params.instrument, params.distances[dataset]
+    ends = [distances.min_mpc, distances.max_mpc] if isinstance(distances, Uniform) else None
     noise = "" if name is None else f", seen with {name}"
     return {
         "dataset": dataset,
-        "distribution": params.distances[dataset].distribution,
+        "distribution": distances.distribution,
+        # where there are no galaxies beyond; null where that is not known
+        "range_mpc": ends,
         "bands": list(galaxies.meta["bands"]),
         # shown wherever a result is: literal dimming is never mistaken for physical
         "source": galaxies.meta["source"] + LABEL[params.dimming] + noise,

@@ -251,7 +251,8 @@ def predicted_table(
     -------
     QTable
         `camera`, `D_p` and `D_error` (Mpc); with a redshift also `D_z` (Mpc), the paper's `v_p`,
-        and the posterior `v_hat` and `v_error` (km/s).
+        and the posterior `v_hat` and `v_error` (km/s), which knows of no least and greatest
+        distance: a survey's galaxies end nowhere.
     """
     with torch.inference_mode():
         D_p = champion.network(images).double().numpy()

@@ -1,0 +1,159 @@
+"""What an image and a redshift say together, by integration over a grid of distances.
+
+p(D | image, D_z) is proportional to p(D | image) N(D_z; D, sigma_v / H0): Bayes' rule with
+velocities v = H0 (D_z - D) that are normal about zero. Nothing is assumed of the shape of
+p(D | image), and the edges of the distance distribution, which tell much about galaxies near
+them, are used. A grid's probabilities are spread evenly over its cells.
+"""
+
+from dataclasses import dataclass
+from math import ceil
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.stats import norm
+
+from peculiar.hubble import peculiar_velocity_kms, velocity_posterior_kms
+
+Array = NDArray[np.float64]
+SIGMAS = {68: 1, 95: 2}  # half widths of the intervals, in deviations of a Gaussian
+
+
+def given_redshift(
+    p: Array,
+    grid_mpc: Array,
+    D_z_mpc: ArrayLike,
+    sigma_z_mpc: float,
+    prior_ratio: ArrayLike = 1.0,
+) -> Array:
+    """p(D | image, D_z) on the grid.
+
+    Parameters
+    ----------
+    p : ndarray, (n, G)
+        p(D | image), each row summing to one.
+    grid_mpc : ndarray, (G,)
+        Equally spaced distances, Mpc.
+    D_z_mpc : array_like, (n,)
+        Redshift distances, Mpc.
+    sigma_z_mpc : float
+        sigma_v / H0, Mpc.
+    prior_ratio : array_like, (G,), optional
+        The survey's distribution of distances over the training one, up to a factor: it takes the
+        place of the prior that p was learnt under.
+
+    Returns
+    -------
+    ndarray, (n, G)
+        Rows sum to one. Where a redshift is so far beyond the grid that nothing is left of a row,
+        the nearest distances of the grid have it all.
+    """
+    D_z = np.asarray(D_z_mpc, dtype=float)[:, None]
+    exponent = -0.5 * ((D_z - grid_mpc) / sigma_z_mpc) ** 2
+    with np.errstate(divide="ignore"):
+        log_q = np.log(p) + np.log(np.asarray(prior_ratio, dtype=float)) + exponent
+    # relative to the largest, so that no row underflows to 0/0
+    q = np.exp(log_q - log_q.max(axis=1, keepdims=True))
+    return np.asarray(q / q.sum(axis=1, keepdims=True))
+
+
+def moments(q: Array, grid_mpc: Array) -> tuple[Array, Array]:
+    """Mean and deviation (n,), Mpc, of distributions (n, G) on a grid (G,), Mpc."""
+    mean = q @ grid_mpc
+    variance = np.einsum("ng,ng->n", q, (grid_mpc - mean[:, None]) ** 2)
+    within = (grid_mpc[1] - grid_mpc[0]) ** 2 / 12
+    return mean, np.sqrt(variance + within)
+
+
+def cdf(q: Array, grid_mpc: Array, D_mpc: ArrayLike) -> Array:
+    """Probability (n,) of a distance below `D_mpc` (n,): the PIT value where that is the truth."""
+    step = grid_mpc[1] - grid_mpc[0]
+    position = (np.asarray(D_mpc, dtype=float) - grid_mpc[0]) / step + 0.5
+    return np.asarray((q * np.clip(position[:, None] - np.arange(len(grid_mpc)), 0, 1)).sum(axis=1))
+
+
+def quantile(q: Array, grid_mpc: Array, level: float) -> Array:
+    """Distance (n,), Mpc, below which lies a probability `level`: the inverse of `cdf`."""
+    step = grid_mpc[1] - grid_mpc[0]
+    edges = np.append(grid_mpc - step / 2, grid_mpc[-1] + step / 2)
+    below = np.concatenate([np.zeros((len(q), 1)), np.cumsum(q, axis=1)], axis=1)
+    return np.array([np.interp(level, row / row[-1], edges) for row in below])
+
+
+def gaussian(mean_mpc: ArrayLike, sigma_mpc: float, grid_mpc: Array) -> Array:
+    """p(D | image), (n, G), of Gaussian errors about `mean_mpc` (n,), cut at the grid's ends."""
+    z = (grid_mpc - np.asarray(mean_mpc, dtype=float)[:, None]) / sigma_mpc
+    # relative to the largest, so that a mean far beyond the grid does not underflow to 0/0
+    p = np.exp(-0.5 * (z**2 - (z**2).min(axis=1, keepdims=True)))
+    return np.asarray(p / p.sum(axis=1, keepdims=True))
+
+
+@dataclass(frozen=True)
+class Velocity:
+    """Posterior of peculiar velocities.
+
+    Attributes
+    ----------
+    mean_kms, deviation_kms : ndarray, (n,)
+        Mean and deviation, km/s.
+    low_kms, high_kms : dict of int to ndarray, (n,)
+        Ends of the central intervals of 68.3 and 95.4 per cent (one and two deviations of a
+        Gaussian), by 68 and 95, km/s.
+    """
+
+    mean_kms: Array
+    deviation_kms: Array
+    low_kms: dict[int, Array]
+    high_kms: dict[int, Array]
+
+
+def velocity(
+    D_p_mpc: ArrayLike,
+    D_z_mpc: ArrayLike,
+    sigma_D_mpc: float,
+    sigma_v_kms: float,
+    H0_kms_mpc: float,
+    range_mpc: tuple[float, float] | None,
+) -> Velocity:
+    """Posterior velocity of galaxies from predicted distances with one Gaussian error.
+
+    Parameters
+    ----------
+    D_p_mpc, D_z_mpc : array_like, (n,)
+        Predicted and redshift distances, Mpc.
+    sigma_D_mpc : float
+        Error of the predictions, Mpc.
+    sigma_v_kms : float
+        Deviation of peculiar velocities, km/s.
+    H0_kms_mpc : float
+        Hubble constant, km/s/Mpc.
+    range_mpc : tuple of float or None
+        Least and greatest distance there are, Mpc: no galaxy is put beyond. None where nothing is
+        known; then all has its closed form (`peculiar.hubble.velocity_posterior_kms`).
+
+    Returns
+    -------
+    Velocity
+    """
+    D_p, D_z = np.asarray(D_p_mpc, dtype=float), np.asarray(D_z_mpc, dtype=float)
+    if range_mpc is None:
+        v_p = peculiar_velocity_kms(D_z, D_p, H0_kms_mpc)
+        mean, deviation = velocity_posterior_kms(v_p, sigma_D_mpc, sigma_v_kms, H0_kms_mpc)
+        ends = {level: (mean - k * deviation, mean + k * deviation) for level, k in SIGMAS.items()}
+        spread = np.full(len(mean), deviation)
+    else:
+        # cells of at most a fifth of the narrower of the two errors
+        step = min(sigma_D_mpc, sigma_v_kms / H0_kms_mpc) / 5
+        cells = ceil((range_mpc[1] - range_mpc[0]) / step)
+        edges = np.linspace(*range_mpc, cells + 1)
+        grid = (edges[1:] + edges[:-1]) / 2
+        p = gaussian(D_p, sigma_D_mpc, grid)
+        q = given_redshift(p, grid, D_z, sigma_v_kms / H0_kms_mpc)
+        D, deviation_mpc = moments(q, grid)
+        mean, spread = H0_kms_mpc * (D_z - D), H0_kms_mpc * deviation_mpc
+        ends = {}
+        for level, k in SIGMAS.items():
+            near, far = (quantile(q, grid, norm.cdf(x)) for x in (-k, k))
+            ends[level] = (H0_kms_mpc * (D_z - far), H0_kms_mpc * (D_z - near))
+    low, high = ({level: end[side] for level, end in ends.items()} for side in (0, 1))
+    return Velocity(mean, spread, low, high)

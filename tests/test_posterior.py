@@ -1,0 +1,111 @@
+"""Posterior on a grid: against closed forms, simulations, and its own inverse."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from scipy.stats import truncnorm
+
+from peculiar.hubble import distance_given_redshift_mpc, velocity_posterior_kms
+from peculiar.posterior import cdf, gaussian, given_redshift, moments, quantile, velocity
+
+SIGMA_Z = 400 / 70
+WIDE = np.linspace(-100, 300, 4001)
+GRID = np.linspace(50, 100, 101)
+
+rows = arrays(float, (3, 101), elements=st.floats(0.01, 1)).map(
+    lambda p: p / p.sum(axis=1, keepdims=True)
+)
+
+
+@given(mu=st.floats(60, 90), s=st.floats(2, 20), D_z=st.floats(40, 110))
+def test_gaussians_without_edges_have_their_closed_form(mu, s, D_z):
+    q = given_redshift(gaussian([mu], s, WIDE), WIDE, [D_z], SIGMA_Z)
+    mean, deviation = moments(q, WIDE)
+    v_hat, v_error = velocity_posterior_kms([70 * (D_z - mu)], s, 400, 70)
+    assert 70 * (D_z - mean[0]) == pytest.approx(v_hat[0], abs=0.1)
+    assert 70 * deviation[0] == pytest.approx(v_error, rel=1e-3)
+
+
+def test_without_an_image_it_is_the_baseline():
+    flat = np.full((5, len(GRID)), 1 / len(GRID))
+    D_z = np.array([45.0, 52, 75, 98, 108])
+    mean, deviation = moments(given_redshift(flat, GRID, D_z, SIGMA_Z), GRID)
+    expected, spread = distance_given_redshift_mpc(D_z, GRID, SIGMA_Z)
+    np.testing.assert_allclose(mean, expected)
+    np.testing.assert_allclose(deviation, spread, rtol=0.01)
+
+
+@given(q=rows, level=st.floats(0.001, 0.999))
+def test_quantile_is_the_inverse_of_cdf(q, level):
+    np.testing.assert_allclose(cdf(q, GRID, quantile(q, GRID, level)), level, atol=1e-9)
+
+
+def test_cdf_is_that_of_scipy():
+    q = gaussian([75.0], 6, GRID)
+    D = np.linspace(50, 100, 23)
+    expected = truncnorm(-25 / 6, 25 / 6, 75, 6).cdf(D)
+    np.testing.assert_allclose([cdf(q, GRID, [d])[0] for d in D], expected, atol=2e-4)
+    assert cdf(q, GRID, [20.0])[0] == 0
+    assert cdf(q, GRID, [200.0])[0] == pytest.approx(1)
+
+
+@given(p=rows, D_z=arrays(float, 3, elements=st.floats(40, 110)))
+def test_exchanging_the_prior_is_multiplying_by_it(p, D_z):
+    ratio = np.linspace(1, 3, len(GRID))
+    weighted = p * ratio / (p * ratio).sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(
+        given_redshift(p, GRID, D_z, SIGMA_Z, ratio),
+        given_redshift(weighted, GRID, D_z, SIGMA_Z),
+        atol=1e-12,
+    )
+
+
+@pytest.mark.parametrize("D_z", [-1e4, 0.0, 1e4])
+def test_a_redshift_far_beyond_the_grid_takes_its_end(D_z):
+    q = given_redshift(np.full((1, len(GRID)), 1 / len(GRID)), GRID, [D_z], SIGMA_Z)
+    assert np.isfinite(q).all()
+    end = GRID[0] if D_z < 75 else GRID[-1]
+    assert moments(q, GRID)[0][0] == pytest.approx(end, abs=1.0)
+
+
+def test_it_is_calibrated_and_never_worse_than_zero_where_the_model_holds():
+    """Distances, images and velocities drawn from the model: coverage, PIT and rms as stated."""
+    rng = np.random.default_rng(0)
+    D = rng.uniform(50, 100, 20_000)
+    mu, v = D + rng.normal(0, 7, len(D)), rng.normal(0, 400, len(D))
+    D_z = D + v / 70
+    fine = np.linspace(50, 100, 251)
+    q = given_redshift(gaussian(mu, 7, fine), fine, D_z, SIGMA_Z)
+    low, high = quantile(q, fine, 0.16), quantile(q, fine, 0.84)
+    assert np.mean((low <= D) & (high >= D)) == pytest.approx(0.68, abs=0.01)
+    pit = cdf(q, fine, D)
+    np.testing.assert_allclose(np.quantile(pit, [0.1, 0.5, 0.9]), [0.1, 0.5, 0.9], atol=0.01)
+    mean, deviation = moments(q, fine)
+    rms = 70 * np.sqrt(np.mean((mean - D) ** 2))
+    assert rms == pytest.approx(70 * np.sqrt(np.mean(deviation**2)), rel=0.01)
+    assert rms < 310 < np.std(v)  # 310: the closed form, which does not know the edges
+
+
+@given(D_p=st.floats(55, 95), D_z=st.floats(45, 105), sigma_D=st.floats(1, 15))
+def test_velocities_within_an_endless_range_have_their_closed_form(D_p, D_z, sigma_D):
+    closed = velocity([D_p], [D_z], sigma_D, 400, 70, None)
+    wide = velocity([D_p], [D_z], sigma_D, 400, 70, (-150, 300))
+    v_hat, v_error = velocity_posterior_kms([70 * (D_z - D_p)], sigma_D, 400, 70)
+    assert closed.mean_kms == pytest.approx(v_hat)
+    assert closed.deviation_kms == pytest.approx(v_error)
+    for name in ("mean_kms", "deviation_kms"):
+        assert getattr(wide, name) == pytest.approx(getattr(closed, name), abs=2, rel=5e-3)
+    for level, k in ((68, 1), (95, 2)):
+        assert closed.low_kms[level] == pytest.approx(v_hat - k * v_error)
+        assert wide.low_kms[level] == pytest.approx(closed.low_kms[level], abs=6)
+        assert wide.high_kms[level] == pytest.approx(closed.high_kms[level], abs=6)
+
+
+@given(D_p=st.floats(-200, 400), D_z=st.floats(-200, 400), sigma_D=st.floats(0.6, 1e3))
+def test_no_galaxy_is_put_beyond_the_range(D_p, D_z, sigma_D):
+    v = velocity([D_p], [D_z], sigma_D, 400, 70, (50, 100))
+    near, far = D_z - v.high_kms[95] / 70, D_z - v.low_kms[95] / 70
+    assert 50 - 1e-6 <= near[0] <= D_z - v.mean_kms[0] / 70 <= far[0] <= 100 + 1e-6
+    assert v.deviation_kms[0] > 0
