@@ -47,7 +47,7 @@ ROOMS = {
     },
     "framing": {"galaxies"},
     "layouts": {"galaxies", "fitsfile", "illustris", "nsa", "skirt"},
-    "contents": {"bands", "galaxies", "fitsfile", "layouts"},
+    "contents": {"bands", "galaxies", "fitsfile", "illustris", "layouts", "skirt"},
     "placing": {"bands"},
     "instrument": {"bands"},
     "networks": {"bands"},

@@ -213,8 +213,9 @@ def test_a_galaxy_off_the_middle_comes_to_the_middle(x, y, mpc):
     offset = torch.tensor([[x, y]], dtype=torch.float64)
     moved = place(shifted(x, y), *scales, **settings, centre_offset=offset)
     # the input's own edge cuts the shifted galaxy at 64 - 9 pixels, 9 sigma out
-    # (half a pixel would be 0.05); the cubic is off by up to 0.003 between pixels
-    np.testing.assert_allclose(moved, centred, atol=5e-3)
+    # (half a pixel would be 0.05); between pixels, the cubic is off by up to 0.007
+    # (4,000 random and half-pixel offsets, 20-200 Mpc)
+    np.testing.assert_allclose(moved, centred, atol=0.012)
     nowhere = place(shifted(0, 0), *scales, **settings, centre_offset=torch.zeros(1, 2))
     np.testing.assert_array_equal(nowhere, centred)
 

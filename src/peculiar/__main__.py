@@ -95,8 +95,8 @@ def predict(chosen: argparse.Namespace) -> None:
                 raise InputError(f"{path} is of a real galaxy, which cannot be moved: drop --at")
             if not champion.data_source.startswith(LABELS["nsa"]):
                 print(f"{path.name}: the champion's errors were measured on what it was trained "
-                      f"on ({champion.data_source}) and do not hold for real images (see "
-                      "docs/real_galaxies: distances some 95 Mpc too large)")  # fmt: skip
+                      f"on ({champion.data_source}) and do not hold for real images: see "
+                      "docs/real_galaxies")  # fmt: skip
             table = predict_real(champion, galaxy, chosen.cz)
         elif not chosen.at:
             raise InputError(f"{path} is of a simulated galaxy: say with --at how far to place it")

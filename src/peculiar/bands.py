@@ -32,6 +32,7 @@ out, while the common factor, the collecting area, is an assumption."""
 
 MPC_M = 3.085_677_581_491_367e22
 KPC_M = MPC_M * 1e-3
+TEN_PARSEC_KPC = 0.01
 ARCSEC_RAD = np.pi / (180 * 3600)
 SPEED_OF_LIGHT_MS = 299_792_458.0
 

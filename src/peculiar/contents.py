@@ -8,6 +8,7 @@ import numpy as np
 from astropy.io import fits
 from numpy.typing import NDArray
 
+from peculiar import illustris, skirt
 from peculiar.bands import (
     ARCSEC_RAD,
     KPC_M,
@@ -15,6 +16,7 @@ from peculiar.bands import (
     SKIRT_FILTERS,
     SPEED_OF_LIGHT_MS,
     SUNRISE_FILTERS,
+    TEN_PARSEC_KPC,
     ab_mag,
 )
 from peculiar.fitsfile import number, open_whole
@@ -22,7 +24,6 @@ from peculiar.galaxies import Galaxy
 from peculiar.layouts import layout_of
 
 Floats = NDArray[np.float64]
-TEN_PC_KPC = 0.01
 REMARKS = {
     "sunrise": "arcsec and apparent magnitudes as seen from the camera (cameradist)",
     "skirt": "apparent magnitudes as observed at the redshift, with zero points that we assume",
@@ -156,7 +157,7 @@ def describe(path: Path, galaxy: Galaxy, bands: Sequence[str], H0_kms_mpc: float
         pixel_kpc=headers.pixel_kpc,
         pixel_arcsec=headers.pixel_arcsec,
         apparent_mag=_magnitudes(galaxy, bands, seen),
-        absolute_mag=_magnitudes(galaxy, bands, (headers.pixel_kpc / TEN_PC_KPC) ** 2),
+        absolute_mag=_magnitudes(galaxy, bands, (headers.pixel_kpc / TEN_PARSEC_KPC) ** 2),
         stated_mag=np.broadcast_to(galaxy.mag_ab, galaxy.images.shape[:2]),
         catalogue_mag=np.broadcast_to(galaxy.absolute_mag, len(bands)),
         remark=REMARKS[layout].format(H0=H0_kms_mpc),
@@ -176,7 +177,7 @@ def _sunrise_headers(path: Path, hdus: fits.HDUList, galaxy: Galaxy) -> _Headers
         if name in hdus and "cameradist" in hdus[name].header:
             distance_kpc[camera] = number(path, hdus[name].header, "cameradist")
     broadband = hdus["BROADBAND"].header if "BROADBAND" in hdus else {}
-    filters = [str(name).strip() for name in hdus["FILTERS"].data.field(0)]
+    filters = illustris.filter_names(path, hdus)
     return _Headers(
         unit=str(hdus["CAMERA0-BROADBAND-NONSCATTER"].header["IMUNIT"]).strip(),
         redshift=number(path, broadband, "REDSHIFT", -1) if "REDSHIFT" in broadband else np.nan,
@@ -188,7 +189,7 @@ def _sunrise_headers(path: Path, hdus: fits.HDUList, galaxy: Galaxy) -> _Headers
 
 def _skirt_headers(path: Path, hdus: fits.HDUList, galaxy: Galaxy) -> _Headers:
     header = hdus[0].header
-    filters = [str(header[f"FILTER{k}"]).strip() for k in range(hdus[0].shape[0])]
+    filters = skirt.filter_names(path, hdus[0])
     return _Headers(
         unit=str(header["BUNIT"]).strip(),
         redshift=number(path, header, "USE_Z", above=-1),

@@ -21,6 +21,7 @@ from peculiar.experiment import (
     measures,
     predict_split,
     predictions,
+    velocity_columns,
 )
 from peculiar.figures import distances_figure, redshift_distances_figure, velocities_figure
 from peculiar.galaxies import Observed, whole_folder
@@ -29,7 +30,7 @@ from peculiar.lineage import digests
 from peculiar.metrics import METRICS, bootstrap_rows
 from peculiar.params import load
 from peculiar.params_networks import Evaluate, Train
-from peculiar.posterior import SIGMAS
+from peculiar.posterior import normal
 
 DATA, TRAINED, OUT = Path("data/observe"), Path("results/train"), Path("results/evaluate")
 SPLIT = "test"
@@ -63,13 +64,7 @@ def baselines(observed: Observed) -> dict[str, Predicted]:
     expected, deviation = distance_given_redshift_mpc(D_z, prior, sigma_z)
     informed = predictions(observed, SPLIT, expected, 1e9, None)
     # already a posterior: no further shrinking
-    v_hat, v_error = informed["v_p_kms"], H0 * deviation
-    informed |= {"v_hat_kms": v_hat, "v_error_kms": v_error}
-    for level, k in SIGMAS.items():
-        informed |= {
-            f"v_low{level}_kms": v_hat - k * v_error,
-            f"v_high{level}_kms": v_hat + k * v_error,
-        }
+    informed |= velocity_columns(normal(informed["v_p_kms"], H0 * deviation))
     return {"v = 0": still, "constant distance": constant, "E[D | D_z]": informed}
 
 

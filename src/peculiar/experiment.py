@@ -14,7 +14,7 @@ from peculiar.metrics import distance_error_mpc, measure
 from peculiar.networks import DistanceNetwork, build, softening_of
 from peculiar.params_networks import FitSection, NetworkSection
 from peculiar.placing import best_device
-from peculiar.posterior import SIGMAS, velocity
+from peculiar.posterior import SIGMAS, Velocity, velocity
 
 Array = NDArray[np.float64]
 
@@ -166,6 +166,13 @@ def predictions(
         "D_p_mpc": D_p_mpc,
         "v_kms": np.full(len(D), np.nan) if unknown else peculiar_velocity_kms(D_z, D, H0),
         "v_p_kms": peculiar_velocity_kms(D_z, D_p_mpc, H0),
+        **velocity_columns(v),
+    }
+
+
+def velocity_columns(v: Velocity) -> dict[str, Array]:
+    """Columns of `predictions` that hold the posterior of velocities."""
+    return {
         "v_hat_kms": v.mean_kms,
         "v_error_kms": v.deviation_kms,
         **{f"v_low{level}_kms": end for level, end in v.low_kms.items()},

@@ -29,7 +29,7 @@ def recognises(hdus: fits.HDUList) -> bool:
 def bands_in(path: Path) -> tuple[str, ...]:
     """SDSS bands that a file holds, in the order of `BANDS`; refusals as in `read_broadband`."""
     with open_whole(path) as hdus:
-        filters = _filter_names(path, hdus)
+        filters = filter_names(path, hdus)
         return tuple(band for band in BANDS if SUNRISE_FILTERS[band] in filters)
 
 
@@ -57,7 +57,7 @@ def read_broadband(path: Path, bands: Sequence[str]) -> Galaxy:
         When the file is not FITS, truncated, or lacks or contradicts what is needed.
     """
     with open_whole(path) as hdus:
-        filters = _filter_names(path, hdus)
+        filters = filter_names(path, hdus)
         planes = [_index(path, filters, band) for band in bands]
         cubes = [_cube(path, hdus, camera, len(filters)) for camera in range(CAMERAS)]
         if len({cube.shape for cube in cubes}) > 1:
@@ -137,7 +137,7 @@ def _hdu(path: Path, hdus: fits.HDUList, name: str) -> fits.ImageHDU | fits.BinT
     return hdus[name]
 
 
-def _filter_names(path: Path, hdus: fits.HDUList) -> list[str]:
+def filter_names(path: Path, hdus: fits.HDUList) -> list[str]:
     """Filter of each plane, in order, from the first column of FILTERS; padding taken off."""
     return [name.strip() for name in column(path, _hdu(path, hdus, "FILTERS"), 0, str).tolist()]
 

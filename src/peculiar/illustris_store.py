@@ -277,7 +277,8 @@ def _store(order: Order, session: Session, details: api.Details) -> None:
         except InputError as error:
             reason = f"the file {str(error).removeprefix(f'{part} ').rpartition(': ')[0]}"
         if part.exists():  # else somebody has taken it away
-            copy = hashlib.sha256(part.read_bytes()).digest()
+            with part.open("rb") as stream:
+                copy = hashlib.file_digest(stream, "sha256").digest()
             discard(part)
             if copy in seen:
                 raise Refused(reason)

@@ -11,7 +11,7 @@ from math import ceil
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import norm
+from scipy.special import ndtr  # not scipy.stats, which takes a second to import
 
 from peculiar.hubble import peculiar_velocity_kms, velocity_posterior_kms
 
@@ -107,6 +107,16 @@ class Velocity:
     high_kms: dict[int, Array]
 
 
+def normal(mean_kms: Array, deviation_kms: Array) -> Velocity:
+    """Posterior of a Gaussian of mean and deviation (n,), km/s."""
+    return Velocity(
+        mean_kms,
+        deviation_kms,
+        {level: mean_kms - k * deviation_kms for level, k in SIGMAS.items()},
+        {level: mean_kms + k * deviation_kms for level, k in SIGMAS.items()},
+    )
+
+
 def velocity(
     D_p_mpc: ArrayLike,
     D_z_mpc: ArrayLike,
@@ -139,21 +149,22 @@ def velocity(
     if range_mpc is None:
         v_p = peculiar_velocity_kms(D_z, D_p, H0_kms_mpc)
         mean, deviation = velocity_posterior_kms(v_p, sigma_D_mpc, sigma_v_kms, H0_kms_mpc)
-        ends = {level: (mean - k * deviation, mean + k * deviation) for level, k in SIGMAS.items()}
-        spread = np.full(len(mean), deviation)
-    else:
-        # cells of at most a fifth of the narrower of the two errors
-        step = min(sigma_D_mpc, sigma_v_kms / H0_kms_mpc) / 5
-        cells = ceil((range_mpc[1] - range_mpc[0]) / step)
-        edges = np.linspace(*range_mpc, cells + 1)
-        grid = (edges[1:] + edges[:-1]) / 2
-        p = gaussian(D_p, sigma_D_mpc, grid)
-        q = given_redshift(p, grid, D_z, sigma_v_kms / H0_kms_mpc)
-        D, deviation_mpc = moments(q, grid)
-        mean, spread = H0_kms_mpc * (D_z - D), H0_kms_mpc * deviation_mpc
-        ends = {}
-        for level, k in SIGMAS.items():
-            near, far = (quantile(q, grid, norm.cdf(x)) for x in (-k, k))
-            ends[level] = (H0_kms_mpc * (D_z - far), H0_kms_mpc * (D_z - near))
-    low, high = ({level: end[side] for level, end in ends.items()} for side in (0, 1))
-    return Velocity(mean, spread, low, high)
+        return normal(mean, np.full(len(mean), deviation))
+    # cells of at most a fifth of the narrower of the two errors
+    step = min(sigma_D_mpc, sigma_v_kms / H0_kms_mpc) / 5
+    cells = ceil((range_mpc[1] - range_mpc[0]) / step)
+    edges = np.linspace(*range_mpc, cells + 1)
+    grid = (edges[1:] + edges[:-1]) / 2
+    q = given_redshift(gaussian(D_p, sigma_D_mpc, grid), grid, D_z, sigma_v_kms / H0_kms_mpc)
+    D, deviation_mpc = moments(q, grid)
+
+    def velocity_at(k: int) -> Array:
+        """Velocity (n,), km/s, k deviations of a Gaussian up in probability; far means slow."""
+        return np.asarray(H0_kms_mpc * (D_z - quantile(q, grid, float(ndtr(-k)))))
+
+    return Velocity(
+        H0_kms_mpc * (D_z - D),
+        H0_kms_mpc * deviation_mpc,
+        {level: velocity_at(-k) for level, k in SIGMAS.items()},
+        {level: velocity_at(k) for level, k in SIGMAS.items()},
+    )

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import astropy.units as u
 import numpy as np
@@ -156,18 +156,15 @@ def resample_galaxy(galaxy: Galaxy, *, pixels: int, pixel_scale_arcsec: float) -
     Tensor, (camera, band, pixels, pixels)
         Surface brightness, W/m/m^2/sr.
     """
-    cameras = len(galaxy.images)
-    anywhere_mpc = np.ones(cameras)  # angles stay what they are
-    scale = kpc_per_arcsec(anywhere_mpc) * galaxy.pixel_scale_arcsec
-    return place(
-        torch.from_numpy(galaxy.images),
-        torch.from_numpy(scale),
-        torch.from_numpy(anywhere_mpc),
+    # at any distance, if the pixels are as wide as they look from there
+    kpc_per_pixel = kpc_per_arcsec(np.ones(len(galaxy.images))) * galaxy.pixel_scale_arcsec
+    return place_galaxy(
+        replace(galaxy, kpc_per_pixel=kpc_per_pixel),
+        [1.0],
         pixels=pixels,
         pixel_scale_arcsec=pixel_scale_arcsec,
         dimming="physical",
-        centre_offset=torch.tensor([galaxy.centre_offset] * cameras, dtype=torch.float64),
-    )
+    )[0]
 
 
 def predict_galaxy(

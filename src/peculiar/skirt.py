@@ -22,7 +22,7 @@ def recognises(hdus: fits.HDUList) -> bool:
 def bands_in(path: Path) -> tuple[str, ...]:
     """SDSS bands that a file holds, in the order of `BANDS`; refusals as in `read_skirt`."""
     with open_whole(path) as hdus:
-        filters = _filter_names(path, hdus[0])
+        filters = filter_names(path, hdus[0])
         return tuple(
             band for band in BANDS if SKIRT_FILTERS[band] in filters and band in SKIRT_ZEROPOINT_AB
         )
@@ -57,7 +57,7 @@ def read_skirt(path: Path, bands: Sequence[str]) -> Galaxy:
     """
     with open_whole(path) as hdus:
         hdu = hdus[0]
-        filters = _filter_names(path, hdu)
+        filters = filter_names(path, hdu)
         per_count = _solid_angle_correction(path, hdu.header)
         images = []
         for band in bands:
@@ -74,7 +74,7 @@ def read_skirt(path: Path, bands: Sequence[str]) -> Galaxy:
         )
 
 
-def _filter_names(path: Path, hdu: fits.PrimaryHDU) -> list[str]:
+def filter_names(path: Path, hdu: fits.PrimaryHDU) -> list[str]:
     """Filter of each plane, in order, after checking the cube's shape and units."""
     if len(hdu.shape) != 3:
         raise InputError(

@@ -17,6 +17,7 @@ from peculiar.bands import (
     PIVOT_WAVELENGTH_M,
     SPEED_OF_LIGHT_MS,
     SUNRISE_FILTERS,
+    TEN_PARSEC_KPC,
     ab_mag,
     flux_density,
 )
@@ -35,7 +36,6 @@ from peculiar.stars import (
 
 Floats = NDArray[np.float64]
 CAMERA_DISTANCE_KPC = 50e3
-TEN_PARSEC_KPC = 0.01
 CAMERAS = np.array([[1, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]]) / np.sqrt(3)
 
 
