@@ -72,7 +72,8 @@ def observed_folder(tmp_path_factory):
     table.meta = {
         "dataset": "uniform", "distribution": "uniform", "bands": ["g", "r"], "source": "test",
         "H0_kms_mpc": 70, "sigma_v_kms": 400, "pixel_scale_arcsec": 1.36, "dimming": "physical",
-        "split_by": "galaxy", "range_mpc": [50, 100],
+        "split_by": "galaxy", "range_mpc": [50, 100], "instrument": None,
+        "distances": {"distribution": "uniform", "min_mpc": 50, "max_mpc": 100},
     }  # fmt: skip
     level = np.sinh(distance / 50)[:, None] * [surface_brightness(24, band) for band in "gr"]
     noise = rng.normal(1, 0.02, (n, 2, 8, 8))

@@ -14,7 +14,7 @@ PACKAGE = ROOT / "src/peculiar"
 MODULES = sorted(path.stem for path in PACKAGE.glob("*.py"))
 STAGES = ["fetch", "observe", "search", "train", "evaluate", "promote"]
 # run on a bare GPU machine with numpy, scipy, torch, and astropy where FITS is read
-BARE = ["bands", "hubble", "placing", "networks", "fitting", "metrics", "standin"]
+BARE = ["bands", "hubble", "placing", "networks", "heads", "fitting", "metrics", "standin"]
 # nouns and what each may import of ours, beside `errors`
 ROOMS = {
     "errors": set(),
@@ -53,19 +53,30 @@ ROOMS = {
     "networks": {"bands"},
     "metrics": {"hubble"},
     "posterior": {"hubble"},
-    "fitting": {"networks", "metrics"},
+    "heads": {"networks"},
+    "fitting": {"heads", "networks", "metrics"},
+    "views": {"galaxies", "instrument", "params_data", "placing"},
     "figures": {"bands", "metrics"},
-    "experiment": {
+    "judgement": {
         "fitting",
         "galaxies",
+        "heads",
         "hubble",
         "metrics",
-        "networks",
-        "params_networks",
         "placing",
         "posterior",
     },
-    "trained": {"networks", "params", "params_data", "params_networks"},
+    "experiment": {
+        "fitting",
+        "galaxies",
+        "heads",
+        "judgement",
+        "networks",
+        "params_networks",
+        "placing",
+        "views",
+    },
+    "trained": {"heads", "params", "params_data", "params_networks"},
     "tracking": {"lineage"},
 }
 
@@ -164,6 +175,18 @@ def test_dvc_deps_are_the_imports_of_the_stage(stage):
     assert len(set(listed)) == len(listed)
 
 
+@pytest.mark.parametrize("stage", ["search", "train", "train-best"])
+def test_stages_that_may_draw_fresh_distances_depend_on_the_raw_images(stage):
+    deps = [dep for dep in pipeline()[stage]["deps"] if dep.startswith("data/")]
+    dataset = "${search.dataset}" if stage == "search" else "${item.dataset}"
+    assert deps == ["data/fetch", f"data/observe/{dataset}"]
+
+
+@pytest.mark.parametrize("stage", ["evaluate", "promote"])
+def test_stages_that_judge_do_not_depend_on_the_raw_images(stage):
+    assert "data/fetch" not in pipeline()[stage]["deps"]
+
+
 def test_dvc_tracks_every_knob():
     """Each leaf of params.yaml is a param of some stage, but for the lists that make matrices."""
     tracked = {param for entry in pipeline().values() for param in entry["params"]}
@@ -184,7 +207,9 @@ def test_dvc_tracks_every_knob():
     assert untracked == {"observe.datasets"}
 
 
-@pytest.mark.parametrize("name", ["search", "experiment", "train", "promote", "fitting", "observe"])
+@pytest.mark.parametrize(
+    "name", ["search", "experiment", "train", "promote", "fitting", "heads", "observe", "views"]
+)
 def test_only_evaluate_reads_the_test_split(name):
     source = (PACKAGE / f"{name}.py").read_text()
     assert 'rows("test")' not in source

@@ -6,13 +6,16 @@ import mlflow
 import numpy as np
 import pytest
 from astropy.table import Table
+from scipy.stats import norm
 from tiny import inside, tiny_params, write_params
 
 from peculiar import evaluate, tracking, trained
 from peculiar.galaxies import Observed
+from peculiar.judgement import predict_split
 from peculiar.metrics import METRICS
-from peculiar.posterior import velocity
+from peculiar.posterior import velocity, velocity_on_grid
 
+NETWORKS = ("cnn2", "pyramid", "best")
 UNITS = ("_mpc", "_kms", "_err")
 pytestmark = pytest.mark.xdist_group("pipeline")
 
@@ -29,7 +32,7 @@ def as_measured(pipeline, folder):
     changed = text.replace("distribution: uniform", "distribution: measured")
     assert changed != text
     (observed / "measured/table.ecsv").write_text(changed)
-    for name in ("cnn2", "best"):
+    for name in NETWORKS:
         trained_at = folder / f"results/train/measured-{name}"
         trained_at.with_name(f"uniform-{name}").rename(trained_at)
         run = json.loads((trained_at / "run.json").read_text())
@@ -49,7 +52,7 @@ def table(pipeline):
 def test_every_network_and_baseline_has_a_row_with_errors(pipeline):
     rows = table(pipeline)
     assert [row["network"] for row in rows] == [
-        "v = 0", "constant distance", "E[D | D_z]", "cnn2", "best",
+        "v = 0", "constant distance", "E[D | D_z]", *NETWORKS,
     ]  # fmt: skip
     for row in rows:
         assert row["source"] == "stand-in"
@@ -76,7 +79,7 @@ def test_measured_distances_have_no_velocities_to_judge(pipeline, tmp_path):
     folder = tmp_path / "real"
     as_measured(pipeline, folder)
     rows, uniform = table(folder), table(pipeline)
-    assert [row["network"] for row in rows] == ["constant distance", "cnn2", "best"]
+    assert [row["network"] for row in rows] == ["constant distance", *NETWORKS]
     metrics = json.loads((folder / "results/evaluate/metrics.json").read_text())
     for row, before in zip(rows, [uniform[1], *uniform[3:]], strict=True):
         for key in METRICS:
@@ -88,11 +91,12 @@ def test_measured_distances_have_no_velocities_to_judge(pipeline, tmp_path):
     for line in (folder / "results/evaluate/table.md").read_text().splitlines()[2:]:
         assert line.endswith("| - | - | - | - |")
         assert line.count("±") == 3
-    predicted = Table.read(folder / "results/evaluate/predictions/measured-cnn2.csv")
-    assert np.isnan(predicted["v_kms"]).all()
-    assert np.isfinite(predicted["v_hat_kms"]).all()
+    for name in NETWORKS:
+        predicted = Table.read(folder / f"results/evaluate/predictions/measured-{name}.csv")
+        assert np.isnan([predicted["v_kms"], predicted["pit"]]).all()
+        assert np.isfinite(predicted["v_hat_kms"]).all()
     figures = {path.name for path in (folder / "results/evaluate/figures").iterdir()}
-    assert figures == {f"measured-{n}_{kind}.png" for n in ("cnn2", "best")
+    assert figures == {f"measured-{n}_{kind}.png" for n in NETWORKS
                        for kind in ("distances", "redshift_distances")}  # fmt: skip
 
 
@@ -136,6 +140,50 @@ def test_baselines_know_no_image(pipeline):
     assert float(rows["constant distance"]["l2_d_mpc"]) == pytest.approx(spread)
 
 
+def test_baselines_state_their_errors(pipeline):
+    """`v = 0` that of all velocities; `E[D | D_z]` less, since it knows more."""
+    observed = Observed.read(pipeline / "data/observe/uniform")
+    predicted = evaluate.baselines(observed)
+    v = observed.table["velocity_kms"].value[observed.rows("test")]
+    zero, informed = predicted["v = 0"], predicted["E[D | D_z]"]
+    np.testing.assert_allclose(zero["v_kms"], v, atol=1e-9)
+    for level, ends in {68: 400, 95: 800}.items():
+        np.testing.assert_allclose(zero[f"v_high{level}_kms"], ends)
+        np.testing.assert_allclose(zero[f"v_low{level}_kms"], -ends)
+    np.testing.assert_allclose(zero["pit"], norm(0, 400).cdf(v))
+    np.testing.assert_array_equal(zero["v_hat_kms"], 0)
+    assert informed["v_error_kms"].mean() < 400  # above it in a gap of the training distances
+    np.testing.assert_allclose(informed["v_hat_kms"], informed["v_p_kms"])
+    constant = predicted["constant distance"]
+    assert (np.abs(constant["v_hat_kms"]) < np.abs(constant["v_p_kms"])).all()
+    rows = {row["network"]: row for row in table(pipeline)}
+    for name, columns in predicted.items():
+        inside = (columns["v_low68_kms"] <= v) & (v <= columns["v_high68_kms"])
+        assert float(rows[name]["coverage_68"]) == pytest.approx(inside.mean())
+        assert inside.mean() == pytest.approx(0.683, abs=0.15)  # of 80 images
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_intervals_are_where_the_posterior_probability_says(pipeline, name):
+    p = Table.read(pipeline / f"results/evaluate/predictions/uniform-{name}.csv")
+    assert ((p["pit"] >= 0) & (p["pit"] <= 1)).all()
+    for level, tail in {68: 0.158655, 95: 0.0227501}.items():
+        np.testing.assert_array_equal(p["v_kms"] < p[f"v_low{level}_kms"], p["pit"] < tail)
+        np.testing.assert_array_equal(p["v_kms"] < p[f"v_high{level}_kms"], p["pit"] < 1 - tail)
+
+
+def test_posteriors_of_distributions_are_by_their_grid(pipeline):
+    run = trained.read_run(pipeline / "results/train/uniform-pyramid")
+    network = trained.read_network(pipeline / "results/train/uniform-pyramid", run)
+    observed = Observed.read(pipeline / "data/observe/uniform")
+    p, grid = predict_split(network, observed, "test"), np.array(run.grid_mpc)
+    predicted = Table.read(pipeline / "results/evaluate/predictions/uniform-pyramid.csv")
+    np.testing.assert_allclose(predicted["D_p_mpc"], p @ grid, rtol=1e-5)
+    v = velocity_on_grid(p, grid, np.array(predicted["D_z_mpc"]), 400, 70)
+    np.testing.assert_allclose(predicted["v_hat_kms"], v.mean_kms, rtol=1e-4, atol=0.01)
+    np.testing.assert_allclose(predicted["v_high95_kms"], v.high_kms[95], rtol=1e-4, atol=0.01)
+
+
 def test_predictions_are_of_the_test_split_alone(pipeline):
     observed = Observed.read(pipeline / "data/observe/uniform")
     predicted = Table.read(pipeline / "results/evaluate/predictions/uniform-cnn2.csv")
@@ -156,8 +204,8 @@ def test_sigma_comes_from_validation(pipeline):
 
 def test_figures_and_test_metrics_are_there(pipeline):
     names = {path.name for path in (pipeline / "results/evaluate/figures").iterdir()}
-    kinds = ("distances", "redshift_distances", "velocities")
-    assert names == {f"uniform-{n}_{kind}.png" for n in ("cnn2", "best") for kind in kinds}
+    kinds = ("distances", "redshift_distances", "velocities", "calibration")
+    assert names == {f"uniform-{n}_{kind}.png" for n in NETWORKS for kind in kinds}
     run = trained.read_run(pipeline / "results/train/uniform-cnn2")
     with inside(pipeline):
         tracking.connect()

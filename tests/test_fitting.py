@@ -1,5 +1,9 @@
 """The training loop: it learns, repeats itself, and reads no row it should not."""
 
+import math
+from contextlib import suppress
+from functools import partial
+from threading import Event
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,9 +14,23 @@ from hypothesis import strategies as st
 
 from peculiar import fitting
 from peculiar.bands import surface_brightness
-from peculiar.fitting import batches, fit, load, predict, target_scaling, turn
+from peculiar.errors import InputError
+from peculiar.fitting import (
+    _Best,
+    batches,
+    fit,
+    half_the_threads,
+    in_pieces,
+    learning_rate_factor,
+    load,
+    one_ahead,
+    predict,
+    scaled_images,
+    target_scaling,
+    turn,
+)
+from peculiar.heads import Prior, build
 from peculiar.metrics import l2
-from peculiar.networks import build
 
 CPU = torch.device("cpu")
 N = 200
@@ -35,38 +53,69 @@ class Recorder:
         return self.images[rows]
 
 
-def network(seed=1, **changes):
-    layers = [SimpleNamespace(filters=8, kernel=3, stride=2)]
-    settings = {"batch_norm": False, "softening_mag_arcsec2": 24.0, "target": (50.0, 50.0)}
-    return build("cnn", layers, "r", 8, seed=seed, **(settings | changes))
+PRIOR = Prior(np.linspace(50.5, 99.5, 50), np.full(50, 1 / 50), 2.0)
+
+
+def network(seed=1, head="point", batch_norm=False):
+    spec = SimpleNamespace(
+        family="cnn",
+        layers=[SimpleNamespace(filters=8, kernel=3, stride=2)],
+        hidden=0,
+        batch_norm=batch_norm,
+        head=head,
+        crop=None,
+        average_turns=False,
+        softening_mag_arcsec2=24.0,
+    )
+    return build(spec, ["r"], 8, target=(50.0, 50.0), prior=PRIOR, seed=seed)
+
+
+def recipe(**changes):
+    values = {
+        "epochs": 2,
+        "batch_size": 16,
+        "learning_rate": 1e-2,
+        "schedule": "constant",
+        "weight_decay": 0.0,
+        "ema": 0.0,
+        "patience": None,
+        "augment": True,
+    }
+    return SimpleNamespace(**(values | changes))
 
 
 def fitted(
     seed=1,
     images=None,
-    epochs=2,
     on_epoch=lambda *_: None,
-    augment=True,
-    schedule="constant",
+    head="point",
+    batch_norm=False,
+    scaled=None,
+    fresh=None,
+    targets=D,
     **changes,
 ):
-    net = network(seed, **changes)
+    net = network(seed, head, batch_norm)
     fit(
         net,
         Recorder() if images is None else images,
-        D,
+        targets,
         TRAIN,
         VALIDATION,
-        epochs=epochs,
-        batch_size=16,
-        learning_rate=1e-2,
-        augment=augment,
-        schedule=schedule,
+        recipe(**changes),
         rng=np.random.default_rng(seed),
         device=CPU,
         on_epoch=on_epoch,
+        scaled=scaled,
+        fresh=fresh,
     )
     return net
+
+
+def equal(first, second):
+    """Whether two networks have the same weights."""
+    a, b = first.state_dict(), second.state_dict()
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
 def test_learns_a_distance_written_in_the_brightness():
@@ -81,17 +130,39 @@ def test_learns_a_distance_written_in_the_brightness():
     assert last["validation_l2_mpc"] == l2(D[VALIDATION], predict(net, Recorder(), VALIDATION, CPU))
 
 
+@pytest.mark.parametrize("head", ["gaussian", "binned"])
+def test_learns_a_distribution_from_the_brightness(head):
+    curves = []
+    net = fitted(
+        head=head,
+        batch_norm=True,
+        epochs=30,
+        schedule="onecycle",
+        on_epoch=lambda _, curve: curves.append(curve),
+    )
+    p = predict(net, Recorder(), TEST, CPU)
+    assert p.shape == (len(TEST), 50)
+    assert l2(D[TEST], p @ PRIOR.grid_mpc) < 0.2 * D.std()
+    p = predict(net, Recorder(), VALIDATION, CPU)
+    expected = l2(D[VALIDATION], p @ PRIOR.grid_mpc)
+    assert curves[-1]["validation_l2_mpc"] == pytest.approx(expected, rel=1e-5)
+    assert curves[-1]["train_l2_mpc"] < 0.5 * curves[0]["train_l2_mpc"]
+
+
 @pytest.mark.parametrize("batch_norm", [False, True])
-def test_same_seed_same_weights(batch_norm):
-    a, b, c = (fitted(seed, batch_norm=batch_norm).state_dict() for seed in (1, 1, 2))
-    assert all(torch.equal(a[name], b[name]) for name in a)
-    assert not torch.equal(a["body.0.weight"], c["body.0.weight"])
+@pytest.mark.parametrize("head", ["point", "gaussian"])
+def test_same_seed_same_weights(head, batch_norm):
+    a, b, c = (fitted(seed, head=head, batch_norm=batch_norm, ema=0.5) for seed in (1, 1, 2))
+    assert equal(a, b)
+    assert not equal(a, c)
 
 
-def test_training_changes_every_weight_but_not_the_scalings():
-    before, after = network().state_dict(), fitted().state_dict()
+@pytest.mark.parametrize("ema", [0, 0.9])
+@pytest.mark.parametrize("head", ["point", "gaussian", "binned"])
+def test_training_changes_every_weight_but_neither_scalings_nor_prior(head, ema):
+    before, after = network(head=head).state_dict(), fitted(head=head, ema=ema).state_dict()
     moved = {name for name in before if not torch.equal(before[name], after[name])}
-    assert moved == {name for name in before if name.startswith("body.")}
+    assert moved == {name for name in before if name.startswith(("body.", "bodies."))}
 
 
 def test_batch_norm_sees_every_step_of_every_epoch_but_no_validation():
@@ -101,26 +172,189 @@ def test_batch_norm_sees_every_step_of_every_epoch_but_no_validation():
 
 
 def test_turns_are_used_only_where_asked_for():
-    turned, plain = (fitted(augment=augment).state_dict() for augment in (True, False))
-    assert not torch.equal(turned["body.0.weight"], plain["body.0.weight"])
+    assert not equal(fitted(augment=True), fitted(augment=False))
 
 
-def test_a_cosine_schedule_falls_from_the_given_rate_to_zero(monkeypatch):
+def factors(schedule, steps, epochs):
+    return np.array([learning_rate_factor(schedule, k, steps, epochs) for k in range(steps)])
+
+
+schedule_lengths = {"epochs": st.integers(1, 30), "per_epoch": st.integers(1, 20)}
+
+
+@given(**schedule_lengths)
+def test_a_constant_schedule_is_one(epochs, per_epoch):
+    assert (factors("constant", epochs * per_epoch, epochs) == 1).all()
+
+
+@given(**schedule_lengths)
+def test_a_cosine_schedule_is_that_of_torch(epochs, per_epoch):
+    optimiser = torch.optim.SGD([torch.zeros(1)], lr=1.0)
+    cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, T_max=epochs)
+    expected = []
+    for _ in range(epochs):
+        expected += per_epoch * cosine.get_last_lr()
+        optimiser.step()
+        cosine.step()
+    np.testing.assert_allclose(
+        factors("cosine", epochs * per_epoch, epochs), expected, rtol=1e-6, atol=1e-9
+    )
+
+
+@given(**schedule_lengths)
+def test_a_cycle_rises_to_one_in_a_fifth_and_falls_to_zero(epochs, per_epoch):
+    steps = epochs * per_epoch
+    rates = factors("onecycle", steps, epochs)
+    top = rates.argmax()
+    assert (np.diff(rates[: top + 1]) > 0).all()
+    assert (np.diff(rates[top:]) < 0).all()
+    assert ((rates > 0) & (rates <= 1)).all()
+    assert top + 1 == pytest.approx(0.2 * (steps + 1), abs=1)
+    if steps >= 20:
+        assert rates[top] > 0.85
+        assert rates[-1] < 0.01
+        assert rates[0] < 0.25
+
+
+@pytest.mark.parametrize("schedule", ["constant", "cosine", "onecycle"])
+def test_steps_are_taken_at_the_rates_of_the_schedule(monkeypatch, schedule):
     rates = []
-    step = torch.optim.Adam.step
+    step = torch.optim.AdamW.step
 
     def recorded(optimiser, *arguments):
         rates.append(optimiser.param_groups[0]["lr"])
         return step(optimiser, *arguments)
 
-    monkeypatch.setattr(torch.optim.Adam, "step", recorded)
-    steps = len(list(batches(TRAIN, 16)))
-    fitted(epochs=4, schedule="cosine")
-    expected = 1e-2 * (1 + np.cos(np.pi * np.arange(4) / 4)) / 2
-    np.testing.assert_allclose(rates, np.repeat(expected, steps))
-    rates.clear()
-    fitted(epochs=4)
-    assert set(rates) == {1e-2}
+    monkeypatch.setattr(torch.optim.AdamW, "step", recorded)
+    steps = 4 * len(list(batches(TRAIN, 16)))
+    fitted(epochs=4, schedule=schedule)
+    np.testing.assert_allclose(rates, 1e-2 * factors(schedule, steps, 4), rtol=1e-6)
+
+
+def by_hand(optimiser, epochs=2, head="point", batch_norm=False):
+    """Weights after each step of plain training, without turns, at a constant rate."""
+    net = network(1, head, batch_norm).train().to(memory_format=torch.channels_last)
+    step = optimiser(net.parameters(), lr=1e-2)
+    rng = np.random.default_rng(1)
+    images, weights = load(Recorder().images, np.arange(N), CPU), []
+    for _ in range(epochs):
+        for rows in batches(rng.permutation(TRAIN), 16):
+            loss, _ = net.learn(net.scale(images[rows]), torch.tensor(D[rows]).float())
+            step.zero_grad()
+            loss.backward()
+            step.step()
+            weights.append({name: w.clone() for name, w in net.state_dict().items()})
+    return weights
+
+
+@pytest.mark.parametrize("head", ["point", "gaussian"])
+@pytest.mark.parametrize(
+    ("weight_decay", "optimiser"),
+    [(0, torch.optim.Adam), (0.3, partial(torch.optim.AdamW, weight_decay=0.3))],
+)
+def test_training_is_adam_with_decoupled_weight_decay(head, weight_decay, optimiser):
+    ours = fitted(head=head, augment=False, weight_decay=weight_decay).state_dict()
+    for name, expected in by_hand(optimiser, head=head)[-1].items():
+        torch.testing.assert_close(ours[name], expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("ema", [0.5, 0.9])
+def test_the_running_mean_of_the_weights_is_kept(ema):
+    curves = []
+    net = fitted(
+        ema=ema, augment=False, batch_norm=True, on_epoch=lambda _, curve: curves.append(curve)
+    )
+    steps = by_hand(torch.optim.Adam, batch_norm=True)
+    ours = net.state_dict()
+    for name, expected in steps[0].items():
+        # a count, and noise: a bias means nothing before batch norm, which takes the mean off
+        if name in ("body.1.num_batches_tracked", "body.0.bias", "body.1.running_mean"):
+            continue
+        for weights in steps[1:]:  # running variances of batch norm too
+            expected = ema * expected + (1 - ema) * weights[name]
+        torch.testing.assert_close(ours[name], expected, rtol=1e-4, atol=1e-5)
+    error = l2(D[VALIDATION], predict(net, Recorder(), VALIDATION, CPU))
+    assert curves[-1]["validation_l2_mpc"] == pytest.approx(error, rel=1e-5)
+
+
+def scripted(monkeypatch, losses):
+    """`fit` is told these validation losses, one an epoch."""
+    told = iter(losses)
+    monkeypatch.setattr(fitting, "l2", lambda *_: next(told))
+
+
+@pytest.mark.parametrize("ema", [0, 0.5])
+@pytest.mark.parametrize(
+    ("losses", "patience", "ends", "best"),
+    [
+        ([5, 4, 6, 4.5, 3, 2], 2, 4, 2),
+        ([5, 4, 6, 4.5, 3, 2], 3, 6, 6),
+        ([5, 4, 6, 3, 4, 3], 3, 6, 4),
+        ([1, 2, 3, 4, 5, 6], 1, 2, 1),
+        ([6, 6, 6, 6, 6, 6], 3, 4, 1),
+        ([5, 4, math.nan, math.inf, 3, 2], 2, 4, 2),
+    ],
+)
+def test_patience_ends_with_the_weights_of_the_best_epoch(
+    monkeypatch, losses, patience, ends, best, ema
+):
+    seen = []
+    scripted(monkeypatch, losses)
+    net = fitted(epochs=6, patience=patience, ema=ema, on_epoch=lambda epoch, _: seen.append(epoch))
+    assert seen == list(range(1, ends + 1))
+    scripted(monkeypatch, losses)
+    assert equal(net, fitted(epochs=best, ema=ema))
+
+
+def test_the_loss_of_the_best_epoch_is_that_of_the_network_given_back():
+    curves = []
+    mixed = np.array(D)
+    mixed[VALIDATION] = D[VALIDATION][::-1]  # what is learnt does not hold there
+    net = fitted(
+        epochs=40,
+        patience=2,
+        targets=mixed,
+        on_epoch=lambda _, curve: curves.append(curve["validation_l2_mpc"]),
+    )
+    assert len(curves) == np.argmin(curves) + 3 < 40
+    error = l2(mixed[VALIDATION], predict(net, Recorder(), VALIDATION, CPU))
+    assert min(curves) == pytest.approx(error, rel=1e-5)
+
+
+class Views:
+    """Fresh views that are the stored images and labels, and remember the rows asked for."""
+
+    def __init__(self, labels_mpc=D):
+        self.labels = torch.tensor(labels_mpc, dtype=torch.float32)
+        self.asked = []
+
+    def __call__(self, rows):
+        self.asked.append(np.array(rows))
+        return torch.from_numpy(Recorder().images[rows]), self.labels[rows]
+
+
+@pytest.mark.parametrize("resident_bytes", [0, fitting.RESIDENT_BYTES])
+def test_fresh_views_take_the_place_of_training_images_alone(monkeypatch, resident_bytes):
+    monkeypatch.setattr(fitting, "RESIDENT_BYTES", resident_bytes)
+    images, fresh = Recorder(), Views()
+    fitted(images=images, fresh=fresh, epochs=3)
+    times = np.bincount(np.concatenate(fresh.asked), minlength=N)
+    assert (times[TRAIN] == 3).all()
+    assert times.sum() == 3 * len(TRAIN)
+    assert set(np.concatenate(images.asked)) == set(VALIDATION)
+
+
+@pytest.mark.parametrize("head", ["point", "binned"])
+def test_fresh_views_equal_to_the_stored_images_change_nothing(head):
+    assert equal(fitted(head=head, fresh=Views()), fitted(head=head))
+
+
+def test_labels_of_fresh_views_are_learnt_and_stored_ones_are_not():
+    net = fitted(fresh=Views(np.full(N, 80.0)), epochs=20)
+    np.testing.assert_allclose(predict(net, Recorder(), TEST, CPU), 80, atol=5)
+    stored = np.array(D)
+    stored[TRAIN] = np.nan
+    assert equal(fitted(fresh=Views()), fitted(fresh=Views(), targets=stored))
 
 
 @pytest.fixture
@@ -130,9 +364,17 @@ def streamed(monkeypatch):
 
 
 def test_images_kept_on_the_device_or_streamed_give_the_same_weights(monkeypatch):
-    kept = fitted().state_dict()
+    kept = fitted()
     monkeypatch.setattr(fitting, "RESIDENT_BYTES", 0)
-    assert all(torch.equal(weights, kept[name]) for name, weights in fitted().state_dict().items())
+    assert equal(fitted(), kept)
+
+
+def test_shared_scaled_images_are_read_no_more_and_give_the_same_weights():
+    rows = np.concatenate([VALIDATION, TRAIN])
+    shared = scaled_images(network().scale, Recorder(), rows, CPU)
+    images = Recorder()
+    assert equal(fitted(images=images, scaled=shared), fitted())
+    assert images.asked == []
 
 
 def test_kept_images_are_read_once():
@@ -140,7 +382,8 @@ def test_kept_images_are_read_once():
     fitted(images=images, epochs=3)
     times = np.bincount(np.concatenate(images.asked), minlength=N)
     assert (times[TEST] == 0).all()
-    assert (times[TRAIN] == 1).all()
+    assert times[TRAIN[0]] == 2  # it also tells the shape of what is kept
+    assert (times[TRAIN[1:]] == 1).all()
     assert (times[VALIDATION] == 1).all()
 
 
@@ -158,8 +401,7 @@ def test_only_training_and_validation_rows_are_read():
 def test_validation_rows_do_not_touch_the_weights():
     images = Recorder()
     images.images[VALIDATION] = 0
-    a, b = fitted().state_dict(), fitted(images=images).state_dict()
-    assert all(torch.equal(a[name], b[name]) for name in a)
+    assert equal(fitted(), fitted(images=images))
 
 
 @pytest.mark.usefixtures("streamed")
@@ -185,13 +427,13 @@ def test_what_the_callback_raises_ends_the_training():
     assert seen == [1, 2]
 
 
-@pytest.mark.parametrize("distribution", ["uniform", "normal", "none"])
+@pytest.mark.parametrize("distribution", ["uniform", "normal", "measured", "none"])
 def test_target_scaling(distribution):
     offset, scale = target_scaling(D, distribution)
     normalised = (D - offset) / scale
     if distribution == "uniform":
         assert (normalised.min(), normalised.max()) == pytest.approx((0, 1))
-    elif distribution == "normal":
+    elif distribution in ("normal", "measured"):
         assert (normalised.mean(), normalised.std()) == pytest.approx((0, 1))
     else:
         assert (offset, scale) == (0, 1)
@@ -225,8 +467,9 @@ def test_turn_draws_the_eight_symmetries_of_a_square():
     assert drawn == set(range(8))
 
 
-def test_predictions_come_in_the_order_asked_for(monkeypatch):
-    net = network()
+@pytest.mark.parametrize("head", ["point", "gaussian", "binned"])
+def test_predictions_come_in_the_order_asked_for(monkeypatch, head):
+    net = network(head=head)
     alone = {row: predict(net, Recorder(), np.array([row]), CPU)[0] for row in TEST}
     monkeypatch.setattr(fitting, "PREDICT_BATCH", 7)
     predicted = predict(net, Recorder(), TEST, CPU)
@@ -235,6 +478,23 @@ def test_predictions_come_in_the_order_asked_for(monkeypatch):
     np.testing.assert_allclose(
         predict(net, Recorder(), TEST[::-1], CPU), predicted[::-1], rtol=1e-5
     )
+
+
+@given(n=st.integers(1, 40), piece=st.integers(1, 20))
+def test_pieces_are_joined_in_order_and_none_is_larger_than_asked_for(n, piece):
+    rows = np.random.default_rng(n).permutation(n)
+    sizes = []
+
+    def squares(some):
+        sizes.append(len(some))
+        return torch.tensor(some, dtype=torch.float32)[:, None] ** torch.tensor([1, 2])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fitting, "PREDICT_BATCH", piece)
+        joined = in_pieces(squares, rows)
+    assert joined.dtype == np.float64
+    np.testing.assert_array_equal(joined, np.stack([rows, rows**2], axis=1))
+    assert max(sizes) <= piece
 
 
 def test_predicting_leaves_the_network_as_it_is():
@@ -249,3 +509,44 @@ def test_load_keeps_values_and_puts_channels_last():
     batch = load(images, np.array([4, 1]), CPU)
     np.testing.assert_array_equal(batch, images[[4, 1]])
     assert batch.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_a_first_epoch_without_a_number_is_bettered_by_any_other():
+    best, network = _Best(), torch.nn.Linear(1, 1)
+    assert [best.see(loss, network) for loss in (float("nan"), 5.0, 6.0, 4.0)] == [0, 0, 1, 0]
+
+
+def test_batches_are_drawn_one_ahead_in_order_and_all():
+    begun = [Event() for _ in range(5)]
+
+    def draw(rows):
+        begun[rows[0]].set()
+        return torch.tensor(rows), torch.tensor(rows)
+
+    seen = []
+    for batch, _ in one_ahead(draw, [np.array([k]) for k in range(5)]):
+        seen.append(int(batch[0]))
+        assert begun[min(len(seen), 4)].wait(10)
+        assert not any(event.is_set() for event in begun[len(seen) + 1 :])
+    assert seen == list(range(5))
+    assert list(one_ahead(draw, [])) == []
+
+
+def test_what_fails_in_drawing_ahead_ends_the_training():
+    def draw(rows):
+        raise InputError(f"no galaxy {rows[0]}")
+
+    with pytest.raises(InputError, match="no galaxy 1"):
+        list(one_ahead(draw, [np.array([1])]))
+
+
+def test_half_of_the_threads_are_left_and_given_back():
+    before = torch.get_num_threads()
+    torch.set_num_threads(4)
+    try:
+        with suppress(KeyError), half_the_threads():
+            assert torch.get_num_threads() == 2
+            raise KeyError
+        assert torch.get_num_threads() == 4
+    finally:
+        torch.set_num_threads(before)

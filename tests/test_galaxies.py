@@ -62,6 +62,22 @@ def test_any_rows_come_back_in_any_order(total, per_shard, data):
         np.testing.assert_array_equal(got, images[rows])
 
 
+@given(total=st.integers(1, 20), per_shard=st.integers(1, 8), data=st.data())
+def test_one_camera_of_any_rows_is_what_indexing_gives(total, per_shard, data):
+    images = numbered(total, (3, 2, 6, 5))
+    middle = data.draw(st.none() | st.integers(1, 9))
+    chosen = st.lists(st.tuples(st.integers(0, total - 1), st.integers(0, 2)), min_size=1)
+    rows, cameras = np.array(data.draw(chosen)).T
+    with tempfile.TemporaryDirectory() as folder:
+        got = Shards(write(Path(folder), images, per_shard)).pick(rows, cameras, middle)
+    assert got.dtype == np.float32
+    rim = 0 if middle is None else (6 - got.shape[-2]) // 2
+    expected = images[rows, cameras][..., rim : 6 - rim, rim : 5 - rim]
+    np.testing.assert_array_equal(got, expected)
+    if middle is not None:  # not less than asked for, and no rim more than needed
+        assert min(middle, 5) <= got.shape[-1] <= max(middle, 1) + 1
+
+
 def test_shards_are_plain_npy_files(tmp_path):
     images = numbered(5)
     write(tmp_path, images, 2)
@@ -92,6 +108,16 @@ def test_rows_beyond_the_last_are_refused(tmp_path, row):
     shards = Shards(write(tmp_path, numbered(3), 2))
     with pytest.raises(IndexError):
         shards[np.array([0, row])]
+    with pytest.raises(IndexError):
+        shards.pick(np.array([0, row]), np.array([0, 0]))
+
+
+def test_each_picked_row_has_its_camera(tmp_path):
+    shards = Shards(write(tmp_path, numbered(3, (2, 1, 4, 4)), 2))
+    with pytest.raises(ValueError, match="zip"):
+        shards.pick(np.array([0, 1]), np.array([0]))
+    with pytest.raises(IndexError):
+        shards.pick(np.array([0]), np.array([2]))
 
 
 def test_too_many_items_are_refused(tmp_path):

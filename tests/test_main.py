@@ -69,7 +69,7 @@ def test_a_champion_is_warned_of_unless_trained_on_the_atlas(
     monkeypatch.setattr("peculiar.predict.load_champion", lambda _: champion)
     with inside(pipeline):
         main(["predict", str(cutout)])
-    warned = f"({source}) and do not hold for real images (see docs/real_galaxies"
+    warned = f"({source}) and do not hold for real images: see docs/real_galaxies"
     assert (warned in capsys.readouterr().out) == told
 
 

@@ -10,13 +10,14 @@ import yaml
 from astropy.table import QTable
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import kstest, norm, truncnorm, uniform
+from scipy.stats import kstest, norm, uniform
 
 from peculiar import observe as stage
+from peculiar import views
 from peculiar.errors import InputError
 from peculiar.galaxies import RAW_COLUMNS, SPLITS, Observed, Shards, read_table, write_table
 from peculiar.instrument import Instrument, observe_through, psf_kernel, sky_noise
-from peculiar.observe import draw_distances_mpc, draw_splits, draw_table, observe
+from peculiar.observe import draw_splits, draw_table, observe
 from peculiar.params import validate
 from peculiar.params_data import Normal, Observe, Split, Uniform
 from peculiar.placing import arcsec_per_pixel, place
@@ -39,29 +40,6 @@ def params(shipped):
 
 def split(by="galaxy", train=0.65, validation=0.1, test=0.25):
     return Split(by=by, train=train, validation=validation, test=test)
-
-
-def test_uniform_distances_fill_their_range():
-    D = draw_distances_mpc(UNIFORM, 20_000, np.random.default_rng(0))
-    assert D.min() >= 50
-    assert D.max() <= 100
-    assert kstest(D, uniform(50, 50).cdf).pvalue > 0.01
-
-
-def test_normal_distances_have_the_papers_mean_and_deviation():
-    D = draw_distances_mpc(NORMAL, 40_000, np.random.default_rng(0))
-    assert D.mean() == pytest.approx(75, abs=0.3)
-    assert D.std() == pytest.approx(14.5, abs=0.2)
-    assert (D < 50).mean() == pytest.approx(norm(75, 14.5).cdf(50), abs=0.005)  # not cut at 50
-    assert kstest(D, truncnorm(-50 / 14.5, np.inf, 75, 14.5).cdf).pvalue > 0.01
-
-
-def test_normal_distances_nearer_than_the_limit_are_drawn_again():
-    near = Normal(distribution="normal", mean_mpc=75, sigma_mpc=30, min_mpc=60)
-    D = draw_distances_mpc(near, 20_000, np.random.default_rng(0))
-    assert len(D) == 20_000
-    assert D.min() >= 60
-    assert kstest(D, truncnorm(-0.5, np.inf, 75, 30).cdf).pvalue > 0.01
 
 
 @given(
@@ -128,8 +106,8 @@ def test_velocities_are_normal_and_independent(params):
     v, D = table["velocity_kms"].to_value(u.km / u.s), table["distance_mpc"].value
     assert kstest(v, norm(0, params.sigma_v_kms).cdf).pvalue > 0.01
     assert abs(np.corrcoef(v, D)[0, 1]) < 0.08
-    views = v.reshape(-1, 4)
-    assert abs(np.corrcoef(views[:, 0], views[:, 1])[0, 1]) < 0.15
+    of_galaxy = v.reshape(-1, 4)
+    assert abs(np.corrcoef(of_galaxy[:, 0], of_galaxy[:, 1])[0, 1]) < 0.15
 
 
 def test_rows_go_galaxy_by_galaxy_and_camera_by_camera(params):
@@ -177,6 +155,7 @@ def test_table_has_units_and_says_how_it_was_made(params, raw_folder, tmp_path):
     assert dict(table.meta) == {
         "dataset": "uniform",
         "distribution": "uniform",
+        "distances": {"distribution": "uniform", "min_mpc": 50, "max_mpc": 100},
         "range_mpc": [50, 100],
         "bands": ["g", "r", "i"],
         "source": "test galaxies",
@@ -207,6 +186,17 @@ def real_folder(raw_folder, tmp_path):
 def rewrite(table, folder):
     (folder / "table.ecsv").unlink()
     write_table(table, folder, RAW_COLUMNS)
+
+
+@pytest.mark.parametrize("dataset", ["uniform", "normal", "measured"])
+def test_the_law_of_distances_can_be_read_back(params, real_folder, raw_folder, tmp_path, dataset):
+    params = with_laws(params, pixels=12, pixel_scale_arcsec=0.8)
+    raw = real_folder if dataset == "measured" else raw_folder
+    observe(params, dataset, raw, tmp_path / "out")
+    meta = Observed.read(tmp_path / "out").table.meta
+    law = params.distances[dataset]
+    assert type(law)(**meta["distances"]) == law
+    assert meta["range_mpc"] == ([50, 100] if dataset == "uniform" else None)
 
 
 def with_laws(params, **changes):
@@ -328,7 +318,7 @@ def test_nothing_is_left_after_a_failure(params, raw_folder, tmp_path, monkeypat
             raise RuntimeError("half-way")
         return place(*arguments, **settings)
 
-    monkeypatch.setattr(stage, "place", failing)
+    monkeypatch.setattr(views, "place", failing)
     with pytest.raises(RuntimeError, match="half-way"):
         observe(params, "uniform", raw_folder, tmp_path / "uniform")
     assert not any(tmp_path.iterdir())

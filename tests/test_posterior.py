@@ -2,13 +2,24 @@
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from scipy.stats import truncnorm
+from scipy.stats import kstest, norm, truncnorm
 
+from peculiar.heads import DistanceHead, Prior
 from peculiar.hubble import distance_given_redshift_mpc, velocity_posterior_kms
-from peculiar.posterior import cdf, gaussian, given_redshift, moments, quantile, velocity
+from peculiar.posterior import (
+    cdf,
+    gaussian,
+    given_redshift,
+    moments,
+    normal,
+    quantile,
+    velocity,
+    velocity_on_grid,
+)
 
 SIGMA_Z = 400 / 70
 WIDE = np.linspace(-100, 300, 4001)
@@ -109,3 +120,120 @@ def test_no_galaxy_is_put_beyond_the_range(D_p, D_z, sigma_D):
     near, far = D_z - v.high_kms[95] / 70, D_z - v.low_kms[95] / 70
     assert 50 - 1e-6 <= near[0] <= D_z - v.mean_kms[0] / 70 <= far[0] <= 100 + 1e-6
     assert v.deviation_kms[0] > 0
+
+
+def assert_same(first, second, **tolerance):
+    """Two velocity posteriors agree in all they say."""
+    for name in ("mean_kms", "deviation_kms"):
+        np.testing.assert_allclose(getattr(first, name), getattr(second, name), **tolerance)
+    for ends in ("low_kms", "high_kms"):
+        ours, theirs = getattr(first, ends), getattr(second, ends)
+        assert ours.keys() == theirs.keys() == {68, 95}
+        for level in ours:
+            np.testing.assert_allclose(ours[level], theirs[level], **tolerance)
+
+
+redshifts = arrays(float, 3, elements=st.floats(40, 110))
+
+
+@given(D_p=arrays(float, 3, elements=st.floats(45, 105)), D_z=redshifts, sigma_D=st.floats(2, 20))
+def test_a_gaussian_on_a_grid_is_what_velocity_says(D_p, D_z, sigma_D):
+    edges = np.linspace(50, 100, 501)
+    fine = (edges[1:] + edges[:-1]) / 2
+    ours = velocity_on_grid(gaussian(D_p, sigma_D, fine), fine, D_z, 400, 70)
+    coarse = velocity(D_p, D_z, sigma_D, 400, 70, (50, 100))
+    assert_same(ours, coarse, atol=4, rtol=0.01)
+    v = 70 * (D_z - 75)
+    np.testing.assert_allclose(ours.pit(v), coarse.pit(v), atol=3e-3)
+
+
+@given(p=rows, D_z=redshifts)
+def test_a_grid_s_velocities_are_hubble_s_law_of_its_distances(p, D_z):
+    v = velocity_on_grid(p, GRID, D_z, 400, 70)
+    D, deviation = moments(given_redshift(p, GRID, D_z, SIGMA_Z), GRID)
+    np.testing.assert_allclose(D_z - v.mean_kms / 70, D)
+    np.testing.assert_allclose(v.deviation_kms, 70 * deviation)
+
+
+def posteriors(p, D_z):
+    """One posterior of each kind."""
+    means = 70 * (D_z - p @ GRID)
+    return [velocity_on_grid(p, GRID, D_z, 400, 70), normal(means, np.array([100.0, 250, 400]))]
+
+
+@given(p=rows, D_z=redshifts)
+def test_the_ends_of_intervals_have_the_pit_of_whole_deviations(p, D_z):
+    for v in posteriors(p, D_z):
+        for level, k in ((68, 1), (95, 2)):
+            np.testing.assert_allclose(v.pit(v.low_kms[level]), norm.cdf(-k), atol=1e-9)
+            np.testing.assert_allclose(v.pit(v.high_kms[level]), norm.cdf(k), atol=1e-9)
+
+
+@given(p=rows, D_z=redshifts)
+def test_pit_rises_with_velocity_from_zero_to_one(p, D_z):
+    for v in posteriors(p, D_z):
+        at = np.linspace(-6000, 6000, 241)
+        pit = np.array([v.pit(np.full(3, each)) for each in at])
+        assert (np.diff(pit, axis=0) >= -1e-12).all()
+        np.testing.assert_allclose(pit[0], 0, atol=1e-12)
+        np.testing.assert_allclose(pit[-1], 1, atol=1e-12)
+
+
+def test_pit_of_an_unknown_velocity_is_unknown():
+    (on_grid, gaussians) = posteriors(np.full((3, 101), 1 / 101), np.array([55.0, 75, 95]))
+    assert np.isnan(on_grid.pit(np.full(3, np.nan))).all()
+    assert np.isnan(gaussians.pit(np.full(3, np.nan))).all()
+
+
+def test_pit_is_uniform_for_velocities_drawn_from_the_posterior():
+    rng = np.random.default_rng(3)
+    mean, deviation = rng.normal(0, 200, 5000), rng.uniform(100, 400, 5000)
+    v = rng.normal(mean, deviation)
+    assert kstest(normal(mean, deviation).pit(v), "uniform").pvalue > 0.01
+    assert kstest(normal(mean, 0.8 * deviation).pit(v), "uniform").pvalue < 1e-6
+
+
+@pytest.mark.parametrize("low", [1.0, 0.2])
+def test_pit_is_uniform_for_galaxies_drawn_from_the_model(low):
+    """Distances from a prior that rises from `low` to 1, images, velocities of 400 km/s."""
+    rng = np.random.default_rng(4)
+    edges = np.linspace(50, 100, 201)
+    grid = (edges[1:] + edges[:-1]) / 2
+    prior = np.linspace(low, 1, 200)
+    D = rng.choice(grid, 5000, p=prior / prior.sum()) + rng.uniform(-0.125, 0.125, 5000)
+    mu, v = D + rng.normal(0, 7, len(D)), rng.normal(0, 400, len(D))
+    flat = gaussian(mu, 7, grid)
+    posterior = velocity_on_grid(flat, grid, D + v / 70, 400, 70, prior)
+    assert kstest(posterior.pit(v), "uniform").pvalue > 0.01
+    too_sure = velocity_on_grid(flat, grid, D + v / 70, 200, 70, prior)
+    assert kstest(too_sure.pit(v), "uniform").pvalue < 1e-6
+
+
+priors = arrays(float, 101, elements=st.floats(0.05, 1)).map(lambda p: p / p.sum())
+
+
+@given(
+    kind=st.sampled_from(["gaussian", "binned"]),
+    before=priors,
+    after=priors,
+    raw=arrays(np.float32, (3, 101), elements=st.floats(-3, 3, width=32)),
+    D_z=redshifts,
+)
+def test_another_prior_takes_the_place_of_the_learnt_one(kind, before, after, raw, D_z):
+    raw = torch.from_numpy(raw[:, :2] if kind == "gaussian" else raw)
+    p, expected = (
+        DistanceHead(kind, Prior(GRID, prior, SIGMA_Z))(raw).double().exp().numpy()
+        for prior in (before, after)
+    )
+    ratio = after / before
+    np.testing.assert_allclose(
+        given_redshift(p, GRID, D_z, SIGMA_Z, ratio),
+        given_redshift(expected, GRID, D_z, SIGMA_Z),
+        rtol=1e-4,
+        atol=1e-7,
+    )
+    assert_same(
+        velocity_on_grid(p, GRID, D_z, 400, 70, ratio),
+        velocity_on_grid(expected, GRID, D_z, 400, 70),
+        atol=0.5,
+    )

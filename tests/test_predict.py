@@ -1,14 +1,18 @@
+import shutil
 from dataclasses import replace
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter
 from tiny import ROOT, inside
 
-from peculiar import predict, tracking
+from peculiar import predict, promote, tracking, trained
 from peculiar.errors import InputError
 from peculiar.fetch import galaxy_table, table_row
 from peculiar.framing import frame
@@ -18,8 +22,10 @@ from peculiar.instrument import Instrument, observe_through, psf_kernel, sky_noi
 from peculiar.layouts import read_galaxy
 from peculiar.nsa import read_nsa
 from peculiar.observe import observe
-from peculiar.params import load
+from peculiar.params import load, validate
 from peculiar.params_data import Fetch, Observe
+from peculiar.params_networks import Train
+from peculiar.posterior import velocity_on_grid
 from peculiar.standin import StandIn, make_broadband
 
 pytestmark = pytest.mark.xdist_group("pipeline")
@@ -150,11 +156,78 @@ def brightness(images):
 def mean_champion(**changes):
     """A champion of r-band images of 0.396 arcsec pixels."""
     values = {
-        "network": brightness, "version": "1", "bands": "r", "pixels": 300,
+        "network": brightness, "grid_mpc": None, "version": "1", "bands": "r", "pixels": 300,
         "pixel_scale_arcsec": 0.396, "dimming": "physical", "instrument": None,
         "data_source": "stand-in", "sigma_D_mpc": 5.0, "sigma_v_kms": 400.0, "H0_kms_mpc": 70.0,
     }  # fmt: skip
     return predict.Champion(**(values | changes))
+
+
+GRID = np.linspace(50.5, 99.5, 50)
+
+
+def brightness_distribution(images):
+    """p(D | image) on `GRID`, skewed, of a place and width that the image tells."""
+    level = images.flatten(1).double()
+    middle, width = 60 + 30 * level[:, :1].tanh(), 3 + 5 * level.std(dim=1, keepdim=True).tanh()
+    z = (torch.from_numpy(GRID) - middle) / width
+    return (-0.5 * z**2 + 0.5 * z.tanh()).softmax(dim=-1)
+
+
+@given(
+    seed=st.integers(0, 99),
+    distances=st.lists(st.floats(40, 120), min_size=1, max_size=3),
+    cz_kms=st.floats(2000, 10000),
+)
+def test_a_champion_of_distributions_gives_their_moments_and_posteriors(seed, distances, cz_kms):
+    images = np.random.default_rng(seed).random((2, 1, 8, 8), dtype=np.float32)
+    galaxy = Galaxy(0, images, np.array([0.5, 0.8]), "x")
+    champion = mean_champion(network=brightness_distribution, grid_mpc=GRID, pixels=8,
+                             sigma_D_mpc=np.nan)  # fmt: skip
+    table = predict.predict_galaxy(champion, galaxy, distances, cz_kms)
+    placed = predict.place_galaxy(
+        galaxy, distances, pixels=8, pixel_scale_arcsec=0.396, dimming="physical"
+    )
+    p = brightness_distribution(placed.flatten(0, 1)).numpy()
+    D_p, error = p @ GRID, np.sqrt(np.einsum("ng,ng->n", p, (GRID - (p @ GRID)[:, None]) ** 2))
+    np.testing.assert_allclose(table["D_p"].value, D_p)
+    np.testing.assert_allclose(table["D_error"].value, np.hypot(error, 1 / np.sqrt(12)))
+    D_z = cz_kms / 70
+    np.testing.assert_allclose(table["v_p"].value, 70 * (D_z - D_p), atol=1e-6)
+    v = velocity_on_grid(p, GRID, np.full(len(p), D_z), 400, 70)
+    np.testing.assert_array_equal(table["v_hat"].value, v.mean_kms)
+    np.testing.assert_array_equal(table["v_error"].value, v.deviation_kms)
+    # the image says something: between what it and what the redshift say alone
+    assert not np.isclose(table["v_hat"].value, table["v_p"].value, rtol=1e-6, atol=1e-3).any()
+    assert (np.abs(table["v_hat"].value - 70 * D_z + 70 * 75) <= 70 * 25).all()
+    assert "v_hat" not in predict.predict_galaxy(champion, galaxy, distances, None).colnames
+
+
+def test_a_champion_of_distributions_comes_back_from_the_registry(pipeline, tmp_path, monkeypatch):
+    folder = shutil.copytree(pipeline, tmp_path / "promoted")
+    reasons = {"pyramid": None}
+    monkeypatch.setattr(promote, "refusal", lambda run, _: reasons.get(run.network, "not asked"))
+    monkeypatch.setattr(promote, "kept", lambda *_: None)
+    with inside(folder):
+        promote.main()
+        champion = predict.load_champion("peculiar-velocity")
+    where = pipeline / "results/train/uniform-pyramid"
+    run = trained.read_run(where)
+    assert champion.version == "2"
+    np.testing.assert_array_equal(champion.grid_mpc, run.grid_mpc)
+    observed = Observed.read(pipeline / "data/observe/uniform")
+    images = torch.from_numpy(observed.images[np.arange(5)])
+    with torch.inference_mode():
+        expected = trained.read_network(where, run).eval()(images)
+        torch.testing.assert_close(champion.network(images), expected, rtol=1e-4, atol=1e-6)
+    galaxy = Galaxy(0, images[:1].numpy(), np.array([1.0]), "x")
+    table = predict.predicted_table(champion, galaxy, images, 5250.0)
+    np.testing.assert_allclose(table["D_p"].value, expected.numpy() @ champion.grid_mpc, rtol=1e-5)
+
+
+def test_a_champion_without_a_grid_gives_distances(champion):
+    assert champion.grid_mpc is None  # the tiny pipeline's is cnn2
+    assert champion.network(torch.ones(3, 4, 32, 32)).shape == (3,)
 
 
 @pytest.mark.skipif(not NSA.is_dir(), reason=f"no genuine NSA files at {NSA}")
@@ -218,6 +291,15 @@ def test_small_cutouts_are_filled_with_sky_noise_about_the_same_middle(script, p
     np.testing.assert_array_equal(script.filled(small, champion).images, filled.images)
     large = replace(small, images=np.ones((1, 1, 250, 250), dtype=np.float32))
     np.testing.assert_array_equal(script.filled(large, champion).images, large.images)
+
+
+def test_the_network_for_real_galaxies_is_whole(script, shipped):
+    params = script.changed(shipped, 7)
+    train = validate(Train, params["train"], "train")
+    assert train.items()[0] == ("far", "real")
+    assert train.fit.seed == 7
+    observe = validate(Observe, params["observe"], "observe")
+    assert observe.distances["far"].max_mpc == 350
 
 
 def test_networks_of_other_parameters_are_refused(script, shipped, tmp_path):

@@ -101,6 +101,23 @@ def test_networks_of_measured_distances_reach_promotion(pipeline, tmp_path, caps
     assert f"L2 on D_z {found.score:.1f} Mpc on validation; a constant distance gives" in printed
 
 
+def test_the_grid_of_a_distribution_reaches_the_registry(pipeline):
+    """As a tag, which MLflow cuts at 100,000 characters; a point head's is empty."""
+    runs = {
+        name: trained.read_run(pipeline / f"results/train/uniform-{name}")
+        for name in ("cnn2", "pyramid")
+    }
+    tags = {
+        name: str(promote.describe(run, None, None, [(run, None)])["grid_mpc"])
+        for name, run in runs.items()
+    }
+    assert tags["cnn2"] == ""
+    assert tuple(json.loads(tags["pyramid"])) == runs["pyramid"].grid_mpc
+    cells = len(runs["pyramid"].grid_mpc)
+    assert cells == math.ceil(50 / 0.8)
+    assert len(tags["pyramid"]) / cells < 100_000 / 4000  # room for 3,200 Mpc
+
+
 def test_a_champion_stays_unless_beaten_on_the_same_data(run):
     candidate = with_rms(run, 300.0)
     assert promote.kept(candidate, None) is None

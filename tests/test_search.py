@@ -106,8 +106,28 @@ def test_a_study_is_not_continued_with_other_data_settings_or_code(pipeline, mon
         assert search.study_name(params.model_copy(update={"epochs": 9}), train) != name
         fit = train.fit.model_copy(update={"label": "D"})
         assert search.study_name(params, train.model_copy(update={"fit": fit})) != name
+        for change in ({"softening_mag_arcsec2": 26}, {"batch_size": 4}, {"head": "binned"}):
+            best = train.best.model_copy(update=change)
+            assert search.study_name(params, train.model_copy(update={"best": best})) != name
         monkeypatch.setattr(search, "code_digest", lambda: "other")
         assert search.study_name(params, train) != name
+
+
+@pytest.mark.slow
+def test_networks_that_give_distributions_can_be_searched(pipeline, tmp_path):
+    """With a crop, which is what layers must leave something of: others are refused."""
+    (tmp_path / "data").symlink_to(pipeline / "data")
+    params = tiny_params()
+    params["search"] |= {"trials": 3, "epochs": 1, "seed": 5}
+    params["train"]["best"] |= {"head": "gaussian", "crop": 16, "fresh": True}
+    params["search"]["space"] |= {"depth": [3], "kernel": [3, 7], "stride": [1, 2]}
+    write_params(params, tmp_path)
+    with inside(tmp_path):
+        search.search(load(Search), load(Train))
+        study = search.open_study(load(Search), load(Train))
+    finished = study.get_trials(states=(optuna.trial.TrialState.COMPLETE,))
+    assert len(finished) == 3
+    assert all(trial.value < 40 for trial in finished)  # Mpc, of 50 to 100
 
 
 def test_an_empty_space_is_refused(pipeline, tmp_path):

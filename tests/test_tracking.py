@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import mlflow
 import numpy as np
@@ -15,8 +16,7 @@ from mlflow.exceptions import MlflowException
 
 from peculiar import tracking
 from peculiar.errors import InputError
-from peculiar.networks import build
-from peculiar.params_networks import LayerSection
+from peculiar.heads import Prior, build
 
 pytestmark = pytest.mark.xdist_group("mlflow")
 
@@ -26,11 +26,26 @@ def experiment(tmp_path_factory):
     return tracking.connect(tmp_path_factory.mktemp("store") / "mlruns")
 
 
+def small(**changes):
+    values = {
+        "family": "cnn",
+        "layers": [SimpleNamespace(filters=3, kernel=5, stride=3)],
+        "hidden": 0,
+        "batch_norm": True,
+        "head": "point",
+        "crop": None,
+        "average_turns": False,
+        "softening_mag_arcsec2": 24.0,
+    }
+    prior = Prior(np.linspace(50.5, 99.5, 50), np.full(50, 1 / 50), 400 / 70)
+    members = changes.pop("members", 1)
+    spec = SimpleNamespace(**(values | changes))
+    return build(spec, "gr", 16, target=(50.0, 50.0), prior=prior, seed=1, members=members)
+
+
 @pytest.fixture
 def network():
-    layers = [LayerSection(filters=3, kernel=5, stride=3)]
-    return build("cnn", layers, "gr", 16, batch_norm=True, softening_mag_arcsec2=24,
-                 target=(50.0, 50.0), seed=1)  # fmt: skip
+    return small()
 
 
 def read(run_id):
@@ -89,6 +104,7 @@ def test_children_know_their_parent(experiment):
         assert again == parent
 
 
+@pytest.mark.slow
 def test_a_killed_run_is_ended_at_the_next_start_and_a_living_one_is_not(experiment, tmp_path):
     store = mlflow.get_tracking_uri().removeprefix("sqlite:///").removesuffix("/mlflow.db")
     code = f"""
@@ -136,6 +152,29 @@ def test_the_logged_model_predicts_the_same_and_holds_no_pickle(experiment, netw
     names = {path.suffix for path in Path(folder).rglob("*") if path.is_file()}
     assert ".pt2" in names
     assert names.isdisjoint({".pkl", ".pth", ".pickle"})
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"head": "binned", "members": 2, "average_turns": True},
+        {"head": "gaussian", "family": "pyramid", "hidden": 5, "crop": 12},
+    ],
+    ids=["ensemble", "pyramid"],
+)
+def test_a_logged_distribution_is_the_same_for_any_number_of_images(experiment, changes):
+    network = small(**changes)
+    network.head.sharpness.fill_(0.75)
+    example = np.random.default_rng(0).random((2, 2, 16, 16), dtype=np.float32)
+    with tracking.run(experiment, "model", params={}):
+        loaded = tracking.load_model(tracking.log_model(network, example))
+    for n in (1, 2, 5):
+        batch = 1e4 * torch.rand(n, 2, 16, 16)
+        with torch.inference_mode():
+            p = loaded(batch)
+            torch.testing.assert_close(p, network(batch))
+        assert p.shape == (n, 50)
+        torch.testing.assert_close(p.sum(dim=1), torch.ones(n))
 
 
 def test_promotion_moves_champion_and_keeps_previous(experiment, network):

@@ -9,44 +9,49 @@ from tiny import inside, tiny_params, write_params
 
 from peculiar import tracking, train, trained
 from peculiar.errors import InputError
-from peculiar.experiment import distance_range_mpc, measures, predict_split, predictions
 from peculiar.galaxies import Observed
+from peculiar.judgement import validate
 from peculiar.params import load
 from peculiar.params_networks import Train
 
 pytestmark = pytest.mark.xdist_group("pipeline")
-CNN2 = "results/train/uniform-cnn2"
 
 
-def read(pipeline):
-    run = trained.read_run(pipeline / CNN2)
-    return run, trained.read_network(pipeline / CNN2, run)
+def read(pipeline, network="cnn2"):
+    folder = pipeline / f"results/train/uniform-{network}"
+    run = trained.read_run(folder)
+    return run, trained.read_network(folder, run)
 
 
-def test_the_weights_reproduce_the_validation_metrics(pipeline):
-    run, network = read(pipeline)
-    observed = Observed.read(pipeline / "data/observe/uniform")
-    D_p = predict_split(network, observed, "validation")
-    predicted = predictions(
-        observed, "validation", D_p, run.sigma_D_mpc, distance_range_mpc(observed)
+@pytest.mark.parametrize("name", ["cnn2", "pyramid", "best"])
+def test_the_weights_reproduce_the_validation_metrics(pipeline, name):
+    run, network = read(pipeline, name)
+    sigma_D, predicted, metrics = validate(
+        network, Observed.read(pipeline / "data/observe/uniform")
     )
-    assert measures(predicted, 70) == pytest.approx(run.validation, rel=1e-5)
+    assert metrics == pytest.approx(run.validation, rel=1e-5)
+    assert sigma_D == pytest.approx(run.sigma_D_mpc, rel=1e-5)
     assert run.zero_rms_kms == pytest.approx(np.sqrt(np.mean(predicted["v_kms"] ** 2)))
 
 
-def test_the_mlflow_run_has_what_the_folder_has(pipeline):
-    run, network = read(pipeline)
+@pytest.mark.parametrize(
+    ("name", "epochs", "data"), [("cnn2", 12, []), ("pyramid", 2 * 2, ["data/fetch"])]
+)
+def test_the_mlflow_run_has_what_the_folder_has(pipeline, name, epochs, data):
+    run, network = read(pipeline, name)
     with inside(pipeline):
         tracking.connect()
         model = tracking.load_model(run.model_uri)
     logged = mlflow.MlflowClient().get_run(run.run_id)
     assert logged.info.status == "FINISHED"
     assert logged.data.tags["dataset"] == "uniform"
-    assert logged.data.params["network.learning_rate"] == "0.003"
+    assert logged.data.params["network.learning_rate"] == str(run.spec.learning_rate)
+    assert run.spec == load(Train, pipeline / "params.yaml").specs[name]
     for key, value in run.validation.items():
         assert logged.data.metrics[f"validation_{key}"] == pytest.approx(value)
-    (dataset,) = logged.inputs.dataset_inputs
-    assert dataset.dataset.digest == run.data["data/observe/uniform"][:36]
+    assert [*run.data] == ["data/observe/uniform", *data]
+    logged_data = {found.dataset.digest for found in logged.inputs.dataset_inputs}
+    assert logged_data == {digest[:36] for digest in run.data.values()}
     images = Observed.read(pipeline / "data/observe/uniform").images[np.arange(3)]
     import torch
 
@@ -54,9 +59,21 @@ def test_the_mlflow_run_has_what_the_folder_has(pipeline):
     with torch.inference_mode():
         torch.testing.assert_close(model(batch), network.eval()(batch), rtol=1e-5, atol=1e-4)
     history = mlflow.MlflowClient().get_metric_history(run.run_id, "validation_l2_mpc")
-    assert [point.step for point in history] == list(range(1, 13))
+    assert [point.step for point in history] == list(range(1, epochs + 1))
     figures = {f.path for f in mlflow.MlflowClient().list_artifacts(run.run_id, "figures")}
     assert figures == {"figures/history.png", "figures/distances.png"}
+
+
+def test_the_grid_of_distances_is_written_down_for_distributions_alone(pipeline):
+    cnn2, pyramid = read(pipeline)[0], read(pipeline, "pyramid")
+    assert cnn2.grid_mpc is None
+    assert cnn2.target_mpc is not None
+    run, network = pyramid
+    assert run.target_mpc is None
+    np.testing.assert_array_equal(run.grid_mpc, network.head.grid_mpc.double())
+    assert len(network.bodies) == run.spec.members == 2
+    # the prior is the weights' own, not what a fresh network is filled with
+    assert float(network.head.label_error_mpc) == pytest.approx(400 / 70)
 
 
 def test_best_is_built_from_best_yaml(pipeline):
@@ -68,16 +85,30 @@ def test_best_is_built_from_best_yaml(pipeline):
 
 
 @pytest.mark.slow
-def test_training_again_gives_the_same_weights(pipeline, tmp_path):
+@pytest.mark.parametrize("network", ["cnn2", "pyramid"])
+def test_training_again_gives_the_same_weights(pipeline, tmp_path, network):
     for name in ("data", "params.yaml"):
         (tmp_path / name).symlink_to(pipeline / name)
     with inside(tmp_path):
-        train.main(["--dataset", "uniform", "--network", "cnn2"])
-    first, again = (load_file(folder / CNN2 / trained.WEIGHTS) for folder in (pipeline, tmp_path))
+        train.main(["--dataset", "uniform", "--network", network])
+    where = [folder / f"results/train/uniform-{network}" for folder in (pipeline, tmp_path)]
+    first, again = (load_file(folder / trained.WEIGHTS) for folder in where)
     for name, weights in first.items():
         np.testing.assert_array_equal(again[name], weights)
-    values = [json.loads((f / CNN2 / "run.json").read_text()) for f in (pipeline, tmp_path)]
+    values = [json.loads((folder / "run.json").read_text()) for folder in where]
     assert values[0]["validation"] == pytest.approx(values[1]["validation"], rel=1e-6)
+
+
+@pytest.mark.slow
+def test_fresh_distances_need_the_galaxies_that_were_observed(pipeline, tmp_path):
+    """Another simulation in data/fetch is noticed, and none at all."""
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/observe").symlink_to(pipeline / "data/observe")
+    (tmp_path / "params.yaml").symlink_to(pipeline / "params.yaml")
+    command = ["--dataset", "uniform", "--network", "pyramid"]
+    with inside(tmp_path), pytest.raises(SystemExit, match=r"data/fetch has no images: run `dvc"):
+        train.main(command)
+    assert list((tmp_path / "results/train").iterdir()) == []
 
 
 def test_a_misspelt_network_is_refused_with_the_known_ones(pipeline):
@@ -94,6 +125,7 @@ def test_best_needs_a_search(tmp_path):
         train.network_spec(load(Train), "best")
 
 
+@pytest.mark.slow
 def test_a_failure_leaves_no_output_and_a_failed_run(pipeline, tmp_path, monkeypatch):
     for name in ("data", "params.yaml"):
         (tmp_path / name).symlink_to(pipeline / name)

@@ -4,6 +4,7 @@ import csv
 import json
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -11,16 +12,37 @@ from peculiar import trained
 from peculiar.errors import InputError
 from peculiar.params_networks import FitSection, NetworkSection
 
+LAYER = {"filters": 3, "kernel": 3, "stride": 2}
 SPEC = NetworkSection(
     family="cnn",
-    layers=({"filters": 3, "kernel": 3, "stride": 2},),
+    head="point",
+    layers=(LAYER,),
+    hidden=0,
     batch_norm=True,
+    crop=None,
+    softening_mag_arcsec2=24,
+    fresh=False,
     augment=False,
+    average_turns=False,
+    members=1,
+    batch_size=4,
     schedule="constant",
     learning_rate=1e-3,
+    weight_decay=0,
+    ema=0,
+    patience=None,
     epochs=2,
 )
-FIT = FitSection(label="D_z", normalise=True, batch_size=4, softening_mag_arcsec2=24, seed=3)
+FIT = FitSection(label="D_z", normalise=True, seed=3)
+GRID = tuple(np.linspace(50 + 1 / 3, 100 - 1 / 3, 75).tolist())
+BINNED = {"spec": SPEC.model_copy(update={"head": "binned"}), "grid_mpc": GRID, "target_mpc": None}
+ENSEMBLE = {
+    "spec": SPEC.model_copy(
+        update={"family": "pyramid", "head": "gaussian", "hidden": 5, "crop": 6, "members": 2}
+    ),
+    "grid_mpc": GRID,
+    "target_mpc": None,
+}
 HISTORY = [
     {"epoch": 1, "train_l2_mpc": 9.25, "validation_l2_mpc": 10.5},
     {"epoch": 2, "train_l2_mpc": 8.0, "validation_l2_mpc": float("nan")},
@@ -37,6 +59,7 @@ def make_run(**changes):
         "bands": ("g", "r"),
         "pixels": 8,
         "target_mpc": (50.125, 49.5),
+        "grid_mpc": None,
         "H0_kms_mpc": 70,
         "sigma_v_kms": 400,
         "pixel_scale_arcsec": 1.36,
@@ -56,15 +79,23 @@ def make_run(**changes):
     return trained.Run(**(values | changes))
 
 
-@pytest.fixture
-def network():
-    """A network whose weights, and running means, are not the initial ones."""
-    network = make_run().fresh_network()
+def trained_network(run):
+    """A network whose weights, prior, sharpness and running means are not the initial ones."""
+    network = run.fresh_network()
     network(torch.rand(4, 2, 8, 8) * 1e5)
     with torch.no_grad():
         for number, weight in enumerate(network.parameters()):
             weight += number + 1
+    if run.grid_mpc is not None:
+        network.head.log_prior += torch.linspace(0, 2, len(run.grid_mpc))
+        network.head.label_error_mpc.fill_(400 / 70)
+        network.head.sharpness.fill_(0.625)
     return network.eval()
+
+
+@pytest.fixture
+def network():
+    return trained_network(make_run())
 
 
 @pytest.fixture
@@ -73,15 +104,26 @@ def folder(tmp_path, network):
     return tmp_path
 
 
-def test_network_and_run_come_back(folder, network):
-    run = trained.read_run(folder)
-    assert run == make_run()
-    back = trained.read_network(folder, run).eval()
+@pytest.mark.parametrize("changes", [{}, BINNED, ENSEMBLE], ids=["point", "binned", "ensemble"])
+def test_network_and_run_come_back(tmp_path, changes):
+    network = trained_network(make_run(**changes))
+    trained.write(tmp_path, network, HISTORY, make_run(**changes))
+    run = trained.read_run(tmp_path)
+    assert run == make_run(**changes)
+    back = trained.read_network(tmp_path, run).eval()
     images = torch.rand(3, 2, 8, 8) * 1e5
     torch.testing.assert_close(back(images), network(images), rtol=1e-6, atol=1e-6)
     ours, theirs = back.state_dict(), network.state_dict()
     assert ours.keys() == theirs.keys()
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_a_fresh_network_has_the_grid_and_members_of_its_run():
+    network = make_run(**ENSEMBLE).fresh_network()
+    assert len(network.bodies) == 2
+    np.testing.assert_allclose(network.head.grid_mpc, GRID, rtol=1e-6)
+    assert network(torch.rand(3, 2, 8, 8)).shape == (3, len(GRID))
+    assert not make_run(target_mpc=None).fresh_network().offset_mpc.any()
 
 
 def test_history_is_a_csv_row_an_epoch(folder):
@@ -167,6 +209,31 @@ def test_weights_of_another_network_are_refused_in_one_line(folder, changes):
     assert "\n" not in str(refusal.value)
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"grid_mpc": GRID[1:]},
+        {"spec": ENSEMBLE["spec"].model_copy(update={"members": 3})},
+        {"spec": ENSEMBLE["spec"].model_copy(update={"members": 1})},
+        {"spec": ENSEMBLE["spec"].model_copy(update={"head": "binned"})},
+        {"spec": ENSEMBLE["spec"].model_copy(update={"hidden": 6})},
+    ],
+    ids=["grid", "members", "member", "binned", "hidden"],
+)
+def test_weights_of_another_distribution_are_refused_in_one_line(tmp_path, changes):
+    run = make_run(**ENSEMBLE)
+    trained.write(tmp_path, run.fresh_network(), HISTORY, run)
+    with pytest.raises(InputError, match="does not hold this network") as refusal:
+        trained.read_network(tmp_path, make_run(**(ENSEMBLE | changes)))
+    assert "\n" not in str(refusal.value)
+
+
 def test_runs_are_frozen():
     with pytest.raises(ValueError, match="frozen"):
         make_run().run_id = "other"
+
+
+@pytest.mark.parametrize("changes", [{"grid_mpc": GRID}, ENSEMBLE | {"grid_mpc": None}])
+def test_a_grid_belongs_to_heads_that_give_distributions(changes):
+    with pytest.raises(ValueError, match="a grid_mpc belongs to heads that give distributions"):
+        make_run(**changes)

@@ -28,12 +28,14 @@ def tiny_params(bands: str = "griz") -> dict[str, Any]:
     params["observe"]["split"] |= {"train": 0.5, "validation": 0.25, "test": 0.25}
     params["search"] |= {"trials": 2, "epochs": 1}
     params["search"]["space"] |= {"depth": [2, 3], "stride": [1, 2], "filters": [4, 8]}
-    params["train"]["networks"] = ["cnn2"]
-    params["train"]["fit"]["batch_size"] = 8
-    params["train"]["best"]["epochs"] = 2
+    params["train"]["networks"] = ["cnn2", "pyramid"]
+    params["train"]["best"] |= {"epochs": 2, "batch_size": 8}
     cnn2 = params["train"]["specs"]["cnn2"]
-    cnn2 |= {"epochs": 12, "learning_rate": 3e-3, "batch_norm": True}
+    cnn2 |= {"epochs": 12, "learning_rate": 3e-3, "batch_norm": True, "batch_size": 8}
     cnn2["layers"] = [{"filters": 8, "kernel": 5, "stride": 2}] * 2
+    pyramid = params["train"]["specs"]["pyramid"]
+    pyramid |= {"epochs": 2, "members": 2, "batch_size": 8, "hidden": 8, "crop": None}
+    pyramid["layers"] = [{"filters": 8, "kernel": 3, "stride": 2}] * 2
     params["evaluate"]["bootstrap"] = 20
     return params
 
@@ -59,6 +61,7 @@ def run_stages(folder: Path, params: dict[str, Any]) -> None:
         observe.main(["--dataset", "uniform"])
         search.main()
         train.main(["--dataset", "uniform", "--network", "cnn2"])
+        train.main(["--dataset", "uniform", "--network", "pyramid"])
         train.main(["--dataset", "uniform", "--network", "best"])
         evaluate.main()
         promote.main()

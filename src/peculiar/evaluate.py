@@ -15,22 +15,27 @@ from tqdm import tqdm
 
 from peculiar import tracking, trained
 from peculiar.errors import one_sentence
-from peculiar.experiment import (
+from peculiar.figures import (
+    calibration_figure,
+    distances_figure,
+    redshift_distances_figure,
+    velocities_figure,
+)
+from peculiar.galaxies import Observed, whole_folder
+from peculiar.hubble import distance_given_redshift_mpc, peculiar_velocity_kms
+from peculiar.judgement import (
     column_mpc,
-    distance_range_mpc,
+    expected_mpc,
     measures,
     predict_split,
     predictions,
-    velocity_columns,
+    velocity_of,
 )
-from peculiar.figures import distances_figure, redshift_distances_figure, velocities_figure
-from peculiar.galaxies import Observed, whole_folder
-from peculiar.hubble import distance_given_redshift_mpc
 from peculiar.lineage import digests
 from peculiar.metrics import METRICS, bootstrap_rows
 from peculiar.params import load
 from peculiar.params_networks import Evaluate, Train
-from peculiar.posterior import normal
+from peculiar.posterior import normal, velocity
 
 DATA, TRAINED, OUT = Path("data/observe"), Path("results/train"), Path("results/evaluate")
 SPLIT = "test"
@@ -56,15 +61,16 @@ def baselines(observed: Observed) -> dict[str, Predicted]:
     prior = column_mpc(observed, "distance_mpc")[observed.rows("train")]
     D_z = column_mpc(observed, "distance_z_mpc")[observed.rows(SPLIT)]
     mean = np.full(len(D_z), prior.mean())
-    constant = predictions(observed, SPLIT, mean, float(prior.std()), None)
+    of_mean = velocity(mean, D_z, float(prior.std()), meta["sigma_v_kms"], H0, None)
+    constant = predictions(observed, SPLIT, mean, of_mean)
     if meta["distribution"] == "measured":
         return {"constant distance": constant}
-    # an error without end: no information from an image
-    still = predictions(observed, SPLIT, D_z, 1e9, None)
+    nothing_known = normal(np.zeros(len(D_z)), np.full(len(D_z), meta["sigma_v_kms"]))
+    still = predictions(observed, SPLIT, D_z, nothing_known)
     expected, deviation = distance_given_redshift_mpc(D_z, prior, sigma_z)
-    informed = predictions(observed, SPLIT, expected, 1e9, None)
     # already a posterior: no further shrinking
-    informed |= velocity_columns(normal(informed["v_p_kms"], H0 * deviation))
+    v = normal(peculiar_velocity_kms(D_z, expected, H0), H0 * deviation)
+    informed = predictions(observed, SPLIT, expected, v)
     return {"v = 0": still, "constant distance": constant, "E[D | D_z]": informed}
 
 
@@ -98,6 +104,7 @@ def draw(folder: Path, name: str, predicted: Predicted, sigma_z_mpc: float, sour
     }
     if not np.isnan(predicted["v_kms"]).all():
         pictures["velocities"] = velocities_figure(predicted, title)
+        pictures["calibration"] = calibration_figure(predicted, title)
     for kind, figure in pictures.items():
         path = folder / f"{name}_{kind}.png"
         figure.savefig(path, dpi=120)
@@ -138,10 +145,10 @@ def evaluate(params: Evaluate, train: Train, folder: Path) -> None:
             ):
                 name = f"{dataset}-{network}"
                 run = trained.read_run(TRAINED / name)
-                D_p = predict_split(trained.read_network(TRAINED / name, run), observed, SPLIT)
-                predicted = predictions(
-                    observed, SPLIT, D_p, run.sigma_D_mpc, distance_range_mpc(observed)
-                )
+                output = predict_split(trained.read_network(TRAINED / name, run), observed, SPLIT)
+                D_p = expected_mpc(output, run.grid_mpc)
+                v = velocity_of(observed, SPLIT, output, run.sigma_D_mpc, run.grid_mpc)
+                predicted = predictions(observed, SPLIT, D_p, v)
                 names = {**common, "network": network, "label": run.fit.label, "kind": "network"}
                 table.append(row(names, predicted, H0, params))
                 Table(predicted).write(partial / "predictions" / f"{name}.csv", format="ascii.csv")

@@ -1,27 +1,69 @@
-"""Train one network on one observed dataset, and measure it on one split."""
+"""Train one network on one observed dataset, and calibrate it."""
 
 from collections.abc import Callable
+from math import ceil
+from pathlib import Path
 
-import astropy.units as u
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.optimize import minimize_scalar
 
-from peculiar.fitting import Scaled, fit, predict, scaled_images, target_scaling
+from peculiar.fitting import Scaled, fit, in_pieces, load, scaled_images, target_scaling
 from peculiar.galaxies import Observed
-from peculiar.hubble import peculiar_velocity_kms
-from peculiar.metrics import distance_error_mpc, measure
-from peculiar.networks import DistanceNetwork, build, softening_of
+from peculiar.heads import (
+    DistanceNetwork,
+    DistributionNetwork,
+    Network,
+    Prior,
+    build,
+    ensemble,
+)
+from peculiar.judgement import column_mpc
+from peculiar.networks import scale, softening_of
 from peculiar.params_networks import FitSection, NetworkSection
 from peculiar.placing import best_device
-from peculiar.posterior import SIGMAS, Velocity, velocity
+from peculiar.views import fresh_views
 
-Array = NDArray[np.float64]
+CELL_MPC = 0.8  # at most, of the grid for p(D | image): a seventh of sigma_v / H0
+SHARPEST = 4.0  # a likelihood is never made narrower than to half its width
+LABELS = {"D": "distance_mpc", "D_z": "distance_z_mpc"}
 
 
-def column_mpc(observed: Observed, name: str) -> Array:
-    """A distance column of the image table, (image,), Mpc."""
-    return np.asarray(observed.table[name].to_value(u.Mpc))
+def distance_prior(observed: Observed, label: str) -> Prior:
+    """The distribution of a dataset's distances on a grid, for heads that give distributions.
+
+    Of measured galaxies, whose distribution nobody knows, all distances from below the least D_z
+    of the training split to beyond the greatest are as probable.
+
+    Parameters
+    ----------
+    observed : Observed
+        Its meta has the law of distances.
+    label : {"D", "D_z"}
+        Label that the network learns from.
+
+    Returns
+    -------
+    Prior
+    """
+    meta = observed.table.meta
+    law, sigma_z = meta["distances"], meta["sigma_v_kms"] / meta["H0_kms_mpc"]
+    if meta["distribution"] == "uniform":
+        ends = law["min_mpc"], law["max_mpc"]
+    elif meta["distribution"] == "normal":
+        ends = law["min_mpc"], law["mean_mpc"] + 5 * law["sigma_mpc"]
+    else:
+        D_z = column_mpc(observed, "distance_z_mpc")[observed.rows("train")]
+        ends = max(0.0, D_z.min() - 3 * sigma_z), D_z.max() + 3 * sigma_z
+    cells = ceil((ends[1] - ends[0]) / CELL_MPC)
+    edges = np.linspace(*ends, cells + 1)
+    grid = (edges[1:] + edges[:-1]) / 2
+    p = np.ones(cells)
+    if meta["distribution"] == "normal":
+        p = np.exp(-0.5 * ((grid - law["mean_mpc"]) / law["sigma_mpc"]) ** 2)
+    label_error = sigma_z if label == "D_z" else float(grid[1] - grid[0])
+    return Prior(grid, p / p.sum(), label_error)
 
 
 def train_network(
@@ -30,41 +72,74 @@ def train_network(
     settings: FitSection,
     on_epoch: Callable[[int, dict[str, float]], None],
     scaled: Scaled | None = None,
-) -> DistanceNetwork:
-    """A network trained on the training split, watched on the validation split.
+    raw: Path = Path("data/fetch"),
+) -> Network:
+    """A network trained on the training split, watched (and calibrated) on the validation split.
 
     Parameters
     ----------
     observed : Observed
         Images and table.
     spec : NetworkSection
-        Architecture, epochs and learning rate.
+        Architecture and how it learns.
     settings : FitSection
-        Label, normalisation, batch size, seed.
+        Label, normalisation, seed.
     on_epoch : callable
-        See `peculiar.fitting.fit`.
+        See `peculiar.fitting.fit`; the epochs of an ensemble's members are counted on.
     scaled : callable, optional
         From `share_images`, when several networks are trained with the same settings.
+    raw : Path
+        Output of `fetch`, read for fresh distances alone.
 
     Returns
     -------
-    DistanceNetwork
+    DistanceNetwork or DistributionNetwork
         On the device it was trained on.
     """
-    meta = observed.table.meta
-    targets = column_mpc(observed, {"D": "distance_mpc", "D_z": "distance_z_mpc"}[settings.label])
+    others = np.random.SeedSequence(settings.seed).generate_state(spec.members - 1)
+    members: list[Network] = []
+    for seed in (settings.seed, *map(int, others)):
+        done = len(members) * spec.epochs
+
+        def counted(epoch: int, curve: dict[str, float], done: int = done) -> None:
+            on_epoch(done + epoch, curve)
+
+        member = settings.model_copy(update={"seed": seed})
+        members.append(_train_member(observed, spec, member, counted, scaled, raw))
+    if isinstance(members[0], DistanceNetwork):
+        return members[0]
+    network = ensemble([m for m in members if isinstance(m, DistributionNetwork)])
+    calibrate_sharpness(network, observed, settings.label)
+    return network
+
+
+def _train_member(
+    observed: Observed,
+    spec: NetworkSection,
+    settings: FitSection,
+    on_epoch: Callable[[int, dict[str, float]], None],
+    scaled: Scaled | None,
+    raw: Path,
+) -> Network:
+    """One network of one body; see `train_network`."""
+    meta, device = observed.table.meta, best_device()
+    targets = column_mpc(observed, LABELS[settings.label])
     train = observed.rows("train")
     scaling = meta["distribution"] if settings.normalise else "none"
     network = build(
-        spec.family,
-        spec.layers,
+        spec,
         meta["bands"],
         observed.images.shape[-1],
-        batch_norm=spec.batch_norm,
-        softening_mag_arcsec2=settings.softening_mag_arcsec2,
         target=target_scaling(targets[train], scaling),
+        prior=None if spec.head == "point" else distance_prior(observed, settings.label),
         seed=settings.seed,
     )
+    rng = np.random.default_rng(settings.seed)
+    (views_rng,) = rng.spawn(1)
+    side = spec.crop or observed.images.shape[-1]
+    fresh = None
+    if spec.fresh:
+        fresh = fresh_views(observed, raw, side, settings.label, views_rng, device)
     with torch.backends.cudnn.flags(deterministic=True):
         fit(
             network,
@@ -72,125 +147,48 @@ def train_network(
             targets,
             train,
             observed.rows("validation"),
-            epochs=spec.epochs,
-            batch_size=settings.batch_size,
-            learning_rate=spec.learning_rate,
-            augment=spec.augment,
-            schedule=spec.schedule,
-            rng=np.random.default_rng(settings.seed),
-            device=best_device(),
+            spec,
+            rng=rng,
+            device=device,
             on_epoch=on_epoch,
             scaled=scaled,
+            fresh=fresh,
         )
     return network
 
 
-def share_images(observed: Observed, settings: FitSection) -> Scaled:
+def calibrate_sharpness(network: DistributionNetwork, observed: Observed, label: str) -> None:
+    """Set the sharpness of the likelihood to what makes the validation labels most probable.
+
+    One number, the inverse of a temperature (Guo et al. 2017). At 0 nothing is left of the image:
+    a network that learnt nothing ends as p(D) itself, and its velocities as E[v | D_z], which are
+    no worse than v = 0.
+    """
+    device, head = best_device(), network.to(best_device()).eval().head
+    rows = observed.rows("validation")
+    labels = torch.tensor(column_mpc(observed, LABELS[label])[rows], device=device)
+
+    def raw_numbers(piece: NDArray[np.integer]) -> torch.Tensor:
+        scaled = network.scale(load(observed.images, piece, device))
+        return network.raw(scaled).movedim(0, 1)
+
+    raw = torch.tensor(in_pieces(raw_numbers, rows), device=device)
+
+    def loss(sharpness: float) -> float:
+        head.sharpness.fill_(sharpness)
+        p = head(raw.flatten(0, 1)).unflatten(0, raw.shape[:2]).exp().mean(dim=1)
+        return float(head.loss(p.log(), labels).mean())
+
+    best = float(minimize_scalar(loss, bounds=(0, SHARPEST), method="bounded").x)
+    head.sharpness.fill_(best if loss(best) < loss(0.0) else 0.0)
+
+
+def share_images(observed: Observed, softening_mag_arcsec2: float, crop: int | None) -> Scaled:
     """Training and validation images, read and scaled once for several networks."""
     rows = np.concatenate([observed.rows("train"), observed.rows("validation")])
     device = best_device()
-    softening = softening_of(observed.table.meta["bands"], settings.softening_mag_arcsec2)
-    return scaled_images(softening.to(device), observed.images, rows, device)
-
-
-def predict_split(network: DistanceNetwork, observed: Observed, split: str) -> Array:
-    """Predicted distances of one split, in the order of `observed.rows(split)`, Mpc."""
-    device = best_device()
-    return predict(network.to(device), observed.images, observed.rows(split), device)
-
-
-def calibrate(observed: Observed, split: str, D_p_mpc: Array) -> float:
-    """Error sigma_D of predicted distances from the redshift distances of a split, Mpc."""
-    meta = observed.table.meta
-    D_z = column_mpc(observed, "distance_z_mpc")[observed.rows(split)]
-    return distance_error_mpc(D_z, D_p_mpc, meta["sigma_v_kms"] / meta["H0_kms_mpc"])
-
-
-def distance_range_mpc(observed: Observed) -> tuple[float, float] | None:
-    """Least and greatest distance of a dataset, Mpc; None where it has no ends."""
-    ends = observed.table.meta["range_mpc"]
-    return None if ends is None else (float(ends[0]), float(ends[1]))
-
-
-def validate(
-    network: DistanceNetwork, observed: Observed
-) -> tuple[float, dict[str, Array], dict[str, float]]:
-    """sigma_D (Mpc), `predictions` and `measures` of a network on the validation split."""
-    D_p = predict_split(network, observed, "validation")
-    sigma_D = calibrate(observed, "validation", D_p)
-    predicted = predictions(observed, "validation", D_p, sigma_D, distance_range_mpc(observed))
-    return sigma_D, predicted, measures(predicted, observed.table.meta["H0_kms_mpc"])
-
-
-def predictions(
-    observed: Observed,
-    split: str,
-    D_p_mpc: Array,
-    sigma_D_mpc: float,
-    range_mpc: tuple[float, float] | None,
-) -> dict[str, Array]:
-    """Distances and velocities of one split, true and predicted.
-
-    Parameters
-    ----------
-    observed : Observed
-        Images and table.
-    split : str
-        Split that `D_p_mpc` belongs to.
-    D_p_mpc : ndarray, (n,)
-        Predicted distances, Mpc.
-    sigma_D_mpc : float
-        Their error, from `calibrate` on the validation split, Mpc.
-    range_mpc : tuple of float or None
-        Least and greatest distance, where they may be used (`distance_range_mpc`), Mpc.
-
-    Returns
-    -------
-    dict of str to ndarray, (n,)
-        galaxy, camera; D_mpc, D_z_mpc, D_p_mpc; v_kms (true; NaN for measured distances, where
-        cz less a flow model's is mostly the motion of the Sun), v_p_kms (the paper's prediction),
-        v_hat_kms and v_error_kms (posterior mean and deviation), v_low68_kms, v_high68_kms,
-        v_low95_kms, v_high95_kms (its intervals).
-    """
-    rows, meta = observed.rows(split), observed.table.meta
-    D = column_mpc(observed, "distance_mpc")[rows]
-    D_z = column_mpc(observed, "distance_z_mpc")[rows]
-    H0 = meta["H0_kms_mpc"]
-    v = velocity(D_p_mpc, D_z, sigma_D_mpc, meta["sigma_v_kms"], H0, range_mpc)
-    unknown = meta["distribution"] == "measured"
-    return {
-        "galaxy": np.asarray(observed.table["galaxy"])[rows],
-        "camera": np.asarray(observed.table["camera"])[rows],
-        "D_mpc": D,
-        "D_z_mpc": D_z,
-        "D_p_mpc": D_p_mpc,
-        "v_kms": np.full(len(D), np.nan) if unknown else peculiar_velocity_kms(D_z, D, H0),
-        "v_p_kms": peculiar_velocity_kms(D_z, D_p_mpc, H0),
-        **velocity_columns(v),
-    }
-
-
-def velocity_columns(v: Velocity) -> dict[str, Array]:
-    """Columns of `predictions` that hold the posterior of velocities."""
-    return {
-        "v_hat_kms": v.mean_kms,
-        "v_error_kms": v.deviation_kms,
-        **{f"v_low{level}_kms": end for level, end in v.low_kms.items()},
-        **{f"v_high{level}_kms": end for level, end in v.high_kms.items()},
-    }
-
-
-def measures(predicted: dict[str, Array], H0_kms_mpc: float) -> dict[str, float]:
-    """All `peculiar.metrics.METRICS` of what `predictions` returned."""
-    return measure(
-        predicted["D_mpc"],
-        predicted["D_z_mpc"],
-        predicted["D_p_mpc"],
-        predicted["v_kms"],
-        predicted["v_hat_kms"],
-        {
-            level: (predicted[f"v_low{level}_kms"], predicted[f"v_high{level}_kms"])
-            for level in SIGMAS
-        },
-        H0_kms_mpc,
+    softening = softening_of(observed.table.meta["bands"], softening_mag_arcsec2)
+    softening = softening.to(device)
+    return scaled_images(
+        lambda images: scale(images, softening, crop), observed.images, rows, device
     )

@@ -23,6 +23,7 @@ RED_GREEN_BLUE = {"i": 4.9 / 5.7, "r": 1.0, "g": 7.8 / 5.7}  # weights of SDSS' 
 SOFT_MAG_ARCSEC2 = 25.5  # thumbnails are linear in flux below this, logarithmic above
 WHITE_MAG_ARCSEC2 = 18.5  # and saturate here
 BLACK = -0.12  # below the sky, so that noise shows with both signs
+PIT_BINS = 10
 CAPTION = f"camera 0; asinh of surface brightness, white at {WHITE_MAG_ARCSEC2} AB mag/arcsec$^2$"
 
 
@@ -82,6 +83,32 @@ def velocities_figure(predicted: Mapping[str, Array], title: str) -> Figure:
         axes.plot(ends, slope * ends + intercept, color="orange", label="best fit")
         axes.set(xlabel="v [km/s]", ylabel=label)
         axes.legend()
+    return figure
+
+
+def calibration_figure(predicted: Mapping[str, Array], title: str) -> Figure:
+    """Whether stated errors are true: PIT histogram, and fraction within each central interval.
+
+    The first is flat, and the second on the diagonal, for a calibrated posterior; grey bands are
+    where two deviations of as many independent galaxies would lie.
+    """
+    figure = Figure(figsize=(8.5, 4.2), layout="constrained")
+    figure.suptitle(title)
+    left, right = figure.subplots(1, 2)
+    pit, galaxies = np.sort(predicted["pit"]), len(np.unique(predicted["galaxy"]))
+    left.hist(pit, bins=PIT_BINS, range=(0, 1), density=True, color="tab:blue", alpha=0.6)
+    spread = 2 * np.sqrt((PIT_BINS - 1) / galaxies)
+    left.axhspan(1 - spread, 1 + spread, color="grey", alpha=0.3)
+    left.axhline(1, color="red")
+    left.set(xlabel="posterior probability of less than v", ylabel="density", xlim=(0, 1))
+    level = np.linspace(0, 1, 101)
+    within = np.searchsorted(np.sort(np.abs(2 * pit - 1)), level, side="right") / len(pit)
+    spread = 2 * np.sqrt(level * (1 - level) / galaxies)
+    right.fill_between(level, level - spread, level + spread, color="grey", alpha=0.3)
+    right.plot([0, 1], [0, 1], color="red", label="perfect")
+    right.plot(level, within, color="tab:blue", label="measured")
+    right.set(xlabel="stated probability", ylabel="fraction within", xlim=(0, 1), ylim=(0, 1))
+    right.legend()
     return figure
 
 

@@ -1,18 +1,25 @@
 """The training loop, the same for the search and the final networks."""
 
 import math
-from collections.abc import Callable, Iterator
-from typing import Protocol
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
+from typing import Literal, Protocol, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from peculiar.heads import Network
 from peculiar.metrics import l2
-from peculiar.networks import DistanceNetwork, scale
 
 Scaled = Callable[[NDArray[np.integer]], Tensor]  # row numbers to scaled images on the device
+Schedule = Literal["constant", "cosine", "onecycle"]
+Draw = Callable[[NDArray[np.integer]], tuple[Tensor, Tensor]]  # row numbers to images and labels
 PREDICT_BATCH = 256
 RESIDENT_BYTES = 2 * 1024**3  # larger splits are streamed from the shards, batch by batch
 
@@ -62,20 +69,24 @@ def load(images: Images, rows: NDArray[np.integer], device: torch.device) -> Ten
 
 
 def scaled_images(
-    softening: Tensor, images: Images, rows: NDArray[np.integer], device: torch.device
+    scale: Callable[[Tensor], Tensor],
+    images: Images,
+    rows: NDArray[np.integer],
+    device: torch.device,
 ) -> Scaled:
-    """A function from row numbers, among `rows`, to scaled images on the device.
+    """A function from row numbers, among `rows`, to images scaled by a function, on the device.
 
     Reading and scaling an image costs a CPU about as much as a small network does, so that
     images are kept scaled when they fit into `RESIDENT_BYTES`.
     """
     if 4 * len(rows) * math.prod(images.shape[1:]) > RESIDENT_BYTES:
-        return lambda batch: scale(load(images, batch, device), softening)
-    shape = (len(rows), *images.shape[1:])
+        return lambda batch: scale(load(images, batch, device))
+    example = scale(load(images, rows[:1], device))
+    shape = (len(rows), *example.shape[1:])
     kept = torch.empty(shape, device=device, memory_format=torch.channels_last)
     for start in range(0, len(rows), PREDICT_BATCH):
         piece = rows[start : start + PREDICT_BATCH]
-        kept[start : start + len(piece)] = scale(load(images, piece, device), softening)
+        kept[start : start + len(piece)] = scale(load(images, piece, device))
     place = np.zeros(images.shape[0], dtype=np.int64)
     place[rows] = np.arange(len(rows))
     return lambda batch: kept[torch.from_numpy(place[batch]).to(device)]
@@ -95,45 +106,135 @@ def batches(rows: NDArray[np.integer], size: int) -> Iterator[NDArray[np.integer
 
 
 def predict(
-    network: DistanceNetwork, images: Images, rows: NDArray[np.integer], device: torch.device
+    network: Network, images: Images, rows: NDArray[np.integer], device: torch.device
 ) -> NDArray[np.float64]:
-    """Distances (len(rows),), Mpc, of some images."""
-    return predict_scaled(network, lambda piece: network.scale(load(images, piece, device)), rows)
-
-
-def predict_scaled(
-    network: DistanceNetwork, scaled: Scaled, rows: NDArray[np.integer]
-) -> NDArray[np.float64]:
-    """`predict` for images that `scaled_images` gives."""
+    """What a network gives for some images: distances (n,), Mpc, or p(D | image), (n, G)."""
     network.eval()
+    return in_pieces(lambda piece: network(load(images, piece, device)), rows)
+
+
+def in_pieces(of: Scaled, rows: NDArray[np.integer]) -> NDArray[np.float64]:
+    """A function of row numbers, (len(rows), ...), computed for a few rows at a time."""
     pieces = [rows[i : i + PREDICT_BATCH] for i in range(0, len(rows), PREDICT_BATCH)]
     with torch.inference_mode():
-        outputs = [network.distance(scaled(piece)).double().cpu() for piece in pieces]
-    return np.asarray(torch.cat(outputs))
+        return np.asarray(torch.cat([of(piece).double().cpu() for piece in pieces]))
+
+
+class Recipe(Protocol):
+    """How long and how fast a network learns; see `fit`."""
+
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    schedule: Schedule
+    weight_decay: float
+    ema: float
+    patience: int | None
+    augment: bool
+
+
+WARM_UP = 0.2  # share of a one-cycle schedule in which the learning rate rises
+
+
+def learning_rate_factor(schedule: Schedule, step: int, steps: int, epochs: int) -> float:
+    """What the learning rate is multiplied by in a step, from 0, of `steps` in all.
+
+    constant: 1 (paper, section 3.3); cosine: falls after each epoch along half a cosine towards
+    zero (Loshchilov & Hutter 2017, without restarts); onecycle: rises in a line during the first
+    fifth of the steps, then falls along half a cosine (Smith & Topin 2019).
+    """
+    if schedule == "constant":
+        return 1.0
+    if schedule == "cosine":
+        return (1 + math.cos(math.pi * (step * epochs // steps) / epochs)) / 2
+    done = (step + 1) / (steps + 1)
+    if done < WARM_UP:
+        return done / WARM_UP
+    return (1 + math.cos(math.pi * (done - WARM_UP) / (1 - WARM_UP))) / 2
+
+
+@dataclass
+class _Best:
+    """The weights of the best epoch, and how many epochs ago it was."""
+
+    loss: float = math.inf
+    epochs_ago: int = 0
+    weights: dict[str, Tensor] = field(default_factory=dict)
+
+    def see(self, loss: float, network: nn.Module) -> int:
+        """Keep the weights if they are better; how many epochs ago the best were."""
+        self.epochs_ago += 1
+        if loss < self.loss or not self.weights:
+            weights = {key: value.clone() for key, value in network.state_dict().items()}
+            finite = loss if math.isfinite(loss) else math.inf
+            self.loss, self.epochs_ago, self.weights = finite, 0, weights
+        return self.epochs_ago
+
+
+def one_ahead(draw: Draw, pieces: Iterable[NDArray[np.integer]]) -> Iterator[tuple[Tensor, Tensor]]:
+    """What `draw` gives for each piece, made in a thread while the one before is learnt from."""
+    with ThreadPoolExecutor(1) as pool:
+        coming: Future[tuple[Tensor, Tensor]] | None = None
+        for rows in pieces:
+            ready, coming = coming, pool.submit(draw, rows)
+            if ready is not None:
+                yield ready.result()
+        if coming is not None:
+            yield coming.result()
+
+
+@contextmanager
+def half_the_threads() -> Iterator[None]:
+    """Leave half of the processor's cores to a thread beside this one."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(max(1, threads // 2))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _epoch(
+    network: Network,
+    drawn: Iterable[tuple[Tensor, Tensor]],
+    turned: Callable[[Tensor], Tensor],
+    after_step: Callable[[], None],
+    optimiser: torch.optim.Optimizer,
+) -> float:
+    """One pass of `fit` over the training split; L2 of its predictions against the labels, Mpc."""
+    network.train()
+    squares: Tensor | float = 0.0  # summed on the device: no waiting for the GPU each step
+    seen = 0
+    for batch, labels in drawn:
+        loss, D_p = network.learn(turned(batch), labels)
+        optimiser.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+        after_step()
+        squares = squares + (D_p.detach() - labels).square().sum()
+        seen += len(labels)
+    return math.sqrt(float(squares) / seen)
 
 
 def fit(
-    network: DistanceNetwork,
+    network: Network,
     images: Images,
     targets_mpc: NDArray[np.floating],
     train: NDArray[np.integer],
     validation: NDArray[np.integer],
+    recipe: Recipe,
     *,
-    epochs: int,
-    batch_size: int,
-    learning_rate: float,
-    augment: bool,
-    schedule: str,
     rng: np.random.Generator,
     device: torch.device,
     on_epoch: Callable[[int, dict[str, float]], None],
     scaled: Scaled | None = None,
+    fresh: Draw | None = None,
 ) -> None:
-    """Train a network in place with Adam on the mean squared error (paper, section 3.3).
+    """Train a network in place with Adam (paper, section 3.3) on its own loss.
 
     Parameters
     ----------
-    network : DistanceNetwork
+    network : DistanceNetwork or DistributionNetwork
         Moved to `device` and trained.
     images : Images
         (image, band, y, x), W/m/m^2/sr.
@@ -141,15 +242,13 @@ def fit(
         Labels D or D_z, Mpc.
     train, validation : ndarray of int
         Row numbers of the two splits.
-    epochs, batch_size : int
-        Passes over the training split, and images in a step.
-    learning_rate : float
-        Adam's.
-    augment : bool
-        Rotate and reflect each batch at random.
-    schedule : {"constant", "cosine"}
-        Learning rate after each epoch: the same, or along half a cosine to zero at the end
-        (Loshchilov & Hutter 2017, without restarts).
+    recipe : Recipe
+        `epochs`, passes over the training split; `batch_size`, images in a step;
+        `learning_rate` and its `schedule` (see `learning_rate_factor`); `weight_decay` of AdamW
+        (Loshchilov & Hutter 2019), 0 for Adam; `ema`, the decay a step of the running mean of the
+        weights that takes their place in the end, 0 for none; `patience`, the epochs without a
+        better validation loss after which training ends with the best epoch's weights, None for
+        never; `augment`, rotate and reflect each batch at random.
     rng : numpy.random.Generator
         Shuffles and turns.
     device : torch.device
@@ -159,32 +258,53 @@ def fit(
         labels; what it raises ends the training.
     scaled : callable, optional
         From `scaled_images` for both splits, when several networks with one scaling share it.
+    fresh : callable, optional
+        Takes the place of training images and labels: row numbers to images, W/m/m^2/sr, on the
+        device and their labels, Mpc.
     """
     network.to(device).to(memory_format=torch.channels_last)
     labels = torch.from_numpy(targets_mpc.astype(np.float32)).to(device)
     if scaled is None:
-        rows = np.concatenate([train, validation])
-        scaled = scaled_images(network.softening, images, rows, device)
-    optimiser = torch.optim.Adam(network.parameters(), lr=learning_rate)
-    fall = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, epochs)
-    for epoch in range(1, epochs + 1):
-        network.train()
-        squares = torch.zeros((), device=device)  # summed there: no waiting for the GPU each step
-        seen = 0
-        for rows in batches(rng.permutation(train), batch_size):
-            batch = turn(scaled(rows), rng) if augment else scaled(rows)
-            residual = network.distance(batch) - labels[rows]
-            loss = (residual / network.scale_mpc).square().mean()
-            optimiser.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimiser.step()
-            squares += residual.detach().square().sum()
-            seen += len(rows)
-        if schedule == "cosine":
-            fall.step()
-        predicted = predict_scaled(network, scaled, validation)
-        curve = {
-            "train_l2_mpc": float(torch.sqrt(squares / seen)),
-            "validation_l2_mpc": l2(targets_mpc[validation], predicted),
-        }
-        on_epoch(epoch, curve)
+        rows = validation if fresh else np.concatenate([train, validation])
+        scaled = scaled_images(network.scale, images, rows, device)
+    fixed: Scaled = scaled
+
+    def drawn(pieces: Iterable[NDArray[np.integer]]) -> Iterator[tuple[Tensor, Tensor]]:
+        if fresh is None:
+            return ((fixed(rows), labels[rows]) for rows in pieces)
+
+        def draw(rows: NDArray[np.integer]) -> tuple[Tensor, Tensor]:
+            views, label = fresh(rows)
+            return network.scale(views).contiguous(memory_format=torch.channels_last), label
+
+        return one_ahead(draw, pieces)
+
+    optimiser = torch.optim.AdamW(
+        network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
+    )
+    steps = recipe.epochs * len(list(batches(train, recipe.batch_size)))
+    rate = LambdaLR(
+        optimiser, lambda step: learning_rate_factor(recipe.schedule, step, steps, recipe.epochs)
+    )
+    average = get_ema_multi_avg_fn(recipe.ema)  # type: ignore[no-untyped-call]
+    mean = AveragedModel(network, multi_avg_fn=average, use_buffers=True)
+
+    def after_step() -> None:
+        rate.step()
+        if recipe.ema:
+            mean.update_parameters(network)
+
+    judged = cast(Network, mean.module) if recipe.ema else network
+    best = _Best()
+    for epoch in range(1, recipe.epochs + 1):
+        pieces = batches(rng.permutation(train), recipe.batch_size)
+        turned = (lambda batch: turn(batch, rng)) if recipe.augment else (lambda batch: batch)
+        with half_the_threads() if fresh else nullcontext():
+            train_l2 = _epoch(network, drawn(pieces), turned, after_step, optimiser)
+        judged.eval()
+        predicted = in_pieces(lambda rows: judged.distance(fixed(rows)), validation)
+        validation_l2 = l2(targets_mpc[validation], predicted)
+        on_epoch(epoch, {"train_l2_mpc": train_l2, "validation_l2_mpc": validation_l2})
+        if recipe.patience is not None and best.see(validation_l2, judged) >= recipe.patience:
+            break
+    network.load_state_dict(best.weights or judged.state_dict())

@@ -212,6 +212,22 @@ class Shards:
             out[here] = self._shards[number][rows[here] - self._starts[number]]
         return out
 
+    def pick(
+        self,
+        rows: NDArray[np.integer],
+        cameras: NDArray[np.integer],
+        middle: int | None = None,
+    ) -> NDArray[np.float32]:
+        """One image (len(rows), band, y, x) of each item, or at least its middle of so many pixels.
+
+        Items are (camera, band, y, x).
+        """
+        rim = 0 if middle is None else max(0, (min(self.shape[-2:]) - middle) // 2)
+        y, x = (slice(rim, side - rim) for side in self.shape[-2:])
+        shard_of = np.searchsorted(self._starts, rows, side="right") - 1
+        places = zip(shard_of, rows - self._starts[shard_of], cameras, strict=True)
+        return np.stack([self._shards[s][row, camera, :, y, x] for s, row, camera in places])
+
 
 def write_table(table: QTable, folder: Path, columns: tuple[str, ...]) -> None:
     """Write `table.ecsv` of a set of images, after checking its columns."""

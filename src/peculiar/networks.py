@@ -1,15 +1,21 @@
-"""The paper's convolutional and residual networks (section 2, Tables A1 and A2)."""
+"""Bodies of networks: scaled images in, raw numbers out, which `peculiar.heads` makes distances.
+
+The paper's convolutional and residual networks (section 2, Tables A1 and A2), and pyramids, which
+are ours.
+"""
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor, nn
 from torchvision.models import resnet18, resnet50
+from torchvision.ops import Conv2dNormActivation
 
 from peculiar.bands import surface_brightness
 from peculiar.errors import InputError
 
+Family = Literal["cnn", "pyramid", "resnet18", "resnet50"]
 RESNETS = {"resnet18": resnet18, "resnet50": resnet50}
 
 
@@ -30,53 +36,33 @@ def asinh(x: Tensor) -> Tensor:
     return (size * size).add_(1).sqrt_().add_(size).log_().copysign_(x)
 
 
-def scale(images: Tensor, softening: Tensor) -> Tensor:
-    """Surface brightness to what networks are fed, asinh(I / softening), both in W/m/m^2/sr."""
+def scale(images: Tensor, softening: Tensor, crop: int | None = None) -> Tensor:
+    """Surface brightness to what networks are fed, asinh(I / softening), both in W/m/m^2/sr.
+
+    Only the middle of the images is kept, `crop` pixels a side, where it is not None.
+    """
+    rim = 0 if crop is None else (images.shape[-1] - crop) // 2
+    if rim:
+        images = images[..., rim:-rim, rim:-rim]
     return asinh(images / softening)
+
+
+def check_crop(crop: int | None, pixels: int) -> int:
+    """Side of what a network looks at, pixels; an `InputError` where it has no middle."""
+    if crop is None:
+        return pixels
+    if crop > pixels or (pixels - crop) % 2:
+        raise InputError(
+            f"params.yaml: train: crop {crop} is not the middle of {pixels} pixels: take an "
+            f"{'even' if pixels % 2 == 0 else 'odd'} number up to {pixels}, or null"
+        )
+    return crop
 
 
 def softening_of(bands: Sequence[str], mag_arcsec2: float) -> Tensor:
     """Surface brightness (band, 1, 1), W/m/m^2/sr, of one AB mag/arcsec^2 in each band."""
     levels = [float(surface_brightness(mag_arcsec2, band)) for band in bands]
     return torch.tensor(levels)[:, None, None]
-
-
-class DistanceNetwork(nn.Module):
-    """Images in physical units to distances in Mpc; scalings of both travel with the weights.
-
-    Parameters
-    ----------
-    body : nn.Module
-        Scaled images (n, band, y, x) to numbers (n, 1).
-    softening : Tensor, (band, 1, 1)
-        Surface brightness at which asinh turns from linear to logarithmic, W/m/m^2/sr.
-    offset_mpc, scale_mpc : float
-        D = offset + scale * body(...). 0 and 1 for targets left in Mpc.
-    """
-
-    softening: Tensor
-    offset_mpc: Tensor
-    scale_mpc: Tensor
-
-    def __init__(self, body: nn.Module, softening: Tensor, offset_mpc: float, scale_mpc: float):
-        super().__init__()
-        self.body = body
-        self.register_buffer("softening", softening)
-        self.register_buffer("offset_mpc", torch.tensor(offset_mpc))
-        self.register_buffer("scale_mpc", torch.tensor(scale_mpc))
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Surface brightness (n, band, y, x), W/m/m^2/sr, to distances (n,), Mpc."""
-        return self.distance(self.scale(images))
-
-    def scale(self, images: Tensor) -> Tensor:
-        """Surface brightness, W/m/m^2/sr, to what `distance` takes, asinh(I / softening)."""
-        return scale(images, self.softening)
-
-    def distance(self, scaled: Tensor) -> Tensor:
-        """Scaled images (n, band, y, x) to distances (n,), Mpc."""
-        out: Tensor = self.offset_mpc + self.scale_mpc * self.body(scaled).squeeze(-1)
-        return out
 
 
 def output_pixels(layers: Sequence[Layer], pixels: int) -> int:
@@ -98,8 +84,10 @@ def multiply_adds(layers: Sequence[Layer], bands: int, pixels: int) -> int:
     return total
 
 
-def cnn(layers: Sequence[Layer], bands: int, pixels: int, *, batch_norm: bool) -> nn.Sequential:
-    """Convolutions with ReLU and one linear output (paper, section 2 and Table A1).
+def cnn(
+    layers: Sequence[Layer], bands: int, pixels: int, outputs: int, *, batch_norm: bool
+) -> nn.Sequential:
+    """Convolutions with ReLU and a linear output (paper, section 2 and Table A1).
 
     Parameters
     ----------
@@ -107,13 +95,15 @@ def cnn(layers: Sequence[Layer], bands: int, pixels: int, *, batch_norm: bool) -
         From the image to the output.
     bands, pixels : int
         Channels and side of the input images.
+    outputs : int
+        Raw numbers, one in the paper.
     batch_norm : bool
         Normalise each convolution's output over the batch (not in the paper).
 
     Returns
     -------
     nn.Sequential
-        (n, band, y, x) to (n, 1).
+        (n, band, y, x) to (n, outputs).
 
     Raises
     ------
@@ -135,70 +125,120 @@ def cnn(layers: Sequence[Layer], bands: int, pixels: int, *, batch_norm: bool) -
             parts.append(nn.BatchNorm2d(layer.filters))
         parts.append(nn.ReLU())
         channels = layer.filters
-    return nn.Sequential(*parts, nn.Flatten(), nn.Linear(channels * side**2, 1))
+    return nn.Sequential(*parts, nn.Flatten(), nn.Linear(channels * side**2, outputs))
 
 
-def resnet(family: str, bands: int) -> nn.Module:
-    """ResNet18 or ResNet50 (He et al. 2016) for any number of bands, with one linear output.
+def resnet(family: str, bands: int, outputs: int) -> nn.Module:
+    """ResNet18 or ResNet50 (He et al. 2016) for any number of bands, with a linear output.
 
     "Default parameters ... with the output layer replaced by a fully connected layer with no
     activation function and an output size of 1" (paper, appendix A); no pretrained weights, which
     would be for three bands.
     """
-    network: nn.Module = RESNETS[family](num_classes=1)
+    network: nn.Module = RESNETS[family](num_classes=outputs)
     network.conv1 = nn.Conv2d(bands, 64, kernel_size=7, stride=2, padding=3, bias=False)
     return network
 
 
-def build(
-    family: str,
-    layers: Sequence[Layer],
-    bands: Sequence[str],
-    pixels: int,
-    *,
-    batch_norm: bool,
-    softening_mag_arcsec2: float,
-    target: tuple[float, float],
-    seed: int,
-) -> DistanceNetwork:
-    """A network with fresh weights.
+class Pyramid(nn.Module):
+    """Convolutions whose every scale is seen by the output through the logarithm of its mean.
+
+    A galaxy's distance stands in how strongly it fluctuates at each scale (docs/decisions/0013):
+    the mean over the sky of a rectified filter is a strength, and a logarithm turns the product of
+    strength and brightness into a sum, which a small perceptron of one hidden layer can take apart.
+    Convolutions keep the size (but for the stride), with batch normalisation and ReLU; those that
+    keep stride, filters and size have a shortcut (He et al. 2016).
 
     Parameters
     ----------
-    family : {"cnn", "resnet18", "resnet50"}
-        Kind of network.
     layers : sequence of Layer
-        Convolutions of a CNN; not used by a ResNet.
-    bands : sequence of str
-        Bands of the images, in order.
-    pixels : int
-        Side of the images, pixels.
-    batch_norm : bool
-        Batch normalisation in a CNN (a ResNet always has it).
-    softening_mag_arcsec2 : float
-        asinh softening, AB mag/arcsec^2, the same magnitude in each band.
-    target : tuple of float
-        Offset and scale of the targets, Mpc.
-    seed : int
-        Seed of the initial weights.
+        From the image to the coarsest scale.
+    bands : int
+        Channels of the input images.
+    hidden, outputs : int
+        Hidden units of the perceptron, and raw numbers.
+
+    Raises
+    ------
+    InputError
+        For an even kernel, which has no middle.
+    """
+
+    FLOOR = 1e-3  # of a mean before its logarithm, in units of the normalised maps
+
+    def __init__(self, layers: Sequence[Layer], bands: int, hidden: int, outputs: int):
+        super().__init__()
+        even = [layer.kernel for layer in layers if layer.kernel % 2 == 0]
+        if even:
+            raise InputError(f"kernel {even[0]} of a pyramid has no middle: take odd kernels")
+        channels = [bands, *(layer.filters for layer in layers)]
+        self.convolutions = nn.ModuleList(
+            Conv2dNormActivation(before, layer.filters, layer.kernel, layer.stride)
+            for before, layer in zip(channels, layers, strict=False)
+        )
+        last = [*(layer.stride > 1 for layer in layers[1:]), True]  # of its scale
+        self.seen = [number for number, here in enumerate(last) if here]
+        features = sum(layers[number].filters for number in self.seen)
+        self.perceptron = nn.Sequential(
+            nn.BatchNorm1d(features),
+            nn.Linear(features, hidden),
+            nn.ReLU(),
+            nn.Linear(hidden, outputs),
+        )
+
+    def forward(self, scaled: Tensor) -> Tensor:
+        """Scaled images (n, band, y, x) to raw numbers (n, outputs)."""
+        features = []
+        for number, convolution in enumerate(self.convolutions):
+            out = convolution(scaled)
+            scaled = out + scaled if out.shape == scaled.shape else out
+            if number in self.seen:
+                features.append((scaled.mean(dim=(-2, -1)) + self.FLOOR).log())
+        raw: Tensor = self.perceptron(torch.cat(features, dim=-1))
+        return raw
+
+
+class Spec(Protocol):
+    """What a body is made of; see `body`."""
+
+    family: Family
+    hidden: int
+    batch_norm: bool
+
+    @property
+    def layers(self) -> Sequence[Layer]:
+        """Convolutions of a CNN or a pyramid."""
+        ...
+
+
+def body(spec: Spec, bands: int, pixels: int, outputs: int) -> nn.Module:
+    """A body with fresh weights from torch's global generator.
+
+    Parameters
+    ----------
+    spec : Spec
+        `family`; `layers` of a CNN or pyramid; `hidden` units of a pyramid's perceptron; whether a
+        CNN has `batch_norm` (other families always do).
+    bands, pixels : int
+        Channels and side of the input images.
+    outputs : int
+        Raw numbers.
 
     Returns
     -------
-    DistanceNetwork
+    nn.Module
+        Scaled images (n, band, y, x) to (n, outputs).
 
     Raises
     ------
     InputError
         For an unknown family, or layers that do not fit the images.
     """
-    softening = softening_of(bands, softening_mag_arcsec2)
-    with torch.random.fork_rng(devices=[]):  # torch initialises from its global generator only
-        torch.manual_seed(seed)
-        if family == "cnn":
-            body: nn.Module = cnn(layers, len(bands), pixels, batch_norm=batch_norm)
-        elif family in RESNETS:
-            body = resnet(family, len(bands))
-        else:
-            known = ", ".join(["cnn", *RESNETS])
-            raise InputError(f"no network family is called {family!r}: take {known}")
-    return DistanceNetwork(body, softening, *target)
+    if spec.family == "cnn":
+        return cnn(spec.layers, bands, pixels, outputs, batch_norm=spec.batch_norm)
+    if spec.family == "pyramid":
+        return Pyramid(spec.layers, bands, spec.hidden, outputs)
+    if spec.family in RESNETS:
+        return resnet(spec.family, bands, outputs)
+    known = ", ".join(["cnn", "pyramid", *RESNETS])
+    raise InputError(f"no network family is called {spec.family!r}: take {known}")

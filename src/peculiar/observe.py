@@ -8,10 +8,8 @@ from typing import Any
 
 import astropy.units as u
 import numpy as np
-import torch
 from astropy.table import QTable
 from numpy.typing import NDArray
-from scipy.stats import truncnorm
 from tqdm import tqdm
 
 from peculiar.errors import InputError, one_sentence
@@ -25,10 +23,10 @@ from peculiar.galaxies import (
     whole_folder,
     write_table,
 )
-from peculiar.instrument import Instrument, photograph
 from peculiar.params import load
 from peculiar.params_data import Measured, Normal, Observe, Split, Uniform
-from peculiar.placing import best_device, kpc_per_arcsec, place
+from peculiar.placing import best_device, kpc_per_arcsec
+from peculiar.views import draw_distances_mpc, views
 
 RAW = Path("data/fetch")
 OUT = Path("data/observe")
@@ -48,21 +46,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
             known = ", ".join(params.distances)
             raise InputError(f"params.yaml: observe.distances has no {dataset!r}: take {known}")
         observe(params, dataset, RAW, OUT / dataset)
-
-
-def draw_distances_mpc(
-    distances: Uniform | Normal, size: int, rng: np.random.Generator
-) -> NDArray[np.float64]:
-    """Distances (size,), Mpc (paper, section 3.2).
-
-    Normal distances are not cut at 50 and 100 Mpc, which the paper does not mention and which
-    would lower their deviation to 12.5 Mpc; only those nearer than `min_mpc` are drawn again.
-    """
-    if isinstance(distances, Uniform):
-        return rng.uniform(distances.min_mpc, distances.max_mpc, size)
-    lowest = (distances.min_mpc - distances.mean_mpc) / distances.sigma_mpc
-    law = truncnorm(lowest, np.inf, loc=distances.mean_mpc, scale=distances.sigma_mpc)
-    return np.asarray(law.rvs(size, random_state=rng))
 
 
 def draw_splits(
@@ -154,6 +137,7 @@ def describe(params: Observe, dataset: str, galaxies: QTable) -> dict[str, Any]:
     return {
         "dataset": dataset,
         "distribution": distances.distribution,
+        "distances": distances.model_dump(),
         # where there are no galaxies beyond; null where that is not known
         "range_mpc": ends,
         "bands": list(galaxies.meta["bands"]),
@@ -251,25 +235,19 @@ def photographs(
         scale_arcsec = np.repeat(galaxies["pixel_scale_arcsec"][rows].to_value(u.arcsec), cameras)
         kpc_per_pixel = kpc_per_arcsec(distance_mpc) * scale_arcsec
     offset = np.repeat(galaxies["centre_offset"][rows].to_value(u.pix), cameras, axis=0)
-    device = best_device()
-
-    def placed(pixels: int) -> NDArray[np.float32]:
-        return place(
-            torch.from_numpy(images[rows]).flatten(0, 1).to(device),
-            torch.from_numpy(kpc_per_pixel).to(device),
-            torch.from_numpy(distance_mpc).to(device),
-            pixels=pixels,
-            pixel_scale_arcsec=params.pixel_scale_arcsec,
-            dimming=params.dimming,
-            centre_offset=torch.from_numpy(offset).to(device),
-        ).numpy(force=True)
-
-    section = table.meta["instrument"]
-    instrument = None if section is None else Instrument(**section)
     # a stream of its own for every image, so that noise does not depend on the batches
     rngs = [np.random.default_rng([params.seed, NOISE, int(number)]) for number in numbers]
-    bands, scale = table.meta["bands"], params.pixel_scale_arcsec
-    return photograph(placed, params.pixels, bands, scale, instrument, rngs)
+    seen = views(
+        images[rows].reshape(-1, *images.shape[2:]),
+        kpc_per_pixel,
+        distance_mpc,
+        offset,
+        params.pixels,
+        table.meta,
+        rngs,
+        best_device(),
+    )
+    return seen.numpy(force=True)
 
 
 if __name__ == "__main__":

@@ -3,11 +3,18 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import (
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)
 
 from peculiar.params import Name, Section, check_known, validate
 
-Schedule = Literal["constant", "cosine"]
+Schedule = Literal["constant", "cosine", "onecycle"]
 
 
 class LayerSection(Section):
@@ -18,32 +25,53 @@ class LayerSection(Section):
     stride: PositiveInt
 
 
-class NetworkSection(Section):
-    """One network and how long and fast it learns."""
+class Training(Section):
+    """Head of a network and how long and fast it learns: what a search leaves alone."""
 
-    family: Literal["cnn", "resnet18", "resnet50"]
-    layers: tuple[LayerSection, ...]
+    head: Literal["point", "gaussian", "binned"]
     batch_norm: bool
+    crop: PositiveInt | None
+    softening_mag_arcsec2: PositiveFloat
+    fresh: bool
     augment: bool
+    average_turns: bool
+    members: PositiveInt
+    batch_size: Annotated[int, Field(ge=2)]
     schedule: Schedule
-    learning_rate: PositiveFloat
+    weight_decay: NonNegativeFloat
+    ema: Annotated[float, Field(ge=0, lt=1)]
+    patience: PositiveInt | None
     epochs: PositiveInt
 
     @model_validator(mode="after")
-    def _layered(self) -> Self:
-        if (self.family == "cnn") != bool(self.layers):
-            raise ValueError("a cnn needs layers, a resnet has its own (layers: [])")
+    def _distribution(self) -> Self:
+        if self.head == "point" and (self.members > 1 or self.average_turns):
+            raise ValueError("members and average_turns need head gaussian or binned")
         return self
 
 
-class SearchedNetwork(Section):
+class NetworkSection(Training):
+    """One network and how long and fast it learns."""
+
+    family: Literal["cnn", "pyramid", "resnet18", "resnet50"]
+    layers: tuple[LayerSection, ...]
+    hidden: NonNegativeInt
+    learning_rate: PositiveFloat
+
+    @model_validator(mode="after")
+    def _layered(self) -> Self:
+        if (self.family in ("cnn", "pyramid")) != bool(self.layers):
+            raise ValueError("a cnn and a pyramid need layers, a resnet has its own (layers: [])")
+        if (self.family == "pyramid") != bool(self.hidden):
+            raise ValueError("a pyramid needs hidden units, other families have none (hidden: 0)")
+        return self
+
+
+class SearchedNetwork(Training):
     """The network `best`: what the search does not decide; the rest stands in best.yaml."""
 
     family: Literal["cnn"]
-    batch_norm: bool
-    augment: bool
-    schedule: Schedule
-    epochs: PositiveInt
+    hidden: Literal[0]
 
     def complete(self, searched: dict[str, Any], epochs: int | None = None) -> NetworkSection:
         """The whole network, from the searched keys `layers` and `learning_rate`."""
@@ -56,8 +84,6 @@ class FitSection(Section):
 
     label: Literal["D", "D_z"]
     normalise: bool
-    batch_size: Annotated[int, Field(ge=2)]
-    softening_mag_arcsec2: PositiveFloat
     seed: NonNegativeInt
 
 

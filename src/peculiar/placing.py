@@ -8,6 +8,7 @@ differs by up to a tenth of a galaxy's peak.
 """
 
 import warnings
+from math import ceil
 from typing import Literal
 
 import numpy as np
@@ -96,8 +97,8 @@ def taps(
     if offset is not None:
         centre = centre + offset[:, None, None]
     width = ratio.clamp(min=1.0)
-    reach = int(2 * float(width.max())) + 1
-    steps = torch.arange(-reach, reach + 1, device=ratio.device, dtype=ratio.dtype)
+    reach = ceil(2 * float(width.max()))  # the kernel is zero there and beyond
+    steps = torch.arange(1 - reach, reach + 1, device=ratio.device, dtype=ratio.dtype)
     position = centre.floor() + steps
     weight = keys_cubic((position - centre) / width)
     weight = weight / weight.sum(dim=-1, keepdim=True)
@@ -204,8 +205,10 @@ def place(
     ratio = (pixel_scale_arcsec / scale_in).to(images.dtype)
     x, y = (None, None) if centre_offset is None else centre_offset.to(ratio).unbind(-1)
     rows = taps(ratio, images.shape[-2], pixels, y)
-    columns = taps(ratio, images.shape[-1], pixels, x)
-    placed = resample(images, rows, columns)
+    index, weight = taps(ratio, images.shape[-1], pixels, x)
+    # only what is seen of each row: the rest would be resampled along y for nothing
+    first, last = int(index.min()), int(index.max())
+    placed = resample(images[..., first : last + 1], rows, (index - first, weight))
     if dimming == "literal":
         factor = (ILLUSTRIS_CAMERA_MPC / distance_mpc) ** 2
         placed = placed * factor.to(placed.dtype)[:, None, None, None]

@@ -6,6 +6,7 @@ p(D | image), and the edges of the distance distribution, which tell much about 
 them, are used. A grid's probabilities are spread evenly over its cells.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import ceil
 
@@ -99,12 +100,16 @@ class Velocity:
     low_kms, high_kms : dict of int to ndarray, (n,)
         Ends of the central intervals of 68.3 and 95.4 per cent (one and two deviations of a
         Gaussian), by 68 and 95, km/s.
+    pit : callable
+        Velocities (n,), km/s, to the probability (n,) of a smaller one. Of true velocities it is
+        uniform on [0, 1] if the posterior is calibrated: the probability integral transform.
     """
 
     mean_kms: Array
     deviation_kms: Array
     low_kms: dict[int, Array]
     high_kms: dict[int, Array]
+    pit: Callable[[Array], Array]
 
 
 def normal(mean_kms: Array, deviation_kms: Array) -> Velocity:
@@ -114,6 +119,53 @@ def normal(mean_kms: Array, deviation_kms: Array) -> Velocity:
         deviation_kms,
         {level: mean_kms - k * deviation_kms for level, k in SIGMAS.items()},
         {level: mean_kms + k * deviation_kms for level, k in SIGMAS.items()},
+        lambda v_kms: np.asarray(ndtr((v_kms - mean_kms) / deviation_kms)),
+    )
+
+
+def velocity_on_grid(
+    p: Array,
+    grid_mpc: Array,
+    D_z_mpc: ArrayLike,
+    sigma_v_kms: float,
+    H0_kms_mpc: float,
+    prior_ratio: ArrayLike = 1.0,
+) -> Velocity:
+    """Posterior velocity of galaxies from p(D | image) on a grid.
+
+    Parameters
+    ----------
+    p : ndarray, (n, G)
+        p(D | image), each row summing to one.
+    grid_mpc : ndarray, (G,)
+        Equally spaced distances, Mpc.
+    D_z_mpc : array_like, (n,)
+        Redshift distances, Mpc.
+    sigma_v_kms : float
+        Deviation of peculiar velocities, km/s.
+    H0_kms_mpc : float
+        Hubble constant, km/s/Mpc.
+    prior_ratio
+        See `given_redshift`.
+
+    Returns
+    -------
+    Velocity
+    """
+    D_z = np.asarray(D_z_mpc, dtype=float)
+    q = given_redshift(p, grid_mpc, D_z, sigma_v_kms / H0_kms_mpc, prior_ratio)
+    D, deviation_mpc = moments(q, grid_mpc)
+
+    def velocity_at(k: int) -> Array:
+        """Velocity (n,), km/s, k deviations of a Gaussian up in probability; far means slow."""
+        return np.asarray(H0_kms_mpc * (D_z - quantile(q, grid_mpc, float(ndtr(-k)))))
+
+    return Velocity(
+        H0_kms_mpc * (D_z - D),
+        H0_kms_mpc * deviation_mpc,
+        {level: velocity_at(-k) for level, k in SIGMAS.items()},
+        {level: velocity_at(k) for level, k in SIGMAS.items()},
+        lambda v_kms: 1 - cdf(q, grid_mpc, D_z - v_kms / H0_kms_mpc),
     )
 
 
@@ -155,16 +207,5 @@ def velocity(
     cells = ceil((range_mpc[1] - range_mpc[0]) / step)
     edges = np.linspace(*range_mpc, cells + 1)
     grid = (edges[1:] + edges[:-1]) / 2
-    q = given_redshift(gaussian(D_p, sigma_D_mpc, grid), grid, D_z, sigma_v_kms / H0_kms_mpc)
-    D, deviation_mpc = moments(q, grid)
-
-    def velocity_at(k: int) -> Array:
-        """Velocity (n,), km/s, k deviations of a Gaussian up in probability; far means slow."""
-        return np.asarray(H0_kms_mpc * (D_z - quantile(q, grid, float(ndtr(-k)))))
-
-    return Velocity(
-        H0_kms_mpc * (D_z - D),
-        H0_kms_mpc * deviation_mpc,
-        {level: velocity_at(-k) for level, k in SIGMAS.items()},
-        {level: velocity_at(k) for level, k in SIGMAS.items()},
-    )
+    p = gaussian(D_p, sigma_D_mpc, grid)
+    return velocity_on_grid(p, grid, D_z, sigma_v_kms, H0_kms_mpc)

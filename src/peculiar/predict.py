@@ -13,13 +13,10 @@ from numpy.typing import NDArray
 from peculiar import tracking
 from peculiar.errors import InputError
 from peculiar.galaxies import Galaxy
-from peculiar.hubble import (
-    peculiar_velocity_kms,
-    redshift_distance_mpc,
-    velocity_posterior_kms,
-)
+from peculiar.hubble import peculiar_velocity_kms, redshift_distance_mpc
 from peculiar.instrument import Instrument, photograph
 from peculiar.placing import Dimming, kpc_per_arcsec, place
+from peculiar.posterior import moments, velocity, velocity_on_grid
 
 
 @dataclass(frozen=True)
@@ -29,7 +26,10 @@ class Champion:
     Attributes
     ----------
     network : torch.nn.Module
-        Surface brightness (n, band, y, x), W/m/m^2/sr, to distances (n,), Mpc.
+        Surface brightness (n, band, y, x), W/m/m^2/sr, to distances (n,), Mpc, or p(D | image),
+        (n, G).
+    grid_mpc : ndarray, (G,), or None
+        Distances that p(D | image) is for, Mpc; no galaxy is put elsewhere. None for distances.
     version : str
         Version in the registry.
     bands : str
@@ -51,6 +51,7 @@ class Champion:
     """
 
     network: torch.nn.Module
+    grid_mpc: NDArray[np.float64] | None
     version: str
     bands: str
     pixels: int
@@ -81,6 +82,7 @@ def load_champion(model: str) -> Champion:
     tags = version.tags
     return Champion(
         network=tracking.load_model(f"models:/{model}@{tracking.CHAMPION}"),
+        grid_mpc=np.array(json.loads(tags["grid_mpc"])) if tags.get("grid_mpc") else None,
         version=str(version.version),
         bands=tags["bands"],
         pixels=int(tags["pixels"]),
@@ -248,26 +250,32 @@ def predicted_table(
     -------
     QTable
         `camera`, `D_p` and `D_error` (Mpc); with a redshift also `D_z` (Mpc), the paper's `v_p`,
-        and the posterior `v_hat` and `v_error` (km/s), which knows of no least and greatest
-        distance: a survey's galaxies end nowhere.
+        and the posterior `v_hat` and `v_error` (km/s). A champion that gives distances knows of no
+        least and greatest one: a survey's galaxies end nowhere. One that gives p(D | image) puts
+        none beyond its grid.
     """
     with torch.inference_mode():
-        D_p = champion.network(images).double().numpy()
+        output = champion.network(images).double().numpy()
+    if champion.grid_mpc is None:
+        D_p, D_error = output, np.full(len(output), champion.sigma_D_mpc)
+    else:
+        D_p, D_error = moments(output, champion.grid_mpc)
     cameras = len(galaxy.images)
     table = QTable(meta={"source": galaxy.source, "champion_version": champion.version})
     table["camera"] = np.tile(np.arange(cameras), len(D_p) // cameras)
     table["D_p"] = D_p * u.Mpc
-    table["D_error"] = np.full(len(D_p), champion.sigma_D_mpc) * u.Mpc
+    table["D_error"] = D_error * u.Mpc
     if cz_kms is not None:
         D_z = redshift_distance_mpc(np.full(len(D_p), cz_kms), champion.H0_kms_mpc)
-        v_p = peculiar_velocity_kms(D_z, D_p, champion.H0_kms_mpc)
-        v_hat, v_error = velocity_posterior_kms(
-            v_p, champion.sigma_D_mpc, champion.sigma_v_kms, champion.H0_kms_mpc
-        )
+        sigma_v, H0 = champion.sigma_v_kms, champion.H0_kms_mpc
+        if champion.grid_mpc is None:
+            v = velocity(D_p, D_z, champion.sigma_D_mpc, sigma_v, H0, None)
+        else:
+            v = velocity_on_grid(output, champion.grid_mpc, D_z, sigma_v, H0)
         table["D_z"] = D_z * u.Mpc
-        table["v_p"] = v_p * u.km / u.s
-        table["v_hat"] = v_hat * u.km / u.s
-        table["v_error"] = np.full(len(D_p), v_error) * u.km / u.s
+        table["v_p"] = peculiar_velocity_kms(D_z, D_p, H0) * u.km / u.s
+        table["v_hat"] = v.mean_kms * u.km / u.s
+        table["v_error"] = v.deviation_kms * u.km / u.s
     for name in table.colnames[1:]:
         table[name].info.format = ".1f"
     return table

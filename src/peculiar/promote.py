@@ -207,6 +207,7 @@ def describe(
         "baseline": name,
         "baseline_score": score,
         "sigma_D_mpc": best.sigma_D_mpc,
+        "grid_mpc": "" if best.grid_mpc is None else json.dumps(best.grid_mpc),
         "sigma_v_kms": best.sigma_v_kms,
         "H0_kms_mpc": best.H0_kms_mpc,
         "bands": "".join(best.bands),

@@ -19,18 +19,19 @@ from tqdm import tqdm
 
 from peculiar import tracking
 from peculiar.errors import InputError, one_sentence
-from peculiar.experiment import share_images, train_network, validate
+from peculiar.experiment import share_images, train_network
 from peculiar.figures import history_figure
 from peculiar.galaxies import Observed, whole_folder
+from peculiar.judgement import validate
 from peculiar.lineage import code_digest, digests
-from peculiar.networks import multiply_adds, output_pixels
+from peculiar.networks import check_crop, multiply_adds, output_pixels
 from peculiar.params import load
 from peculiar.params_networks import LayerSection, Search, Space, Train
 
-DATA, OUT = Path("data/observe"), Path("results/search")
+RAW, DATA, OUT = Path("data/fetch"), Path("data/observe"), Path("results/search")
 JOURNAL = tracking.STORE / "optuna.journal"
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
-STARTUP_TRIALS = 5  # at random, before the sampler learns from them; a default study has 10
+STARTUP_TRIALS = 5  # at random, before the sampler learns from them; a default study has 8
 TRIES = 50  # refused networks for each trial before the space is called empty
 
 
@@ -83,13 +84,13 @@ class Objective:
         self.experiment, self.parent = experiment, parent
         self.data = DATA / params.dataset
         self.observed = Observed.read(self.data)
-        self.scaled = share_images(self.observed, train.fit)
+        self.scaled = share_images(self.observed, train.best.softening_mag_arcsec2, train.best.crop)
 
     def __call__(self, trial: Trial) -> float:
         """L2 loss on the validation labels after the last epoch, Mpc."""
         bands, pixels = self.observed.images.shape[1:3]
         searched = suggest(trial, self.params.space)
-        refuse(searched, self.params.space, bands, pixels)
+        refuse(searched, self.params.space, bands, check_crop(self.train.best.crop, pixels))
         trial.set_user_attr("searched", searched)
         spec = self.train.best.complete(searched, epochs=self.params.epochs)
         history: list[dict[str, float]] = []
@@ -99,7 +100,7 @@ class Objective:
             f"trial-{trial.number}",
             params=logged,
             tags={"stage": "search", "trial": str(trial.number)},
-            data=digests([self.data]),
+            data=digests(inputs(self.params, self.train)),
             parent=self.parent,
         ) as run_id:
             trial.set_user_attr("run_id", run_id)
@@ -117,6 +118,11 @@ class Objective:
         return history[-1]["validation_l2_mpc"]
 
 
+def inputs(params: Search, train: Train) -> list[Path]:
+    """Folders that the trials learn from."""
+    return [DATA / params.dataset, *([RAW] if train.best.fresh else [])]
+
+
 def study_name(params: Search, train: Train) -> str:
     """A name that changes with everything but the number of trials.
 
@@ -126,7 +132,7 @@ def study_name(params: Search, train: Train) -> str:
         params.model_dump(exclude={"trials"}),
         train.fit.model_dump(),
         train.best.model_dump(exclude={"epochs"}),
-        digests([DATA / params.dataset]),
+        digests(inputs(params, train)),
         code_digest(),
     ]
     text = json.dumps(identity, sort_keys=True)
@@ -165,7 +171,7 @@ def search(params: Search, train: Train) -> None:
             f"search {study.study_name}",
             params={"search": params.model_dump(exclude={"trials"})},
             tags={"stage": "search", "study": study.study_name},
-            data=digests([DATA / params.dataset]),
+            data=digests(inputs(params, train)),
             run_id=begun if begun and tracking.run_exists(begun) else None,
         ) as parent,
         whole_folder(OUT) as partial,

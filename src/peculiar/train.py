@@ -11,14 +11,16 @@ from tqdm import tqdm
 
 from peculiar import tracking, trained
 from peculiar.errors import InputError, one_sentence
-from peculiar.experiment import train_network, validate
+from peculiar.experiment import train_network
 from peculiar.figures import distances_figure, history_figure
 from peculiar.galaxies import Observed, whole_folder
+from peculiar.heads import DistanceNetwork, Network
+from peculiar.judgement import grid_of, validate
 from peculiar.lineage import digests
 from peculiar.params import load
 from peculiar.params_networks import NetworkSection, Train
 
-DATA, OUT = Path("data/observe"), Path("results/train")
+RAW, DATA, OUT = Path("data/fetch"), Path("data/observe"), Path("results/train")
 BEST = Path("results/search/best.yaml")
 
 
@@ -46,12 +48,20 @@ def network_spec(params: Train, network: str) -> NetworkSection:
     return params.specs[network]
 
 
+def target_mpc(network: Network) -> tuple[float, float] | None:
+    """Offset and scale of a point head's targets, Mpc; None for other heads."""
+    if isinstance(network, DistanceNetwork):
+        return float(network.offset_mpc), float(network.scale_mpc)
+    return None
+
+
 def train(params: Train, spec: NetworkSection, network_name: str, data: Path) -> None:
     """Train, measure on the validation split, log to MLflow and write `results/train/NAME`."""
     observed = Observed.read(data)
     meta = observed.table.meta
     name = f"{data.name}-{network_name}"
-    inputs = digests([data, *([BEST] if network_name == "best" else [])])
+    also = [*([BEST] if network_name == "best" else []), *([RAW] if spec.fresh else [])]
+    inputs = digests([data, *also])
     logged = {"fit": params.fit.model_dump(), "network": spec.model_dump(), "data": meta}
     history: list[dict[str, float]] = []
     experiment = tracking.connect()
@@ -60,7 +70,7 @@ def train(params: Train, spec: NetworkSection, network_name: str, data: Path) ->
     with (
         tracking.run(experiment, name, params=logged, tags=tags, data=inputs) as run_id,
         whole_folder(OUT / name) as partial,
-        tqdm(total=spec.epochs, desc=f"train ({name})", unit="epoch") as bar,
+        tqdm(total=spec.epochs * spec.members, desc=f"train ({name})", unit="epoch") as bar,
     ):
 
         def on_epoch(epoch: int, curve: dict[str, float]) -> None:
@@ -69,8 +79,9 @@ def train(params: Train, spec: NetworkSection, network_name: str, data: Path) ->
             bar.set_postfix({key: f"{value:.2f}" for key, value in curve.items()})
             bar.update()
 
-        network = train_network(observed, spec, params.fit, on_epoch)
+        network = train_network(observed, spec, params.fit, on_epoch, raw=RAW)
         sigma_D, predicted, validation = validate(network, observed)
+        grid = grid_of(network)
         tracking.log_metrics(run_id, {**validation, "sigma_D_mpc": sigma_D}, prefix="validation_")
         tracking.log_figure(history_figure(history, name), "history.png")
         title = f"{name}, {meta['source']}, validation"
@@ -85,7 +96,8 @@ def train(params: Train, spec: NetworkSection, network_name: str, data: Path) ->
             fit=params.fit,
             bands=tuple(meta["bands"]),
             pixels=observed.images.shape[-1],
-            target_mpc=(float(network.offset_mpc), float(network.scale_mpc)),
+            target_mpc=target_mpc(network),
+            grid_mpc=None if grid is None else tuple(grid),
             H0_kms_mpc=meta["H0_kms_mpc"],
             sigma_v_kms=meta["sigma_v_kms"],
             pixel_scale_arcsec=meta["pixel_scale_arcsec"],

@@ -8,15 +8,16 @@ import csv
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
+import numpy as np
 import torch
-from pydantic import ConfigDict
+from pydantic import ConfigDict, model_validator
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from peculiar.errors import InputError
-from peculiar.networks import DistanceNetwork, build
+from peculiar.heads import Network, Prior, build
 from peculiar.params import Section, validate
 from peculiar.params_data import InstrumentSection
 from peculiar.params_networks import FitSection, NetworkSection
@@ -30,7 +31,7 @@ class Run(Section):
     `validation` has the metrics of `peculiar.metrics.METRICS` on the validation split, in the unit
     of each name, `sigma_D_mpc` is the error of the network's distances measured there,
     `zero_rms_kms` the rms of the same velocities about v = 0, and `spread_dz_mpc` the deviation of
-    the same D_z.
+    the same D_z. `grid_mpc` has the distances that p(D | image) is for, None for a point head.
     `data` maps each data dependency to its digest. Metrics may be NaN after a failed training.
     """
 
@@ -43,7 +44,8 @@ class Run(Section):
     fit: FitSection
     bands: tuple[str, ...]
     pixels: int
-    target_mpc: tuple[float, float]
+    target_mpc: tuple[float, float] | None
+    grid_mpc: tuple[float, ...] | None
     H0_kms_mpc: float
     sigma_v_kms: float
     pixel_scale_arcsec: float
@@ -60,23 +62,30 @@ class Run(Section):
     spread_dz_mpc: float
     validation: dict[str, float]
 
-    def fresh_network(self) -> DistanceNetwork:
-        """The network with its initial weights."""
+    @model_validator(mode="after")
+    def _headed(self) -> Self:
+        if (self.spec.head == "point") != (self.grid_mpc is None):
+            raise ValueError("a grid_mpc belongs to heads that give distributions, and to no other")
+        return self
+
+    def fresh_network(self) -> Network:
+        """The network before any training."""
+        grid = self.grid_mpc
+        prior = None  # its values stand among the weights
+        if grid is not None:
+            prior = Prior(np.array(grid), np.full(len(grid), 1 / len(grid)), 1.0)
         return build(
-            self.spec.family,
-            self.spec.layers,
+            self.spec,
             self.bands,
             self.pixels,
-            batch_norm=self.spec.batch_norm,
-            softening_mag_arcsec2=self.fit.softening_mag_arcsec2,
-            target=self.target_mpc,
+            target=self.target_mpc or (0.0, 1.0),
+            prior=prior,
             seed=self.fit.seed,
+            members=self.spec.members,
         )
 
 
-def write(
-    folder: Path, network: DistanceNetwork, history: Sequence[Mapping[str, float]], run: Run
-) -> None:
+def write(folder: Path, network: Network, history: Sequence[Mapping[str, float]], run: Run) -> None:
     """Write the three files into an existing folder."""
     tensors = {name: tensor.cpu().contiguous() for name, tensor in network.state_dict().items()}
     save_file(tensors, folder / WEIGHTS)
@@ -99,7 +108,7 @@ def read_run(folder: Path) -> Run:
     return validate(Run, values, str(path))
 
 
-def read_network(folder: Path, run: Run) -> DistanceNetwork:
+def read_network(folder: Path, run: Run) -> Network:
     """Build the network of `run` and load its weights.
 
     Raises

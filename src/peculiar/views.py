@@ -1,0 +1,182 @@
+"""What a survey sees of simulated images: placed at a distance, through the sky and telescope.
+
+`observe` makes each image once, for all to compare with; training may ask for more, each galaxy
+image at a new distance each time (`fresh_views`).
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from math import ceil
+from pathlib import Path
+from typing import Any
+
+import astropy.units as u
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.stats import truncnorm
+from torch import Tensor
+
+from peculiar.errors import InputError
+from peculiar.galaxies import RAW_COLUMNS, Observed, open_set
+from peculiar.instrument import Instrument, photograph
+from peculiar.params_data import Normal, Uniform
+from peculiar.placing import kpc_per_arcsec, place
+
+REACH = 2  # of the resampling kernel, pixels of the input or output
+
+
+def draw_distances_mpc(
+    distances: Uniform | Normal, size: int, rng: np.random.Generator
+) -> NDArray[np.float64]:
+    """Distances (size,), Mpc (paper, section 3.2).
+
+    Normal distances are not cut at 50 and 100 Mpc, which the paper does not mention and which
+    would lower their deviation to 12.5 Mpc; only those nearer than `min_mpc` are drawn again.
+    """
+    if isinstance(distances, Uniform):
+        return rng.uniform(distances.min_mpc, distances.max_mpc, size)
+    lowest = (distances.min_mpc - distances.mean_mpc) / distances.sigma_mpc
+    law = truncnorm(lowest, np.inf, loc=distances.mean_mpc, scale=distances.sigma_mpc)
+    return np.asarray(law.rvs(size, random_state=rng))
+
+
+def views(
+    images: NDArray[np.float32],
+    kpc_per_pixel: NDArray[np.float64],
+    distance_mpc: NDArray[np.float64],
+    centre_offset: NDArray[np.float64],
+    pixels: int,
+    meta: Mapping[str, Any],
+    rngs: Sequence[np.random.Generator],
+    device: torch.device,
+) -> Tensor:
+    """Images as observed from given distances.
+
+    Parameters
+    ----------
+    images : ndarray, (n, band, y, x), float32
+        Surface brightness, W/m/m^2/sr.
+    kpc_per_pixel, distance_mpc : ndarray, (n,)
+        Physical pixel scale, kpc, and distance, Mpc.
+    centre_offset : ndarray, (n, 2)
+        x and y of the galaxies from the middle of the frame, pixels.
+    pixels : int
+        Side of the output, pixels.
+    meta : mapping
+        `bands`, `pixel_scale_arcsec`, `dimming` and `instrument` of an observed dataset.
+    rngs : sequence of numpy.random.Generator
+        One an image, for its noise; not used without an instrument.
+    device : torch.device
+        Where to place them.
+
+    Returns
+    -------
+    Tensor, (n, band, pixels, pixels), float32
+        Surface brightness, W/m/m^2/sr, on the device.
+    """
+    scale_arcsec = meta["pixel_scale_arcsec"]
+
+    def placed(side: int) -> Tensor:
+        return place(
+            torch.from_numpy(images).to(device),
+            torch.from_numpy(kpc_per_pixel).to(device),
+            torch.from_numpy(distance_mpc).to(device),
+            pixels=side,
+            pixel_scale_arcsec=scale_arcsec,
+            dimming=meta["dimming"],
+            centre_offset=torch.from_numpy(centre_offset).to(device),
+        )
+
+    if meta["instrument"] is None:
+        return placed(pixels)
+    seen = photograph(
+        lambda side: placed(side).numpy(force=True),
+        pixels,
+        meta["bands"],
+        scale_arcsec,
+        Instrument(**meta["instrument"]),
+        rngs,
+    )
+    return torch.from_numpy(seen).to(device)
+
+
+def fresh_views(
+    observed: Observed,
+    raw: Path,
+    pixels: int,
+    label: str,
+    rng: np.random.Generator,
+    device: torch.device,
+) -> Callable[[NDArray[np.integer]], tuple[Tensor, Tensor]]:
+    """A function that shows images of an observed dataset at distances it draws anew each time.
+
+    The peculiar velocity of each image stays the one of the dataset, since a survey has one
+    redshift a galaxy: drawn anew as well, the velocities would average out, and D_z would be as
+    good a label as D.
+
+    Parameters
+    ----------
+    observed : Observed
+        The dataset, whose law of distances is drawn from.
+    raw : Path
+        Output of `fetch` that it was made from.
+    pixels : int
+        Side of the images, pixels: the dataset's, or less for their middle.
+    label : {"D", "D_z"}
+        Which distance is the label.
+    rng : numpy.random.Generator
+        Draws distances and noise.
+    device : torch.device
+        Where images are placed.
+
+    Returns
+    -------
+    callable
+        Row numbers (n,) of the dataset to images (n, band, pixels, pixels), W/m/m^2/sr, and labels
+        (n,), Mpc, both on the device.
+
+    Raises
+    ------
+    InputError
+        When the galaxies are real and cannot be moved, or `raw` holds others.
+    """
+    images, galaxies = open_set(raw, RAW_COLUMNS)
+    table, meta = observed.table, observed.table.meta
+    if meta["distribution"] == "measured":
+        raise InputError(
+            f"dataset {meta['dataset']} has real galaxies, which cannot be moved to fresh "
+            "distances: set fresh: false in train"
+        )
+    cameras = images.shape[1]
+    if not np.array_equal(np.repeat(galaxies["id"], cameras), table["galaxy"]):
+        raise InputError(
+            f"{raw} does not hold the galaxies of dataset {meta['dataset']}: run "
+            "`dvc repro observe`"
+        )
+    law = (Uniform if meta["distribution"] == "uniform" else Normal)(**meta["distances"])
+    kpc_per_pixel = galaxies["kpc_per_pixel"].to_value(u.kpc)
+    offset = galaxies["centre_offset"].to_value(u.pix)
+    shift_mpc = (table["distance_z_mpc"] - table["distance_mpc"]).to_value(u.Mpc)
+
+    def draw(rows: NDArray[np.integer]) -> tuple[Tensor, Tensor]:
+        galaxy, camera = np.divmod(rows, cameras)
+        distance_mpc = draw_distances_mpc(law, len(rows), rng)
+        kpc = kpc_per_pixel[galaxy, camera]
+        middle = None
+        if meta["instrument"] is None:  # whose margin would be needed as well
+            ratio = meta["pixel_scale_arcsec"] * kpc_per_arcsec(distance_mpc) / kpc
+            middle = 2 * ceil(REACH + np.abs(offset).max() + (pixels / 2 + REACH) * ratio.max())
+        seen = views(
+            images.pick(galaxy, camera, middle),
+            kpc,
+            distance_mpc,
+            offset[galaxy],
+            pixels,
+            meta,
+            rng.spawn(len(rows)),
+            device,
+        )
+        labels = distance_mpc + (shift_mpc[rows] if label == "D_z" else 0)
+        return seen, torch.from_numpy(labels.astype(np.float32)).to(device)
+
+    return draw
