@@ -177,7 +177,7 @@ def brightness_distribution(images):
 @given(
     seed=st.integers(0, 99),
     distances=st.lists(st.floats(40, 120), min_size=1, max_size=3),
-    cz_kms=st.floats(2000, 10000),
+    cz_kms=st.floats(2500, 8000),
 )
 def test_a_champion_of_distributions_gives_their_moments_and_posteriors(seed, distances, cz_kms):
     images = np.random.default_rng(seed).random((2, 1, 8, 8), dtype=np.float32)
@@ -201,6 +201,15 @@ def test_a_champion_of_distributions_gives_their_moments_and_posteriors(seed, di
     assert not np.isclose(table["v_hat"].value, table["v_p"].value, rtol=1e-6, atol=1e-3).any()
     assert (np.abs(table["v_hat"].value - 70 * D_z + 70 * 75) <= 70 * 25).all()
     assert "v_hat" not in predict.predict_galaxy(champion, galaxy, distances, None).colnames
+
+
+@pytest.mark.parametrize(("cz_kms", "mpc"), [(12000, 171), (2000, 29)])
+def test_a_redshift_beyond_the_champion_s_distances_is_refused(cz_kms, mpc):
+    galaxy = Galaxy(0, np.ones((2, 1, 8, 8), np.float32), np.array([0.5, 0.8]), "x.fits")
+    champion = mean_champion(network=brightness_distribution, grid_mpc=GRID, pixels=8)
+    with pytest.raises(InputError, match=f"x.fits: cz {cz_kms} km/s puts it at {mpc} Mpc, and the"):
+        predict.predict_galaxy(champion, galaxy, [60], cz_kms)
+    assert len(predict.predict_galaxy(champion, galaxy, [60], None)) == 2
 
 
 def test_a_champion_of_distributions_comes_back_from_the_registry(pipeline, tmp_path, monkeypatch):

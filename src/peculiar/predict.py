@@ -241,6 +241,23 @@ def predict_real(champion: Champion, galaxy: Galaxy, cz_kms: float | None) -> QT
     return table
 
 
+def check_within(champion: Champion, source: str, D_z_mpc: NDArray[np.float64]) -> None:
+    """Refuse a redshift that none of the champion's distances can have.
+
+    Its p(D | image) would end in the last cell of the grid, with an error of next to nothing.
+    """
+    assert champion.grid_mpc is not None
+    near, far = champion.grid_mpc[0], champion.grid_mpc[-1]
+    reach = 3 * champion.sigma_v_kms / champion.H0_kms_mpc
+    D_z = float(D_z_mpc[0])  # one redshift a galaxy
+    if not near - reach < D_z < far + reach:
+        raise InputError(
+            f"{source}: cz {D_z * champion.H0_kms_mpc:.0f} km/s puts it at {D_z:.0f} Mpc, and the "
+            f"champion was trained on {near:.0f} to {far:.0f} Mpc: leave --cz out, or train on "
+            "such distances (observe.distances)"
+        )
+
+
 def predicted_table(
     champion: Champion, galaxy: Galaxy, images: torch.Tensor, cz_kms: float | None
 ) -> QTable:
@@ -271,6 +288,7 @@ def predicted_table(
         if champion.grid_mpc is None:
             v = velocity(D_p, D_z, champion.sigma_D_mpc, sigma_v, H0, None)
         else:
+            check_within(champion, galaxy.source, D_z)
             v = velocity_on_grid(output, champion.grid_mpc, D_z, sigma_v, H0)
         table["D_z"] = D_z * u.Mpc
         table["v_p"] = peculiar_velocity_kms(D_z, D_p, H0) * u.km / u.s
