@@ -5,13 +5,15 @@
 makes two sets of stand-ins in the folder WORK, of other seeds: one to learn from (`params.yaml`'s
 own, its training and validation splits), and one of 1,000 galaxies that nothing is learnt from, by
 whose 4,000 images everything is judged; the test split of the first is not touched. Each network is
-trained for each seed, logged to WORK/mlruns, and kept in WORK/runs: an interrupted script goes on.
-`table.md` and `table.csv` give means over the seeds and their deviations.
+trained for each seed, logged to WORK/mlruns, and kept in WORK/runs: an interrupted script goes on,
+and refuses what other parameters, data or code have left there. `table.md` and `table.csv` give
+means over the seeds and their deviations.
 """
 
 import argparse
 import contextlib
 import csv
+import hashlib
 import json
 import time
 from collections.abc import Iterator, Sequence
@@ -24,7 +26,7 @@ from astropy.table import Table
 from safetensors.torch import save_file
 
 from peculiar import fetch, observe, tracking
-from peculiar.errors import one_sentence
+from peculiar.errors import InputError, one_sentence
 from peculiar.experiment import train_network
 from peculiar.galaxies import Observed
 from peculiar.judgement import (
@@ -36,8 +38,9 @@ from peculiar.judgement import (
     validate,
     velocity_of,
 )
+from peculiar.lineage import code_digest
 from peculiar.params import load
-from peculiar.params_networks import NetworkSection, Train
+from peculiar.params_networks import FitSection, NetworkSection, Train
 
 JUDGE_SEED, JUDGE_GALAXIES = 11, 1000
 OURS = "pyramid"
@@ -65,34 +68,46 @@ def switches(train: Train) -> Iterator[tuple[str, NetworkSection]]:
             ("batch_size", "schedule", "learning_rate", "weight_decay", "ema"),
         ),
         ("+ likelihood of D_z", ("head",)),
-        ("+ only the middle", ("crop", "softening_mag_arcsec2")),
-        ("+ fresh distances", ("fresh",)),
-        ("+ more epochs: ours", ("epochs", "members")),
+        ("+ only the middle", ("crop",)),
+        ("+ softening", ("softening_mag_arcsec2",)),
+        ("+ more epochs", ("epochs", "members", "average_turns", "patience")),
+        ("+ fresh distances: ours", ("fresh",)),
     ]
     for name, keys in steps:
         spec = spec.model_copy(update={key: getattr(ours, key) for key in keys})
         yield name, spec
+    assert spec == ours, "a switch is missing"
     yield "ours, mean over eight turns", ours.model_copy(update={"average_turns": True})
     yield "ours, binned head", ours.model_copy(update={"head": "binned"})
+    yield "ours, trained on D", ours
+    yield "ours, one velocity a galaxy", ours
     # as many steps, of a quarter of the images
     yield "ours, one image a galaxy", ours.model_copy(update={"epochs": 4 * ours.epochs})
-    yield "ours, trained on D", ours
 
 
 def prepare(work: Path, galaxies: int | None) -> None:
     """Fetch and observe both sets, where they are not there yet."""
     shipped = yaml.safe_load(Path("params.yaml").read_text())
-    seeds = {"learn": shipped["fetch"]["standin"]["seed"], "judge": JUDGE_SEED}
-    sizes = {"learn": galaxies, "judge": JUDGE_GALAXIES}
-    for name, seed in seeds.items():
+    learn_seed, learn_size = (shipped["fetch"]["standin"][key] for key in ("seed", "galaxies"))
+    sets = {
+        "learn": (learn_seed, galaxies or learn_size, shipped["observe"]["seed"]),
+        "judge": (JUDGE_SEED, JUDGE_GALAXIES, JUDGE_SEED),
+    }
+    for name, (seed, size, observe_seed) in sets.items():
         params = json.loads(json.dumps(shipped))
         params["fetch"] |= {"source": "standin"}
-        params["fetch"]["standin"] |= {"seed": seed}
-        if sizes[name] is not None:
-            params["fetch"]["standin"] |= {"galaxies": sizes[name]}
+        params["fetch"]["standin"] |= {"seed": seed, "galaxies": size}
+        params["observe"] |= {"seed": observe_seed}
         folder = work / name
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "params.yaml").write_text(yaml.safe_dump(params))
+        path = folder / "params.yaml"
+        there = yaml.safe_load(path.read_text()) if path.exists() else params
+        for section in ("fetch", "observe"):
+            if there[section] != params[section]:
+                raise InputError(
+                    f"{path} has another section {section}: take another folder, or remove {folder}"
+                )
+        path.write_text(yaml.safe_dump(params))
         with contextlib.chdir(folder):
             if not Path("data/fetch").exists():
                 fetch.main()
@@ -100,15 +115,25 @@ def prepare(work: Path, galaxies: int | None) -> None:
                 observe.main(["--dataset", "uniform"])
 
 
-def learning_set(observed: Observed, galaxies: int | None, cameras: int) -> Observed:
-    """The set with fewer training galaxies or cameras; what is left out is in no split."""
+def learning_set(observed: Observed, galaxies: int, name: str) -> Observed:
+    """The set with fewer training galaxies, cameras or velocities, as a row's name says.
+
+    What is left out is in no split. With one velocity a galaxy, its four images, each at its own
+    distance, have the first one's.
+    """
     table = observed.table.copy()
     train = observed.rows("train")
     ids = np.unique(table["galaxy"][train])[:galaxies]
-    kept = np.isin(table["galaxy"][train], ids) & (np.asarray(table["camera"])[train] < cameras)
+    kept = np.isin(table["galaxy"][train], ids)
+    if "one image" in name:
+        kept &= np.asarray(table["camera"])[train] == 0
     split = np.asarray(table["split"]).astype("U10")
     split[train[~kept]] = "unused"
     table["split"] = split
+    if "one velocity" in name:
+        cameras = len(np.unique(table["camera"]))
+        shift = (table["distance_z_mpc"] - table["distance_mpc"]).reshape(-1, cameras)[:, 0]
+        table["distance_z_mpc"] = table["distance_mpc"] + np.repeat(shift, cameras)
     return Observed(observed.images, table)
 
 
@@ -119,16 +144,30 @@ def judged(judge: Observed) -> Observed:
     return Observed(judge.images, table)
 
 
+def identity(learn: Observed, spec: NetworkSection, fit: FitSection, work: Path) -> str:
+    """What decides a result: data, network and code."""
+    data = {name: (work / name / "params.yaml").read_text() for name in ("learn", "judge")}
+    rows = {name: len(learn.rows(name)) for name in ("train", "validation")}
+    parts = [data, rows, spec.model_dump(), fit.model_dump(), code_digest()]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
 def run(
     work: Path, name: str, spec: NetworkSection, params: Train, seed: int, learn: Observed
-) -> dict[str, Any]:
+) -> dict[str, float]:
     """Train and judge one network, or read what it gave before."""
-    path = work / "runs" / f"{name}, seed {seed}.json".replace("/", " ")
-    if path.exists():
-        kept: dict[str, Any] = json.loads(path.read_text())
-        return kept
     label = "D" if name.endswith("on D") else "D_z"
     fit = params.fit.model_copy(update={"seed": seed, "label": label})
+    path, key = work / "runs" / f"{name}, seed {seed}.json", identity(learn, spec, fit, work)
+    if path.exists():
+        kept = json.loads(path.read_text())
+        if kept["identity"] != key:
+            raise InputError(
+                f"{path} was made with other parameters, data or code: take another folder, or "
+                f"remove {path.parent}"
+            )
+        found: dict[str, float] = kept["measures"]
+        return found
     judge = judged(Observed.read(work / "judge/data/observe/uniform"))
     meta = judge.table.meta
     with contextlib.chdir(work):
@@ -149,19 +188,20 @@ def run(
     Table(predicted).write(path.with_suffix(".ecsv"), overwrite=True)
     weights = {key: value.cpu().contiguous() for key, value in network.state_dict().items()}
     save_file(weights, path.with_suffix(".safetensors"))
-    path.write_text(json.dumps(result))
+    kept = {"identity": key, "spec": spec.model_dump(), "measures": result}
+    path.write_text(json.dumps(kept))
     return result
 
 
-def plan(train: Train, galaxies: int) -> Iterator[tuple[str, NetworkSection, int, int]]:
-    """Name, network, training galaxies and cameras of everything that is trained."""
+def plan(train: Train, galaxies: int) -> Iterator[tuple[str, NetworkSection, int]]:
+    """Name, network and training galaxies of everything that is trained."""
     for name, spec in switches(train):
-        yield name, spec, galaxies, 1 if "one image" in name else 4
+        yield name, spec, galaxies
     for share in (4, 2):
         # as many steps as with all galaxies
         for name, spec in (("cnn3", train.specs["cnn3"]), ("ours", train.specs[OURS])):
             longer = spec.model_copy(update={"epochs": share * spec.epochs})
-            yield f"{name}, {galaxies // share} galaxies", longer, galaxies // share, 4
+            yield f"{name}, {galaxies // share} galaxies", longer, galaxies // share
 
 
 def summary(name: str, results: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -205,10 +245,10 @@ def main() -> None:
         galaxies = len(np.unique(learn.table["galaxy"][learn.rows("train")]))
         results: dict[str, list[dict[str, Any]]] = {}
         for seed in chosen.seeds:
-            for name, spec, number, cameras in plan(params, galaxies):
+            for name, spec, number in plan(params, galaxies):
                 if not any(part in name for part in chosen.only):
                     continue
-                part = learning_set(learn, number, cameras)
+                part = learning_set(learn, number, name)
                 result = run(chosen.work, name, spec, params, seed, part)
                 results.setdefault(name, []).append(result)
                 print(f"seed {seed}: {name}: " + ", ".join(f"{k} {result[k]:.3f}" for k in SHOWN),

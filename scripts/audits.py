@@ -9,6 +9,7 @@ together, and what regressors make of plain photometry. Nothing is trained but t
 """
 
 import argparse
+import json
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -26,7 +27,7 @@ from sklearn.ensemble import HistGradientBoostingRegressor
 
 from peculiar.errors import InputError, one_sentence
 from peculiar.experiment import distance_prior
-from peculiar.galaxies import RAW_COLUMNS, Observed, Shards, open_set
+from peculiar.galaxies import RAW_COLUMNS, Observed, open_set
 from peculiar.heads import Network, build
 from peculiar.hubble import peculiar_velocity_kms
 from peculiar.judgement import column_mpc, expected_mpc, grid_of, measures
@@ -36,10 +37,11 @@ from peculiar.params_data import Observe
 from peculiar.params_networks import NetworkSection, Train
 from peculiar.placing import kpc_per_arcsec
 from peculiar.posterior import velocity_on_grid
-from peculiar.views import views
+from peculiar.views import fresh_views, views
 
 OURS = "pyramid"
 AT_ONCE = 64
+DRAWS = 10  # distances of each training image that regressors learn from
 Array = NDArray[np.float64]
 Pictures = NDArray[np.float32]
 
@@ -49,7 +51,7 @@ class Judge:
 
     Attributes
     ----------
-    images : Shards
+    images : peculiar.galaxies.Shards
         Raw, (galaxy, camera, band, y, x), W/m/m^2/sr.
     galaxies, table : QTable
         One row a galaxy, and one row an image with its distance and velocity.
@@ -85,6 +87,20 @@ def by_pillow(
     return out
 
 
+def by_torch(judge: Judge, rows: NDArray[np.int64], side: int) -> Pictures:
+    """Images placed by the other bicubic, a = -0.75 and never widened (torch's grid_sample)."""
+    images, kpc = judge.raw(rows)
+    ratio = judge.meta["pixel_scale_arcsec"] * kpc_per_arcsec(judge.D_mpc[rows]) / kpc
+    steps = torch.arange(side) - (side - 1) / 2
+    along = torch.tensor(ratio)[:, None] * steps / (images.shape[-1] / 2)
+    y, x = along[:, :, None].expand(-1, -1, side), along[:, None, :].expand(-1, side, -1)
+    grid = torch.stack([x, y], dim=-1).float()
+    placed = torch.nn.functional.grid_sample(
+        torch.from_numpy(images), grid, mode="bicubic", align_corners=False
+    )
+    return np.asarray(placed.numpy())
+
+
 def by_us(
     judge: Judge, rows: NDArray[np.int64], side: int, instrument: dict[str, Any] | None = None
 ) -> Pictures:
@@ -112,20 +128,22 @@ def changes(sdss: dict[str, Any]) -> dict[str, Callable[..., Pictures]]:
     return {
         "as in training": by_us,
         **{f"Pillow, {name.lower()}": partial(by_pillow, kernel=k) for name, k in kernels.items()},
+        "the other bicubic (a = -0.75, not widened)": by_torch,
         "PSF of 1.3 arcsec": partial(blurred, fwhm_arcsec=1.3),
         "PSF of 2.6 arcsec": partial(blurred, fwhm_arcsec=2.6),
         "SDSS: seeing, sky, noise": partial(by_us, instrument=sdss),
     }
 
 
-def networks(work: Path, train: Train) -> Iterator[Network]:
+def networks(work: Path) -> Iterator[Network]:
     """The networks "ours" of all seeds."""
-    spec: NetworkSection = train.specs[OURS]
     learn = Observed.read(work / "learn/data/observe/uniform")
     paths = sorted((work / "runs").glob("*ours, seed *.safetensors"))
     if not paths:
         raise InputError(f"{work}/runs has no network of ours: run scripts/ablation.py first")
     for path in paths:
+        kept = json.loads(path.with_suffix(".json").read_text())
+        spec = NetworkSection(**kept["spec"])
         network = build(
             spec,
             learn.table.meta["bands"],
@@ -165,7 +183,7 @@ def accuracy(judge: Judge, train: Train, work: Path, sdss: dict[str, Any]) -> It
     side = train.specs[OURS].crop or judge.observed.images.shape[-1]
     rows = np.arange(len(judge.table))
     pieces = [rows[start : start + AT_ONCE] for start in range(0, len(rows), AT_ONCE)]
-    trained = list(networks(work, train))
+    trained = list(networks(work))
     for name, change in changes(sdss).items():
         pictures = [change(judge, piece, side) for piece in pieces]
         found = [measures(predicted(n, judge, pictures), judge.meta["H0_kms_mpc"]) for n in trained]
@@ -173,7 +191,8 @@ def accuracy(judge: Judge, train: Train, work: Path, sdss: dict[str, Any]) -> It
         for key, sign, digits in (("l2_d_mpc", 1, 2), ("shift_d_mpc", -1, 2),
                                   ("posterior_rms_kms", 1, 0)):  # fmt: skip
             values = sign * np.array([f[key] for f in found])
-            cells.append(f"{values.mean():.{digits}f} ± {values.std(ddof=1):.{digits}f}")
+            spread = values.std(ddof=min(1, len(values) - 1))
+            cells.append(f"{values.mean():.{digits}f} ± {spread:.{digits}f}")
         both = [np.mean([f[key] for f in found]) for key in ("coverage_68", "coverage_95")]
         yield f"| {name} | {' | '.join(cells)} | {both[0]:.3f}, {both[1]:.3f} |"
 
@@ -198,7 +217,8 @@ def biases(judge: Judge, runs: Sequence[Table]) -> Iterator[str]:
     of_galaxy = np.repeat(np.arange(len(judge.galaxies)), judge.images.shape[1])
     mag = judge.galaxies["absolute_mag"].value[of_galaxy]
     bands = list(judge.meta["bands"])
-    middle = slice(32, -32)
+    rim = judge.observed.images.shape[-1] // 4
+    middle = slice(rim, -rim)
     r = bands.index("r")
     rows = np.arange(len(judge.table))
     ratio = np.concatenate([
@@ -257,25 +277,30 @@ def photometry(images: Pictures) -> dict[str, Array]:
     }
 
 
-def regressors(judge: Judge, learn: Observed) -> Iterator[str]:
-    """L2(D) of gradient-boosted trees on catalogue numbers, trained on the same D_z."""
-    train = learn.rows("train")
-    D_z = column_mpc(learn, "distance_z_mpc")[train]
-
-    def numbers(images: Shards, rows: NDArray[np.int64]) -> dict[str, Array]:
-        pieces = [photometry(images[rows[s : s + 256]]) for s in range(0, len(rows), 256)]
-        return {key: np.concatenate([piece[key] for piece in pieces]) for key in pieces[0]}
-
-    known = numbers(learn.images, train)
-    asked = numbers(judge.observed.images, np.arange(len(judge.table)))
+def regressors(judge: Judge, learn: Observed, raw: Path) -> Iterator[str]:
+    """L2(D) of gradient-boosted trees on catalogue numbers of images at fresh distances."""
+    train, asked = learn.rows("train"), np.arange(len(judge.table))
+    side = learn.images.shape[-1]
+    rng = np.random.default_rng(1)
+    draw = fresh_views(learn, raw, side, "D_z", rng, torch.device("cpu"))
+    pieces = []
+    for rows in np.array_split(np.tile(train, DRAWS), DRAWS * len(train) // AT_ONCE):
+        images, label = draw(rows)
+        pieces.append((photometry(images.numpy()), label.numpy()))
+    D_z = np.concatenate([label for _, label in pieces])
+    seen = [photometry(judge.observed.images[a]) for a in np.array_split(asked, len(asked) // 256)]
     for keys in (["fluxes"], ["sizes"], ["fluxes", "sizes"]):
+        known, new = (
+            np.vstack([np.hstack([numbers[key] for key in keys]) for numbers in sets])
+            for sets in ([numbers for numbers, _ in pieces], seen)
+        )
         found = []
         for seed in (4, 5, 6):
             trees = HistGradientBoostingRegressor(
                 max_iter=200, learning_rate=0.05, max_leaf_nodes=8, l2_regularization=1.0,
                 max_features=0.5, random_state=seed,
-            ).fit(np.hstack([known[key] for key in keys]), D_z)  # fmt: skip
-            found.append(l2(judge.D_mpc, trees.predict(np.hstack([asked[key] for key in keys]))))
+            ).fit(known, D_z)  # fmt: skip
+            found.append(l2(judge.D_mpc, trees.predict(new)))
         yield f"- {' and '.join(keys)}: {np.mean(found):.2f} ± {np.std(found, ddof=1):.2f} Mpc"
 
 
@@ -291,12 +316,13 @@ def main() -> None:
         train, sdss = load(Train), load(Observe).instruments["sdss"].model_dump()
         judge = Judge(chosen.work / "judge")
         learn = Observed.read(chosen.work / "learn/data/observe/uniform")
+        raw = chosen.work / "learn/data/fetch"
         runs = [Table.read(path) for path in sorted(chosen.work.glob("runs/*ours, seed *.ecsv"))]
         parts = {
             f"Images changed ({judge.meta['source']})": accuracy(judge, train, chosen.work, sdss),
             "Mean of D_p - D [Mpc], mean over the seeds": biases(judge, runs),
             "Four views of one galaxy": four_views(judge, runs),
-            "Gradient-boosted trees on catalogue numbers, L2(D)": regressors(judge, learn),
+            "Gradient-boosted trees on catalogue numbers, L2(D)": regressors(judge, learn, raw),
         }
         chosen.output.mkdir(parents=True, exist_ok=True)
         text = "\n\n".join(f"## {name}\n\n" + "\n".join(lines) for name, lines in parts.items())

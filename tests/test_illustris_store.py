@@ -422,6 +422,8 @@ def test_a_file_that_cannot_be_written_leaves_nothing(tmp_path, monkeypatch):
 # other processes
 
 PROGRAM = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in a background job
 import json, sys
 from peculiar import download
 from peculiar.errors import one_sentence
@@ -477,7 +479,7 @@ def test_ctrl_c_ends_at_once_even_while_the_server_lets_us_wait(start, server, f
     process = start()
     server.wait_for(lambda: server.faults["429"] >= 3)
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=30)  # the wait alone would be 600 s
+    _, err = process.communicate(timeout=20)  # the wait alone would be 600 s
     assert process.returncode == 1
     last = err.strip().splitlines()[-1]
     assert last == "peculiar: interrupted; the same command starts this stage again"

@@ -105,7 +105,9 @@ def predict(chosen: argparse.Namespace) -> None:
         table.add_column([path.name] * len(table), name="file", index=0)
         tables.append(table)
     whole = vstack(tables, metadata_conflicts="silent")
-    print(f"champion version {champion.version}, bands {champion.bands}")
+    grid = champion.grid_mpc
+    known = "" if grid is None else f", knows galaxies of {grid[0]:.0f} to {grid[-1]:.0f} Mpc only"
+    print(f"champion version {champion.version}, bands {champion.bands}{known}")
     print("\n".join(whole.pformat(max_lines=-1, max_width=-1)))
     if chosen.output:
         whole.write(chosen.output, format=formats[chosen.output.suffix], overwrite=True)

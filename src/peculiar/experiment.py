@@ -140,7 +140,7 @@ def _train_member(
     fresh = None
     if spec.fresh:
         fresh = fresh_views(observed, raw, side, settings.label, views_rng, device)
-    with torch.backends.cudnn.flags(deterministic=True):
+    with torch.backends.cudnn.flags(enabled=True, deterministic=True):
         fit(
             network,
             observed.images,
@@ -161,8 +161,8 @@ def calibrate_sharpness(network: DistributionNetwork, observed: Observed, label:
     """Set the sharpness of the likelihood to what makes the validation labels most probable.
 
     One number, the inverse of a temperature (Guo et al. 2017). At 0 nothing is left of the image:
-    a network that learnt nothing ends as p(D) itself, and its velocities as E[v | D_z], which are
-    no worse than v = 0.
+    a network that learnt nothing ends as p(D) itself, and its velocities as E[v | D_z], which on
+    average are no worse than v = 0. On the validation D_z it is never worse than that prior.
     """
     device, head = best_device(), network.to(best_device()).eval().head
     rows = observed.rows("validation")

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from peculiar.bands import surface_brightness
-from peculiar.metrics import line_of_best_fit
+from peculiar.metrics import bootstrap_rows, line_of_best_fit
 
 matplotlib.use("Agg")  # no screen on a cluster node
 
@@ -24,6 +24,7 @@ SOFT_MAG_ARCSEC2 = 25.5  # thumbnails are linear in flux below this, logarithmic
 WHITE_MAG_ARCSEC2 = 18.5  # and saturate here
 BLACK = -0.12  # below the sky, so that noise shows with both signs
 PIT_BINS = 10
+CALIBRATION_SAMPLES = 200
 CAPTION = f"camera 0; asinh of surface brightness, white at {WHITE_MAG_ARCSEC2} AB mag/arcsec$^2$"
 
 
@@ -89,22 +90,29 @@ def velocities_figure(predicted: Mapping[str, Array], title: str) -> Figure:
 def calibration_figure(predicted: Mapping[str, Array], title: str) -> Figure:
     """Whether stated errors are true: PIT histogram, and fraction within each central interval.
 
-    The first is flat, and the second on the diagonal, for a calibrated posterior; grey bands are
-    where two deviations of as many independent galaxies would lie.
+    The first is flat, and the second on the diagonal, for a calibrated posterior. Error bars and
+    grey are deviations of bootstrap samples of whole galaxies.
     """
+    level = np.linspace(0, 1, 51)
+
+    def measured(pit: Array) -> tuple[Array, Array]:
+        density, _ = np.histogram(pit, PIT_BINS, (0, 1), density=True)
+        within = np.searchsorted(np.sort(np.abs(2 * pit - 1)), level, side="right") / len(pit)
+        return density, within
+
+    pit, galaxy = predicted["pit"], predicted["galaxy"].astype(np.int64)
+    rows = bootstrap_rows(galaxy, CALIBRATION_SAMPLES, np.random.default_rng(0))
+    samples = zip(*(measured(pit[sample]) for sample in rows), strict=True)
+    density_error, within_error = (np.std(sample, axis=0, ddof=1) for sample in samples)
+    density, within = measured(pit)
     figure = Figure(figsize=(8.5, 4.2), layout="constrained")
     figure.suptitle(title)
     left, right = figure.subplots(1, 2)
-    pit, galaxies = np.sort(predicted["pit"]), len(np.unique(predicted["galaxy"]))
-    left.hist(pit, bins=PIT_BINS, range=(0, 1), density=True, color="tab:blue", alpha=0.6)
-    spread = 2 * np.sqrt((PIT_BINS - 1) / galaxies)
-    left.axhspan(1 - spread, 1 + spread, color="grey", alpha=0.3)
+    middle = (np.arange(PIT_BINS) + 0.5) / PIT_BINS
+    left.bar(middle, density, 1 / PIT_BINS, yerr=density_error, color="tab:blue", alpha=0.6)
     left.axhline(1, color="red")
     left.set(xlabel="posterior probability of less than v", ylabel="density", xlim=(0, 1))
-    level = np.linspace(0, 1, 101)
-    within = np.searchsorted(np.sort(np.abs(2 * pit - 1)), level, side="right") / len(pit)
-    spread = 2 * np.sqrt(level * (1 - level) / galaxies)
-    right.fill_between(level, level - spread, level + spread, color="grey", alpha=0.3)
+    right.fill_between(level, within - within_error, within + within_error, color="grey", alpha=0.4)
     right.plot([0, 1], [0, 1], color="red", label="perfect")
     right.plot(level, within, color="tab:blue", label="measured")
     right.set(xlabel="stated probability", ylabel="fraction within", xlim=(0, 1), ylim=(0, 1))

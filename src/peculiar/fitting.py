@@ -286,15 +286,17 @@ def fit(
     rate = LambdaLR(
         optimiser, lambda step: learning_rate_factor(recipe.schedule, step, steps, recipe.epochs)
     )
-    average = get_ema_multi_avg_fn(recipe.ema)  # type: ignore[no-untyped-call]
-    mean = AveragedModel(network, multi_avg_fn=average, use_buffers=True)
+    mean = None
+    if recipe.ema:
+        average = get_ema_multi_avg_fn(recipe.ema)  # type: ignore[no-untyped-call]
+        mean = AveragedModel(network, multi_avg_fn=average, use_buffers=True)
 
     def after_step() -> None:
         rate.step()
-        if recipe.ema:
+        if mean is not None:
             mean.update_parameters(network)
 
-    judged = cast(Network, mean.module) if recipe.ema else network
+    judged = network if mean is None else cast(Network, mean.module)
     best = _Best()
     for epoch in range(1, recipe.epochs + 1):
         pieces = batches(rng.permutation(train), recipe.batch_size)

@@ -191,7 +191,8 @@ class Pyramid(nn.Module):
         features = []
         for number, convolution in enumerate(self.convolutions):
             out = convolution(scaled)
-            scaled = out + scaled if out.shape == scaled.shape else out
+            # not from the pixels, which may be negative
+            scaled = out + scaled if number > 0 and out.shape == scaled.shape else out
             if number in self.seen:
                 features.append((scaled.mean(dim=(-2, -1)) + self.FLOOR).log())
         raw: Tensor = self.perceptron(torch.cat(features, dim=-1))

@@ -87,7 +87,7 @@ class Objective:
         self.scaled = share_images(self.observed, train.best.softening_mag_arcsec2, train.best.crop)
 
     def __call__(self, trial: Trial) -> float:
-        """L2 loss on the validation labels after the last epoch, Mpc."""
+        """L2 loss on the validation labels after training, Mpc."""
         bands, pixels = self.observed.images.shape[1:3]
         searched = suggest(trial, self.params.space)
         refuse(searched, self.params.space, bands, check_crop(self.train.best.crop, pixels))
@@ -115,7 +115,8 @@ class Objective:
             tracking.log_metrics(run_id, metrics, prefix="validation_")
             tracking.log_figure(history_figure(history, f"trial {trial.number}"), "history.png")
             tracking.log_model(network, self.observed.images[self.observed.rows("train")[:2]])
-        return history[-1]["validation_l2_mpc"]
+        # of the whole network: that of the last epoch may be another's, or one member's
+        return metrics[{"D": "l2_d_mpc", "D_z": "l2_dz_mpc"}[self.train.fit.label]]
 
 
 def inputs(params: Search, train: Train) -> list[Path]:

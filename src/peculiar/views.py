@@ -173,7 +173,7 @@ def fresh_views(
             offset[galaxy],
             pixels,
             meta,
-            rng.spawn(len(rows)),
+            [] if meta["instrument"] is None else rng.spawn(len(rows)),
             device,
         )
         labels = distance_mpc + (shift_mpc[rows] if label == "D_z" else 0)
