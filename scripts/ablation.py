@@ -17,6 +17,7 @@ import hashlib
 import json
 import time
 from collections.abc import Iterator, Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -30,13 +31,11 @@ from peculiar.errors import InputError, one_sentence
 from peculiar.experiment import train_network
 from peculiar.galaxies import Observed
 from peculiar.judgement import (
-    expected_mpc,
     grid_of,
     measures,
     predict_split,
-    predictions,
+    predictions_of,
     validate,
-    velocity_of,
 )
 from peculiar.lineage import code_digest
 from peculiar.params import load
@@ -94,7 +93,7 @@ def prepare(work: Path, galaxies: int | None) -> None:
         "judge": (JUDGE_SEED, JUDGE_GALAXIES, JUDGE_SEED),
     }
     for name, (seed, size, observe_seed) in sets.items():
-        params = json.loads(json.dumps(shipped))
+        params = deepcopy(shipped)
         params["fetch"] |= {"source": "standin"}
         params["fetch"]["standin"] |= {"seed": seed, "galaxies": size}
         params["observe"] |= {"seed": observe_seed}
@@ -180,8 +179,7 @@ def run(
             seconds = time.monotonic() - start
             output, grid = predict_split(network, judge, "judge"), grid_of(network)
             sigma_D, _, _ = validate(network, learn)
-            v = velocity_of(judge, "judge", output, sigma_D, grid)
-            predicted = predictions(judge, "judge", expected_mpc(output, grid), v)
+            predicted = predictions_of(judge, "judge", output, sigma_D, grid)
             result = measures(predicted, meta["H0_kms_mpc"]) | {"seconds": seconds}
             tracking.log_metrics(run_id, result)
     path.parent.mkdir(exist_ok=True)

@@ -74,6 +74,7 @@ ROOMS = {
         "networks",
         "params_networks",
         "placing",
+        "posterior",
         "views",
     },
     "trained": {"heads", "params", "params_data", "params_networks"},

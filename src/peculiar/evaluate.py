@@ -25,11 +25,10 @@ from peculiar.galaxies import Observed, whole_folder
 from peculiar.hubble import distance_given_redshift_mpc, peculiar_velocity_kms
 from peculiar.judgement import (
     column_mpc,
-    expected_mpc,
     measures,
     predict_split,
     predictions,
-    velocity_of,
+    predictions_of,
 )
 from peculiar.lineage import digests
 from peculiar.metrics import METRICS, bootstrap_rows
@@ -146,13 +145,11 @@ def evaluate(params: Evaluate, train: Train, folder: Path) -> None:
                 name = f"{dataset}-{network}"
                 run = trained.read_run(TRAINED / name)
                 output = predict_split(trained.read_network(TRAINED / name, run), observed, SPLIT)
-                D_p = expected_mpc(output, run.grid_mpc)
-                v = velocity_of(observed, SPLIT, output, run.sigma_D_mpc, run.grid_mpc)
-                predicted = predictions(observed, SPLIT, D_p, v)
+                predicted = predictions_of(observed, SPLIT, output, run.sigma_D_mpc, run.grid_mpc)
                 names = {**common, "network": network, "label": run.fit.label, "kind": "network"}
                 table.append(row(names, predicted, H0, params))
                 Table(predicted).write(partial / "predictions" / f"{name}.csv", format="ascii.csv")
-                if np.isfinite(D_p).all():
+                if np.isfinite(predicted["D_p_mpc"]).all():
                     draw(partial / "figures", name, predicted, sigma_z, meta["source"])
                 if tracking.run_exists(run.run_id):
                     final = {key: table[-1][key] for key in METRICS}

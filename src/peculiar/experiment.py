@@ -1,7 +1,6 @@
 """Train one network on one observed dataset, and calibrate it."""
 
 from collections.abc import Callable
-from math import ceil
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +22,7 @@ from peculiar.judgement import column_mpc
 from peculiar.networks import scale, softening_of
 from peculiar.params_networks import FitSection, NetworkSection
 from peculiar.placing import best_device
+from peculiar.posterior import cells_mpc
 from peculiar.views import fresh_views
 
 CELL_MPC = 0.8  # at most, of the grid for p(D | image): a seventh of sigma_v / H0
@@ -56,10 +56,8 @@ def distance_prior(observed: Observed, label: str) -> Prior:
     else:
         D_z = column_mpc(observed, "distance_z_mpc")[observed.rows("train")]
         ends = max(0.0, D_z.min() - 3 * sigma_z), D_z.max() + 3 * sigma_z
-    cells = ceil((ends[1] - ends[0]) / CELL_MPC)
-    edges = np.linspace(*ends, cells + 1)
-    grid = (edges[1:] + edges[:-1]) / 2
-    p = np.ones(cells)
+    grid = cells_mpc(ends, CELL_MPC)
+    p = np.ones(len(grid))
     if meta["distribution"] == "normal":
         p = np.exp(-0.5 * ((grid - law["mean_mpc"]) / law["sigma_mpc"]) ** 2)
     label_error = sigma_z if label == "D_z" else float(grid[1] - grid[0])

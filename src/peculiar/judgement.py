@@ -87,10 +87,8 @@ def validate(
     """sigma_D (Mpc), `predictions` and `measures` of a network on the validation split."""
     output = predict_split(network, observed, "validation")
     grid = grid_of(network)
-    D_p = expected_mpc(output, grid)
-    sigma_D = calibrate(observed, "validation", D_p)
-    v = velocity_of(observed, "validation", output, sigma_D, grid)
-    predicted = predictions(observed, "validation", D_p, v)
+    sigma_D = calibrate(observed, "validation", expected_mpc(output, grid))
+    predicted = predictions_of(observed, "validation", output, sigma_D, grid)
     return sigma_D, predicted, measures(predicted, observed.table.meta["H0_kms_mpc"])
 
 
@@ -140,6 +138,18 @@ def predictions(observed: Observed, split: str, D_p_mpc: Array, v: Velocity) -> 
         **velocity_columns(v),
         "pit": v.pit(v_true),
     }
+
+
+def predictions_of(
+    observed: Observed,
+    split: str,
+    output: Array,
+    sigma_D_mpc: float,
+    grid_mpc: ArrayLike | None,
+) -> dict[str, Array]:
+    """`predictions` from what a network gives for a split; parameters as in `velocity_of`."""
+    v = velocity_of(observed, split, output, sigma_D_mpc, grid_mpc)
+    return predictions(observed, split, expected_mpc(output, grid_mpc), v)
 
 
 def velocity_columns(v: Velocity) -> dict[str, Array]:

@@ -20,6 +20,13 @@ Array = NDArray[np.float64]
 SIGMAS = {68: 1, 95: 2}  # half widths of the intervals, in deviations of a Gaussian
 
 
+def cells_mpc(range_mpc: tuple[float, float], most_mpc: float) -> Array:
+    """Middles (G,), Mpc, of equal cells between two distances, none wider than `most_mpc`."""
+    cells = ceil((range_mpc[1] - range_mpc[0]) / most_mpc)
+    edges = np.linspace(*range_mpc, cells + 1)
+    return np.asarray((edges[1:] + edges[:-1]) / 2)
+
+
 def given_redshift(
     p: Array,
     grid_mpc: Array,
@@ -135,18 +142,12 @@ def velocity_on_grid(
 
     Parameters
     ----------
-    p : ndarray, (n, G)
-        p(D | image), each row summing to one.
-    grid_mpc : ndarray, (G,)
-        Equally spaced distances, Mpc.
-    D_z_mpc : array_like, (n,)
-        Redshift distances, Mpc.
+    p, grid_mpc, D_z_mpc, prior_ratio
+        See `given_redshift`.
     sigma_v_kms : float
         Deviation of peculiar velocities, km/s.
     H0_kms_mpc : float
         Hubble constant, km/s/Mpc.
-    prior_ratio
-        See `given_redshift`.
 
     Returns
     -------
@@ -203,9 +204,6 @@ def velocity(
         mean, deviation = velocity_posterior_kms(v_p, sigma_D_mpc, sigma_v_kms, H0_kms_mpc)
         return normal(mean, np.full(len(mean), deviation))
     # cells of at most a fifth of the narrower of the two errors
-    step = min(sigma_D_mpc, sigma_v_kms / H0_kms_mpc) / 5
-    cells = ceil((range_mpc[1] - range_mpc[0]) / step)
-    edges = np.linspace(*range_mpc, cells + 1)
-    grid = (edges[1:] + edges[:-1]) / 2
+    grid = cells_mpc(range_mpc, min(sigma_D_mpc, sigma_v_kms / H0_kms_mpc) / 5)
     p = gaussian(D_p, sigma_D_mpc, grid)
     return velocity_on_grid(p, grid, D_z, sigma_v_kms, H0_kms_mpc)

@@ -13,7 +13,6 @@ import astropy.units as u
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.stats import truncnorm
 from torch import Tensor
 
 from peculiar.errors import InputError
@@ -35,6 +34,8 @@ def draw_distances_mpc(
     """
     if isinstance(distances, Uniform):
         return rng.uniform(distances.min_mpc, distances.max_mpc, size)
+    from scipy.stats import truncnorm  # takes half a second, which uniform distances need not pay
+
     lowest = (distances.min_mpc - distances.mean_mpc) / distances.sigma_mpc
     law = truncnorm(lowest, np.inf, loc=distances.mean_mpc, scale=distances.sigma_mpc)
     return np.asarray(law.rvs(size, random_state=rng))
