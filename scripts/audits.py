@@ -18,6 +18,7 @@ from typing import Any
 import astropy.units as u
 import numpy as np
 import torch
+from ablation import OURS
 from astropy.table import Table
 from numpy.typing import NDArray
 from PIL import Image
@@ -39,7 +40,6 @@ from peculiar.placing import kpc_per_arcsec
 from peculiar.posterior import velocity_on_grid
 from peculiar.views import fresh_views, views
 
-OURS = "pyramid"
 AT_ONCE = 64
 DRAWS = 10  # distances of each training image that regressors learn from
 Array = NDArray[np.float64]

@@ -14,7 +14,19 @@ PACKAGE = ROOT / "src/peculiar"
 MODULES = sorted(path.stem for path in PACKAGE.glob("*.py"))
 STAGES = ["fetch", "observe", "search", "train", "evaluate", "promote"]
 # run on a bare GPU machine with numpy, scipy, torch, and astropy where FITS is read
-BARE = ["bands", "hubble", "placing", "networks", "heads", "fitting", "metrics", "standin"]
+BARE = [
+    "bands",
+    "hubble",
+    "placing",
+    "pixels",
+    "starlet",
+    "networks",
+    "heads",
+    "feeding",
+    "fitting",
+    "metrics",
+    "standin",
+]
 # nouns and what each may import of ours, beside `errors`
 ROOMS = {
     "errors": set(),
@@ -50,15 +62,18 @@ ROOMS = {
     "contents": {"bands", "galaxies", "fitsfile", "illustris", "layouts", "skirt"},
     "placing": {"bands"},
     "instrument": {"bands"},
-    "networks": {"bands"},
+    "starlet": set(),
+    "pixels": {"bands"},
+    "networks": {"pixels", "starlet"},
+    "feeding": {"heads"},
     "metrics": {"hubble"},
     "posterior": {"hubble"},
-    "heads": {"networks"},
-    "fitting": {"heads", "networks", "metrics"},
+    "heads": {"networks", "pixels"},
+    "fitting": {"feeding", "heads", "metrics"},
     "views": {"galaxies", "instrument", "params_data", "placing"},
     "figures": {"bands", "metrics"},
     "judgement": {
-        "fitting",
+        "feeding",
         "galaxies",
         "heads",
         "hubble",
@@ -67,12 +82,13 @@ ROOMS = {
         "posterior",
     },
     "experiment": {
+        "feeding",
         "fitting",
         "galaxies",
         "heads",
         "judgement",
-        "networks",
         "params_networks",
+        "pixels",
         "placing",
         "posterior",
         "views",

@@ -11,11 +11,11 @@ from tiny import inside, tiny_params, write_params
 
 from peculiar import evaluate, tracking, trained
 from peculiar.galaxies import Observed
-from peculiar.judgement import predict_split
+from peculiar.judgement import baselines, column_mpc, predict_split
 from peculiar.metrics import METRICS
 from peculiar.posterior import velocity, velocity_on_grid
 
-NETWORKS = ("cnn2", "pyramid", "best")
+NETWORKS = ("cnn2", "pyramid", "starlet", "best")
 UNITS = ("_mpc", "_kms", "_err")
 pytestmark = pytest.mark.xdist_group("pipeline")
 
@@ -143,7 +143,8 @@ def test_baselines_know_no_image(pipeline):
 def test_baselines_state_their_errors(pipeline):
     """`v = 0` that of all velocities; `E[D | D_z]` less, since it knows more."""
     observed = Observed.read(pipeline / "data/observe/uniform")
-    predicted = evaluate.baselines(observed)
+    prior = column_mpc(observed, "distance_mpc")[observed.rows("train")]
+    predicted = baselines(observed, "test", prior)
     v = observed.table["velocity_kms"].value[observed.rows("test")]
     zero, informed = predicted["v = 0"], predicted["E[D | D_z]"]
     np.testing.assert_allclose(zero["v_kms"], v, atol=1e-9)
@@ -172,12 +173,13 @@ def test_intervals_are_where_the_posterior_probability_says(pipeline, name):
         np.testing.assert_array_equal(p["v_kms"] < p[f"v_high{level}_kms"], p["pit"] < 1 - tail)
 
 
-def test_posteriors_of_distributions_are_by_their_grid(pipeline):
-    run = trained.read_run(pipeline / "results/train/uniform-pyramid")
-    network = trained.read_network(pipeline / "results/train/uniform-pyramid", run)
+@pytest.mark.parametrize("name", ["pyramid", "starlet"])
+def test_posteriors_of_distributions_are_by_their_grid(pipeline, name):
+    run = trained.read_run(pipeline / f"results/train/uniform-{name}")
+    network = trained.read_network(pipeline / f"results/train/uniform-{name}", run)
     observed = Observed.read(pipeline / "data/observe/uniform")
     p, grid = predict_split(network, observed, "test"), np.array(run.grid_mpc)
-    predicted = Table.read(pipeline / "results/evaluate/predictions/uniform-pyramid.csv")
+    predicted = Table.read(pipeline / f"results/evaluate/predictions/uniform-{name}.csv")
     np.testing.assert_allclose(predicted["D_p_mpc"], p @ grid, rtol=1e-5)
     v = velocity_on_grid(p, grid, np.array(predicted["D_z_mpc"]), 400, 70)
     np.testing.assert_allclose(predicted["v_hat_kms"], v.mean_kms, rtol=1e-4, atol=0.01)

@@ -1,73 +1,20 @@
 """The training loop: it learns, repeats itself, and reads no row it should not."""
 
 import math
-from contextlib import suppress
 from functools import partial
-from threading import Event
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from brightness import CPU, PRIOR, TEST, TRAIN, VALIDATION, D, N, Recorder, Views, network
 from hypothesis import given
 from hypothesis import strategies as st
 
-from peculiar import fitting
-from peculiar.bands import surface_brightness
-from peculiar.errors import InputError
-from peculiar.fitting import (
-    _Best,
-    batches,
-    fit,
-    half_the_threads,
-    in_pieces,
-    learning_rate_factor,
-    load,
-    one_ahead,
-    predict,
-    scaled_images,
-    target_scaling,
-    turn,
-)
-from peculiar.heads import Prior, build
+from peculiar import feeding, fitting
+from peculiar.feeding import batches, load, predict, scaled_images
+from peculiar.fitting import _Best, fit, learning_rate_factor, target_scaling
 from peculiar.metrics import l2
-
-CPU = torch.device("cpu")
-N = 200
-D = np.random.default_rng(0).uniform(50, 100, N)
-TRAIN, VALIDATION, TEST = np.split(np.random.default_rng(1).permutation(N), [140, 170])
-
-
-class Recorder:
-    """Images whose brightness tells the distance, and which remember the rows asked for."""
-
-    def __init__(self):
-        noise = np.random.default_rng(2).normal(1, 0.02, (N, 1, 8, 8))
-        level = surface_brightness(24, "r") * np.sinh(D / 50)
-        self.images = (level[:, None, None, None] * noise).astype(np.float32)
-        self.shape = self.images.shape
-        self.asked = []
-
-    def __getitem__(self, rows):
-        self.asked.append(np.array(rows))
-        return self.images[rows]
-
-
-PRIOR = Prior(np.linspace(50.5, 99.5, 50), np.full(50, 1 / 50), 2.0)
-
-
-def network(seed=1, head="point", batch_norm=False):
-    spec = SimpleNamespace(
-        family="cnn",
-        layers=[SimpleNamespace(filters=8, kernel=3, stride=2)],
-        hidden=0,
-        batch_norm=batch_norm,
-        head=head,
-        crop=None,
-        average_turns=False,
-        softening_mag_arcsec2=24.0,
-    )
-    return build(spec, ["r"], 8, target=(50.0, 50.0), prior=PRIOR, seed=seed)
 
 
 def recipe(**changes):
@@ -80,6 +27,7 @@ def recipe(**changes):
         "ema": 0.0,
         "patience": None,
         "augment": True,
+        "views": None,
     }
     return SimpleNamespace(**(values | changes))
 
@@ -239,7 +187,7 @@ def by_hand(optimiser, epochs=2, head="point", batch_norm=False):
     images, weights = load(Recorder().images, np.arange(N), CPU), []
     for _ in range(epochs):
         for rows in batches(rng.permutation(TRAIN), 16):
-            loss, _ = net.learn(net.scale(images[rows]), torch.tensor(D[rows]).float())
+            loss, _ = net.learn(net.front(images[rows]), torch.tensor(D[rows]).float())
             step.zero_grad()
             loss.backward()
             step.step()
@@ -321,21 +269,9 @@ def test_the_loss_of_the_best_epoch_is_that_of_the_network_given_back():
     assert min(curves) == pytest.approx(error, rel=1e-5)
 
 
-class Views:
-    """Fresh views that are the stored images and labels, and remember the rows asked for."""
-
-    def __init__(self, labels_mpc=D):
-        self.labels = torch.tensor(labels_mpc, dtype=torch.float32)
-        self.asked = []
-
-    def __call__(self, rows):
-        self.asked.append(np.array(rows))
-        return torch.from_numpy(Recorder().images[rows]), self.labels[rows]
-
-
-@pytest.mark.parametrize("resident_bytes", [0, fitting.RESIDENT_BYTES])
+@pytest.mark.parametrize("resident_bytes", [0, feeding.RESIDENT_BYTES])
 def test_fresh_views_take_the_place_of_training_images_alone(monkeypatch, resident_bytes):
-    monkeypatch.setattr(fitting, "RESIDENT_BYTES", resident_bytes)
+    monkeypatch.setattr(feeding, "RESIDENT_BYTES", resident_bytes)
     images, fresh = Recorder(), Views()
     fitted(images=images, fresh=fresh, epochs=3)
     times = np.bincount(np.concatenate(fresh.asked), minlength=N)
@@ -357,21 +293,80 @@ def test_labels_of_fresh_views_are_learnt_and_stored_ones_are_not():
     assert equal(fitted(fresh=Views()), fitted(fresh=Views(), targets=stored))
 
 
+@pytest.mark.parametrize("views", [1, 3])
+def test_an_epoch_takes_every_kept_view_and_no_later_one_draws_again(views):
+    images, fresh = Recorder(), Views()
+    asked = []
+    state = fitted(
+        images=images,
+        fresh=fresh,
+        views=views,
+        epochs=4,
+        batch_size=10,
+        batch_norm=True,
+        on_epoch=lambda *_: asked.append(len(np.concatenate(fresh.asked))),
+    ).state_dict()
+    assert asked == 4 * [views * len(TRAIN)]
+    assert (np.bincount(np.concatenate(fresh.asked), minlength=N)[TRAIN] == views).all()
+    assert int(state["body.1.num_batches_tracked"]) == 4 * views * len(TRAIN) / 10
+    assert set(np.concatenate(images.asked)) == set(VALIDATION)
+
+
+def test_one_kept_view_equal_to_the_stored_images_is_learnt_from_like_them():
+    """Not to the bit: a kept view has another row number, and each epoch another order."""
+    net = fitted(fresh=Views(), views=1, epochs=30)
+    assert l2(D[TEST], predict(net, Recorder(), TEST, CPU)) < 0.1 * D.std()
+
+
+def test_labels_of_kept_views_are_learnt_and_stored_ones_are_not():
+    net = fitted(fresh=Views(np.full(N, 80.0)), views=3, epochs=10)
+    np.testing.assert_allclose(predict(net, Recorder(), TEST, CPU), 80, atol=5)
+    stored = np.array(D)
+    stored[TRAIN] = np.nan
+    kept = [fitted(fresh=Views(), views=2, targets=targets) for targets in (D, stored)]
+    assert equal(*kept)
+
+
+@pytest.mark.parametrize("head", ["point", "gaussian"])
+def test_kept_views_repeat_themselves_with_the_seed(head):
+    a, b, c = (fitted(seed, head=head, fresh=Views(), views=3) for seed in (1, 1, 2))
+    assert equal(a, b)
+    assert not equal(a, c)
+    assert not equal(a, fitted(head=head, fresh=Views(), views=2))
+
+
+@pytest.mark.parametrize("resident_bytes", [0, feeding.RESIDENT_BYTES])
+def test_without_fresh_distances_views_change_nothing(monkeypatch, resident_bytes):
+    monkeypatch.setattr(feeding, "RESIDENT_BYTES", resident_bytes)
+    images = Recorder()
+    assert equal(fitted(views=3, images=images), fitted())
+    assert set(np.concatenate(images.asked)) == {*TRAIN, *VALIDATION}
+
+
+def test_kept_views_are_shuffled_anew_each_epoch(monkeypatch):
+    seen = []
+    monkeypatch.setattr(fitting, "batches", lambda rows, _: seen.append(rows) or iter([rows]))
+    fitted(fresh=Views(), views=2, epochs=2)
+    _, first, second = seen  # before them the steps are counted
+    assert set(first) == set(second) == set(range(2 * len(TRAIN)))
+    assert not np.array_equal(first, second)
+
+
 @pytest.fixture
 def streamed(monkeypatch):
     """Nothing is kept on the device: every batch is read anew."""
-    monkeypatch.setattr(fitting, "RESIDENT_BYTES", 0)
+    monkeypatch.setattr(feeding, "RESIDENT_BYTES", 0)
 
 
 def test_images_kept_on_the_device_or_streamed_give_the_same_weights(monkeypatch):
     kept = fitted()
-    monkeypatch.setattr(fitting, "RESIDENT_BYTES", 0)
+    monkeypatch.setattr(feeding, "RESIDENT_BYTES", 0)
     assert equal(fitted(), kept)
 
 
 def test_shared_scaled_images_are_read_no_more_and_give_the_same_weights():
     rows = np.concatenate([VALIDATION, TRAIN])
-    shared = scaled_images(network().scale, Recorder(), rows, CPU)
+    shared = scaled_images(network().front, Recorder(), rows, CPU)
     images = Recorder()
     assert equal(fitted(images=images, scaled=shared), fitted())
     assert images.asked == []
@@ -391,7 +386,7 @@ def test_kept_images_are_read_once():
 def test_only_training_and_validation_rows_are_read():
     images = Recorder()
     fitted(images=images, epochs=3)
-    asked = np.concatenate(images.asked)
+    asked = np.concatenate(images.asked[1:])  # the first is asked for its shape
     assert not np.isin(asked, TEST).any()
     times = np.bincount(asked, minlength=N)
     assert (times[TRAIN] == 3).all()
@@ -408,7 +403,7 @@ def test_validation_rows_do_not_touch_the_weights():
 def test_each_epoch_has_its_own_order():
     images = Recorder()
     fitted(images=images, epochs=2)
-    steps = [rows for rows in images.asked if np.isin(rows, TRAIN).all()]
+    steps = [rows for rows in images.asked[1:] if np.isin(rows, TRAIN).all()]
     first, second = np.concatenate(steps).reshape(2, len(TRAIN))
     assert set(first) == set(second) == set(TRAIN)
     assert not np.array_equal(first, second)
@@ -444,109 +439,6 @@ def test_other_distributions_have_no_scaling():
         target_scaling(D, "lognormal")
 
 
-@given(n=st.integers(1, 60), size=st.integers(2, 20))
-def test_batches_cover_the_rows_but_for_a_lone_last_one(n, size):
-    rows = np.arange(n) + 7
-    pieces = list(batches(rows, size))
-    lone = n > 1 and n % size == 1
-    np.testing.assert_array_equal(np.concatenate(pieces), rows[: n - lone])
-    assert all(len(piece) == size for piece in pieces[:-1])
-    assert len(pieces[-1]) > 1 or n == 1
-
-
-def test_turn_draws_the_eight_symmetries_of_a_square():
-    images = torch.arange(2 * 3 * 16.0).reshape(2, 3, 4, 4)
-    square = [images.rot90(k, dims=(-2, -1)) for k in range(4)]
-    square += [image.flip(-1) for image in square]
-    rng = np.random.default_rng(0)
-    drawn = set()
-    for _ in range(100):
-        turned = turn(images, rng)
-        (which,) = (k for k, image in enumerate(square) if torch.equal(image, turned))
-        drawn.add(which)
-    assert drawn == set(range(8))
-
-
-@pytest.mark.parametrize("head", ["point", "gaussian", "binned"])
-def test_predictions_come_in_the_order_asked_for(monkeypatch, head):
-    net = network(head=head)
-    alone = {row: predict(net, Recorder(), np.array([row]), CPU)[0] for row in TEST}
-    monkeypatch.setattr(fitting, "PREDICT_BATCH", 7)
-    predicted = predict(net, Recorder(), TEST, CPU)
-    assert predicted.dtype == np.float64
-    np.testing.assert_allclose(predicted, [alone[row] for row in TEST], rtol=1e-5)
-    np.testing.assert_allclose(
-        predict(net, Recorder(), TEST[::-1], CPU), predicted[::-1], rtol=1e-5
-    )
-
-
-@given(n=st.integers(1, 40), piece=st.integers(1, 20))
-def test_pieces_are_joined_in_order_and_none_is_larger_than_asked_for(n, piece):
-    rows = np.random.default_rng(n).permutation(n)
-    sizes = []
-
-    def squares(some):
-        sizes.append(len(some))
-        return torch.tensor(some, dtype=torch.float32)[:, None] ** torch.tensor([1, 2])
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fitting, "PREDICT_BATCH", piece)
-        joined = in_pieces(squares, rows)
-    assert joined.dtype == np.float64
-    np.testing.assert_array_equal(joined, np.stack([rows, rows**2], axis=1))
-    assert max(sizes) <= piece
-
-
-def test_predicting_leaves_the_network_as_it_is():
-    net = network(batch_norm=True)
-    before = {name: value.clone() for name, value in net.state_dict().items()}
-    predict(net, Recorder(), TEST, CPU)
-    assert all(torch.equal(before[name], value) for name, value in net.state_dict().items())
-
-
-def test_load_keeps_values_and_puts_channels_last():
-    images = np.random.default_rng(0).random((6, 3, 4, 4), dtype=np.float32)
-    batch = load(images, np.array([4, 1]), CPU)
-    np.testing.assert_array_equal(batch, images[[4, 1]])
-    assert batch.is_contiguous(memory_format=torch.channels_last)
-
-
 def test_a_first_epoch_without_a_number_is_bettered_by_any_other():
     best, network = _Best(), torch.nn.Linear(1, 1)
     assert [best.see(loss, network) for loss in (float("nan"), 5.0, 6.0, 4.0)] == [0, 0, 1, 0]
-
-
-def test_batches_are_drawn_one_ahead_in_order_and_all():
-    begun = [Event() for _ in range(5)]
-
-    def draw(rows):
-        begun[rows[0]].set()
-        return torch.tensor(rows), torch.tensor(rows)
-
-    seen = []
-    for batch, _ in one_ahead(draw, [np.array([k]) for k in range(5)]):
-        seen.append(int(batch[0]))
-        assert begun[min(len(seen), 4)].wait(10)
-        assert not any(event.is_set() for event in begun[len(seen) + 1 :])
-    assert seen == list(range(5))
-    assert list(one_ahead(draw, [])) == []
-
-
-def test_what_fails_in_drawing_ahead_ends_the_training():
-    def draw(rows):
-        raise InputError(f"no galaxy {rows[0]}")
-
-    with pytest.raises(InputError, match="no galaxy 1"):
-        list(one_ahead(draw, [np.array([1])]))
-
-
-def test_half_of_the_threads_are_left_and_given_back():
-    before = torch.get_num_threads()
-    torch.set_num_threads(4)
-    try:
-        with suppress(KeyError), half_the_threads():
-            assert torch.get_num_threads() == 2
-            raise KeyError
-        assert torch.get_num_threads() == 4
-    finally:
-        torch.set_num_threads(before)

@@ -49,6 +49,7 @@ def build_small(
         family=family,
         layers=[SimpleNamespace(filters=3, kernel=3, stride=2)],
         hidden=4 if family == "pyramid" else 0,
+        dropout=0.0,
         batch_norm=False,
         head=head,
         crop=crop,
@@ -247,7 +248,7 @@ def test_turns_are_averaged_outside_training_alone():
 @pytest.mark.parametrize("kind", KINDS)
 def test_distributions_learn_the_mean_loss_of_their_labels(kind):
     network = build_small(head=kind, average_turns=True).train()
-    scaled, D_z = network.scale(images()), torch.tensor([60.0, 80, 95, 40])
+    scaled, D_z = network.front(images()), torch.tensor([60.0, 80, 95, 40])
     loss, D = network.learn(scaled, D_z)
     expected = network.head.loss(network.probability(scaled).log(), D_z).mean()
     torch.testing.assert_close(loss, expected)
@@ -258,7 +259,7 @@ def test_the_distance_of_a_distribution_is_its_mean():
     network = build_small(members=2, average_turns=True)
     p = network(images()).detach().double().numpy()
     np.testing.assert_allclose(
-        network.distance(network.scale(images())).detach(), p @ GRID, rtol=1e-5
+        network.distance(network.front(images())).detach(), p @ GRID, rtol=1e-5
     )
 
 
@@ -266,7 +267,7 @@ def test_the_distance_of_a_distribution_is_its_mean():
 def test_a_point_head_learns_the_mean_square_in_units_of_its_scale(offset, scale):
     network = build_small(head="point", target=(offset, scale), prior=None)
     assert isinstance(network, DistanceNetwork)
-    scaled, D = network.scale(images()), torch.tensor([60.0, 80, 95, 40])
+    scaled, D = network.front(images()), torch.tensor([60.0, 80, 95, 40])
     loss, D_p = network.learn(scaled, D)
     out = network.body(scaled).squeeze(-1)
     torch.testing.assert_close(D_p, offset + scale * out)
@@ -281,7 +282,7 @@ def test_pixels_enter_as_asinh_of_their_softening(kind):
     network = build_small(head=kind, softening=23.0)
     soft = torch.tensor([float(surface_brightness(23, band)) for band in "gr"])[:, None, None]
     scaled = torch.asinh(images() / soft)
-    torch.testing.assert_close(network.scale(images()), scaled)
+    torch.testing.assert_close(network.front(images()), scaled)
     expected = network.distance(scaled) if kind == "point" else network.probability(scaled)
     torch.testing.assert_close(network(images()), expected)
 
@@ -290,7 +291,7 @@ def test_pixels_enter_as_asinh_of_their_softening(kind):
 @pytest.mark.parametrize("crop", [4, 6, 8, None])
 def test_only_the_middle_is_looked_at_where_cropped(kind, crop):
     network, rim = build_small(head=kind, crop=crop), (8 - (crop or 8)) // 2
-    assert network.scale(images()).shape == (4, 2, crop or 8, crop or 8)
+    assert network.front(images()).shape == (4, 2, crop or 8, crop or 8)
     middle = torch.zeros(8, 8, dtype=torch.bool)
     middle[rim : 8 - rim, rim : 8 - rim] = True
     other = torch.where(middle, images(), images(seed=1))
@@ -340,7 +341,7 @@ def test_a_distribution_without_a_prior_is_refused(kind):
 
 @pytest.mark.parametrize("kind", ["point", *KINDS])
 def test_an_unknown_family_is_refused(kind):
-    with pytest.raises(InputError, match="'vgg': take cnn, pyramid, resnet18, resnet50"):
+    with pytest.raises(InputError, match="'vgg': take cnn, pyramid, starlet, resnet18, resnet50"):
         build_small(head=kind, family="vgg")
 
 
@@ -349,7 +350,7 @@ def test_a_distribution_network_has_as_many_members_as_asked_for(kind):
     network = build_small(head=kind, members=3)
     assert isinstance(network, DistributionNetwork)
     assert len(network.bodies) == 3
-    assert network.raw(network.scale(images())).shape == (3, 4, 2 if kind == "gaussian" else 50)
+    assert network.raw(network.front(images())).shape == (3, 4, 2 if kind == "gaussian" else 50)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -361,7 +362,7 @@ def test_prior_grid_sharpness_and_softening_travel_with_the_weights(kind):
     assert not torch.allclose(first(images()), second(images()))
     second.load_state_dict(first.state_dict())
     assert torch.equal(first(images()), second(images()))
-    scaled, D_z = first.scale(images()), torch.tensor([60.0, 80, 95, 40])
+    scaled, D_z = first.front(images()), torch.tensor([60.0, 80, 95, 40])
     for ours, theirs in zip(first.learn(scaled, D_z), second.learn(scaled, D_z), strict=True):
         assert torch.equal(ours, theirs)
     assert all(name.startswith("bodies.") for name, _ in second.named_parameters())
@@ -373,4 +374,6 @@ def test_both_scalings_of_a_point_head_travel_with_the_weights():
     assert not torch.allclose(first(images()), second(images()))
     second.load_state_dict(first.state_dict())
     assert torch.equal(first(images()), second(images()))
-    assert not {"softening", "offset_mpc", "scale_mpc"} & dict(second.named_parameters()).keys()
+    assert (
+        not {"front.softening", "offset_mpc", "scale_mpc"} & dict(second.named_parameters()).keys()
+    )

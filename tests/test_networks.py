@@ -1,4 +1,4 @@
-"""Bodies of networks: the paper's sizes, what a pyramid sees, refusals."""
+"""Fronts and bodies of networks: the paper's sizes, what a pyramid sees, refusals."""
 
 import csv
 from itertools import groupby
@@ -11,11 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from peculiar.bands import surface_brightness
 from peculiar.errors import InputError
-from peculiar.networks import Pyramid, asinh, body, cnn, multiply_adds, output_pixels, softening_of
+from peculiar.networks import Pyramid, body, cnn, front, multiply_adds, output_pixels
 from peculiar.params import load
 from peculiar.params_networks import LayerSection, Train
+from peculiar.pixels import Pixels
+from peculiar.starlet import Starlet
 
 PAPER = ["cnn2", "cnn3", "cnn4", "cnn5"]
 FAMILIES = ["cnn", "pyramid", "resnet18"]
@@ -33,8 +34,16 @@ def layer_lists(kernels):
 SMALL = [layer(3, 3, 2), layer(3, 3, 1), layer(4, 3, 2)]
 
 
-def spec(family):
-    return SimpleNamespace(family=family, layers=SMALL, hidden=5, batch_norm=True)
+def spec(family, crop=None):
+    return SimpleNamespace(
+        family=family,
+        layers=SMALL,
+        hidden=5,
+        dropout=0.0,
+        batch_norm=True,
+        crop=crop,
+        softening_mag_arcsec2=28.0,
+    )
 
 
 def images(n=4, bands=2, pixels=16, seed=0):
@@ -136,9 +145,42 @@ def test_resnet50_takes_five_bands():
 
 def test_an_unknown_family_is_refused():
     with pytest.raises(
-        InputError, match="no network family is called 'vgg': take cnn, pyramid, resnet18, resnet50"
+        InputError,
+        match="no network family is called 'vgg': take cnn, pyramid, starlet, resnet18, resnet50",
     ):
         body(spec("vgg"), 1, 8, 1)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("crop", [None, 4])
+def test_the_front_of_other_families_gives_their_pixels(family, crop):
+    expected = Pixels("gr", 28.0, crop)(images())
+    assert expected.shape[-1] == (crop or 16)
+    torch.testing.assert_close(front(spec(family, crop), "gr", 16)(images()), expected)
+
+
+@pytest.mark.parametrize("crop", [None, 8])
+@pytest.mark.parametrize("bands", ["r", "gri", "ugriz"])
+def test_the_body_of_a_starlet_takes_the_numbers_of_its_front(bands, crop):
+    given, chosen = images(3, len(bands)), spec("starlet", crop)
+    seen = front(chosen, bands, 16)(given)
+    assert seen.shape == (3, Starlet.numbers(len(bands)))
+    scaled = Pixels(bands, 28.0, crop)(given)
+    torch.testing.assert_close(seen, Starlet(len(bands), crop or 16)(scaled))
+    assert body(chosen, len(bands), crop or 16, 4)(seen).shape == (3, 4)
+
+
+@pytest.mark.parametrize("family", [*FAMILIES, "starlet"])
+def test_a_front_has_nothing_to_learn_and_refuses_what_has_no_middle(family):
+    assert list(front(spec(family), "gr", 16).parameters()) == []
+    with pytest.raises(InputError, match="crop 13 is not the middle of 16 pixels"):
+        front(spec(family, 13), "gr", 16)
+
+
+def test_a_starlet_must_halve_the_middle_and_not_the_image():
+    front(spec("starlet", 12), "gr", 18)
+    with pytest.raises(InputError, match="cannot halve 14 pixels"):
+        front(spec("starlet", 14), "gr", 16)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -235,21 +277,6 @@ def test_a_brightness_common_to_a_batch_is_normalised_away_in_training(factor):
     torch.testing.assert_close(
         features(pyramid, factor * images()), features(pyramid, images()), rtol=0, atol=0.02
     )
-
-
-@given(x=st.floats(-(2**60), 2**60, width=32))
-def test_asinh_agrees_with_numpy_and_leaves_its_input(x):
-    given = torch.tensor([x])
-    assert float(asinh(given)) == pytest.approx(np.arcsinh(x), rel=1e-6, abs=1e-6)
-    assert float(given) == x
-
-
-@given(mag=st.floats(15, 30))
-def test_softening_is_one_magnitude_in_each_band(mag):
-    levels = softening_of("gr", mag)
-    assert levels.shape == (2, 1, 1)
-    expected = [float(surface_brightness(mag, band)) for band in "gr"]
-    np.testing.assert_allclose(levels.flatten(), expected, rtol=1e-6)
 
 
 def test_even_kernels_of_a_pyramid_are_refused():

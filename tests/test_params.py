@@ -90,6 +90,7 @@ def test_what_stands_below_an_anchor_is_taken_over_unless_it_is_said_anew():
     for name in ("resnet18", "resnet50"):
         assert taken[name] == {"family", "augment", "schedule", "epochs"}
     assert {"family", "head", "hidden", "fresh"} <= taken["pyramid"]
+    assert {"family", "head", "hidden", "fresh", "dropout", "views"} <= taken["starlet"]
 
 
 def test_dvc_reads_the_same_values(params_file):
@@ -208,13 +209,21 @@ WRONG = [
     ("train.best.hidden", 64, "Input should be 0"),
     ("train.best.members", 3, "members and average_turns need head gaussian or binned"),
     ("train.specs.cnn2.batch_size", 1, "greater than or equal to 2"),
-    ("train.specs.cnn2.family", "vgg", "'cnn', 'pyramid', 'resnet18' or 'resnet50'"),
+    ("train.specs.cnn2.family", "vgg", "'cnn', 'pyramid', 'starlet', 'resnet18' or 'resnet50'"),
     ("train.specs.cnn2.head", "normal", "'point', 'gaussian' or 'binned'"),
     ("train.specs.cnn2.members", 2, "members and average_turns need head gaussian or binned"),
     ("train.specs.cnn2.members", 0, "greater than 0"),
     ("train.specs.cnn2.average_turns", True, "members and average_turns need head gaussian or"),
     ("train.specs.cnn2.hidden", 8, r"other families have none \(hidden: 0\)"),
     ("train.specs.resnet18.hidden", 8, r"other families have none \(hidden: 0\)"),
+    ("train.specs.starlet.hidden", 0, "a pyramid and a starlet need hidden units"),
+    ("train.specs.starlet.augment", True, "a starlet is the same for all turns"),
+    ("train.specs.starlet.average_turns", True, "a starlet is the same for all turns"),
+    ("train.specs.starlet.dropout", 1, "less than 1"),
+    ("train.specs.starlet.views", 0, "greater than 0"),
+    ("train.specs.starlet.fresh", False, "views are fresh distances: set fresh: true"),
+    ("train.specs.pyramid.dropout", 0.1, "only a starlet has dropout"),
+    ("train.best.dropout", 0.1, "Input should be 0"),
     ("train.specs.cnn2.crop", 0, "greater than 0"),
     ("train.specs.cnn2.softening_mag_arcsec2", 0, "greater than 0"),
     ("train.specs.cnn2.fresh", "sometimes", "valid boolean"),
@@ -224,13 +233,17 @@ WRONG = [
     ("train.specs.cnn2.ema", -0.1, "greater than or equal to 0"),
     ("train.specs.cnn2.patience", 0, "greater than 0"),
     ("train.specs.pyramid.layers", [], "a cnn and a pyramid need layers"),
-    ("train.specs.pyramid.hidden", 0, "a pyramid needs hidden units"),
+    ("train.specs.pyramid.hidden", 0, "a pyramid and a starlet need hidden units"),
     ("train.specs.pyramid.hidden", -8, "greater than or equal to 0"),
     ("train.specs.pyramid.head", None, "'point', 'gaussian' or 'binned'"),
     ("train.specs.cnn2.learning_rate", 0, "greater than 0"),
     ("train.specs.cnn2.epochs", 0, "greater than 0"),
-    (LAYERS, [], "a cnn and a pyramid need layers, a resnet has its own"),
-    ("train.specs.resnet18.layers", SHIPPED["train"]["specs"]["cnn2"]["layers"], "a resnet has"),
+    (LAYERS, [], "a cnn and a pyramid need layers, other families have their own"),
+    (
+        "train.specs.resnet18.layers",
+        SHIPPED["train"]["specs"]["cnn2"]["layers"],
+        "other families have",
+    ),
     (f"{LAYERS}.0.kernel", 0, "greater than 0"),
     (f"{LAYERS}.1.stride", 0, "greater than 0"),
     (f"{LAYERS}.1.filters", -3, "greater than 0"),

@@ -62,7 +62,7 @@ def test_one_command_leads_to_a_champion_with_all_tables_and_figures(folder):
     for name in ("search/best.yaml", "search/trials.csv", "evaluate/table.csv",
                  "evaluate/metrics.json", "promote/decision.json"):  # fmt: skip
         assert (results / name).stat().st_size > 0
-    assert len(list((results / "evaluate/figures").glob("*.png"))) == 12
+    assert len(list((results / "evaluate/figures").glob("*.png"))) == 16
     assert {status for _, _, status in runs(folder)} == {"FINISHED"}
 
 

@@ -31,6 +31,7 @@ def small(**changes):
         "family": "cnn",
         "layers": [SimpleNamespace(filters=3, kernel=5, stride=3)],
         "hidden": 0,
+        "dropout": 0,
         "batch_norm": True,
         "head": "point",
         "crop": None,

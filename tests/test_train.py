@@ -23,7 +23,7 @@ def read(pipeline, network="cnn2"):
     return run, trained.read_network(folder, run)
 
 
-@pytest.mark.parametrize("name", ["cnn2", "pyramid", "best"])
+@pytest.mark.parametrize("name", ["cnn2", "pyramid", "starlet", "best"])
 def test_the_weights_reproduce_the_validation_metrics(pipeline, name):
     run, network = read(pipeline, name)
     sigma_D, predicted, metrics = validate(
@@ -35,7 +35,8 @@ def test_the_weights_reproduce_the_validation_metrics(pipeline, name):
 
 
 @pytest.mark.parametrize(
-    ("name", "epochs", "data"), [("cnn2", 12, []), ("pyramid", 2 * 2, ["data/fetch"])]
+    ("name", "epochs", "data"),
+    [("cnn2", 12, []), ("pyramid", 2 * 2, ["data/fetch"]), ("starlet", 2, ["data/fetch"])],
 )
 def test_the_mlflow_run_has_what_the_folder_has(pipeline, name, epochs, data):
     run, network = read(pipeline, name)
@@ -85,7 +86,7 @@ def test_best_is_built_from_best_yaml(pipeline):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("network", ["cnn2", "pyramid"])
+@pytest.mark.parametrize("network", ["cnn2", "pyramid", "starlet"])
 def test_training_again_gives_the_same_weights(pipeline, tmp_path, network):
     for name in ("data", "params.yaml"):
         (tmp_path / name).symlink_to(pipeline / name)

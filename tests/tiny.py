@@ -28,7 +28,7 @@ def tiny_params(bands: str = "griz") -> dict[str, Any]:
     params["observe"]["split"] |= {"train": 0.5, "validation": 0.25, "test": 0.25}
     params["search"] |= {"trials": 2, "epochs": 1}
     params["search"]["space"] |= {"depth": [2, 3], "stride": [1, 2], "filters": [4, 8]}
-    params["train"]["networks"] = ["cnn2", "pyramid"]
+    params["train"]["networks"] = ["cnn2", "pyramid", "starlet"]
     params["train"]["best"] |= {"epochs": 2, "batch_size": 8}
     cnn2 = params["train"]["specs"]["cnn2"]
     cnn2 |= {"epochs": 12, "learning_rate": 3e-3, "batch_norm": True, "batch_size": 8}
@@ -36,6 +36,7 @@ def tiny_params(bands: str = "griz") -> dict[str, Any]:
     pyramid = params["train"]["specs"]["pyramid"]
     pyramid |= {"epochs": 2, "members": 2, "batch_size": 8, "hidden": 8, "crop": None}
     pyramid["layers"] = [{"filters": 8, "kernel": 3, "stride": 2}] * 2
+    params["train"]["specs"]["starlet"] |= {"epochs": 2, "views": 2, "batch_size": 8, "hidden": 8}
     params["evaluate"]["bootstrap"] = 20
     return params
 
@@ -60,9 +61,8 @@ def run_stages(folder: Path, params: dict[str, Any]) -> None:
         fetch.main()
         observe.main(["--dataset", "uniform"])
         search.main()
-        train.main(["--dataset", "uniform", "--network", "cnn2"])
-        train.main(["--dataset", "uniform", "--network", "pyramid"])
-        train.main(["--dataset", "uniform", "--network", "best"])
+        for network in (*params["train"]["networks"], "best"):
+            train.main(["--dataset", "uniform", "--network", network])
         evaluate.main()
         promote.main()
 

@@ -22,19 +22,17 @@ from peculiar.figures import (
     velocities_figure,
 )
 from peculiar.galaxies import Observed, whole_folder
-from peculiar.hubble import distance_given_redshift_mpc, peculiar_velocity_kms
 from peculiar.judgement import (
+    baselines,
     column_mpc,
     measures,
     predict_split,
-    predictions,
     predictions_of,
 )
 from peculiar.lineage import digests
 from peculiar.metrics import METRICS, bootstrap_rows
 from peculiar.params import load
 from peculiar.params_networks import Evaluate, Train
-from peculiar.posterior import normal, velocity
 
 DATA, TRAINED, OUT = Path("data/observe"), Path("results/train"), Path("results/evaluate")
 SPLIT = "test"
@@ -46,31 +44,6 @@ def main() -> None:
     """Run the stage from `params.yaml`."""
     with one_sentence():
         evaluate(load(Evaluate), load(Train), OUT)
-
-
-def baselines(observed: Observed) -> dict[str, Predicted]:
-    """Predictions without any image, on the test split.
-
-    `v = 0` takes D_z as the distance; `constant distance` the mean of the training distances;
-    `E[D | D_z]` knows the distribution of distances (its edges, in effect) and D_z. Without true
-    velocities, only the second can be judged.
-    """
-    meta = observed.table.meta
-    H0, sigma_z = meta["H0_kms_mpc"], meta["sigma_v_kms"] / meta["H0_kms_mpc"]
-    prior = column_mpc(observed, "distance_mpc")[observed.rows("train")]
-    D_z = column_mpc(observed, "distance_z_mpc")[observed.rows(SPLIT)]
-    mean = np.full(len(D_z), prior.mean())
-    of_mean = velocity(mean, D_z, float(prior.std()), meta["sigma_v_kms"], H0, None)
-    constant = predictions(observed, SPLIT, mean, of_mean)
-    if meta["distribution"] == "measured":
-        return {"constant distance": constant}
-    nothing_known = normal(np.zeros(len(D_z)), np.full(len(D_z), meta["sigma_v_kms"]))
-    still = predictions(observed, SPLIT, D_z, nothing_known)
-    expected, deviation = distance_given_redshift_mpc(D_z, prior, sigma_z)
-    # already a posterior: no further shrinking
-    v = normal(peculiar_velocity_kms(D_z, expected, H0), H0 * deviation)
-    informed = predictions(observed, SPLIT, expected, v)
-    return {"v = 0": still, "constant distance": constant, "E[D | D_z]": informed}
 
 
 def leak(observed: Observed) -> float:
@@ -136,7 +109,8 @@ def evaluate(params: Evaluate, train: Train, folder: Path) -> None:
                 "split_by": meta["split_by"],
                 "leak": leak(observed),
             }
-            for network, predicted in baselines(observed).items():
+            prior_mpc = column_mpc(observed, "distance_mpc")[observed.rows("train")]
+            for network, predicted in baselines(observed, SPLIT, prior_mpc).items():
                 names = {**common, "network": network, "label": "-", "kind": "baseline"}
                 table.append(row(names, predicted, H0, params))
             for network in tqdm(

@@ -8,7 +8,8 @@ import torch
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 
-from peculiar.fitting import Scaled, fit, in_pieces, load, scaled_images, target_scaling
+from peculiar.feeding import Scaled, in_pieces, load, scaled_images
+from peculiar.fitting import fit, target_scaling
 from peculiar.galaxies import Observed
 from peculiar.heads import (
     DistanceNetwork,
@@ -19,8 +20,8 @@ from peculiar.heads import (
     ensemble,
 )
 from peculiar.judgement import column_mpc
-from peculiar.networks import scale, softening_of
 from peculiar.params_networks import FitSection, NetworkSection
+from peculiar.pixels import Pixels
 from peculiar.placing import best_device
 from peculiar.posterior import cells_mpc
 from peculiar.views import fresh_views
@@ -138,7 +139,13 @@ def _train_member(
     fresh = None
     if spec.fresh:
         fresh = fresh_views(observed, raw, side, settings.label, views_rng, device)
-    with torch.backends.cudnn.flags(enabled=True, deterministic=True):
+    (dropout_seed,) = rng.spawn(1)[0].integers(2**63, size=1)
+    devices = [device] if device.type == "cuda" else []
+    with (
+        torch.backends.cudnn.flags(enabled=True, deterministic=True),
+        torch.random.fork_rng(devices),  # dropout draws from torch's global generators only
+    ):
+        torch.manual_seed(int(dropout_seed))
         fit(
             network,
             observed.images,
@@ -167,7 +174,7 @@ def calibrate_sharpness(network: DistributionNetwork, observed: Observed, label:
     labels = torch.tensor(column_mpc(observed, LABELS[label])[rows], device=device)
 
     def raw_numbers(piece: NDArray[np.integer]) -> torch.Tensor:
-        scaled = network.scale(load(observed.images, piece, device))
+        scaled = network.front(load(observed.images, piece, device))
         return network.raw(scaled).movedim(0, 1)
 
     raw = torch.tensor(in_pieces(raw_numbers, rows), device=device)
@@ -185,8 +192,5 @@ def share_images(observed: Observed, softening_mag_arcsec2: float, crop: int | N
     """Training and validation images, read and scaled once for several networks."""
     rows = np.concatenate([observed.rows("train"), observed.rows("validation")])
     device = best_device()
-    softening = softening_of(observed.table.meta["bands"], softening_mag_arcsec2)
-    softening = softening.to(device)
-    return scaled_images(
-        lambda images: scale(images, softening, crop), observed.images, rows, device
-    )
+    front = Pixels(observed.table.meta["bands"], softening_mag_arcsec2, crop).to(device)
+    return scaled_images(front, observed.images, rows, device)

@@ -2,8 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, cast
 
@@ -14,22 +13,23 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from peculiar.feeding import (
+    Draw,
+    Images,
+    Scaled,
+    batches,
+    dense,
+    half_the_threads,
+    in_pieces,
+    keep_views,
+    one_ahead,
+    scaled_images,
+    turn,
+)
 from peculiar.heads import Network
 from peculiar.metrics import l2
 
-Scaled = Callable[[NDArray[np.integer]], Tensor]  # row numbers to scaled images on the device
 Schedule = Literal["constant", "cosine", "onecycle"]
-Draw = Callable[[NDArray[np.integer]], tuple[Tensor, Tensor]]  # row numbers to images and labels
-PREDICT_BATCH = 256
-RESIDENT_BYTES = 2 * 1024**3  # larger splits are streamed from the shards, batch by batch
-
-
-class Images(Protocol):
-    """Images (image, band, y, x) that can be asked for by row numbers."""
-
-    shape: tuple[int, ...]
-
-    def __getitem__(self, rows: NDArray[np.integer]) -> NDArray[np.float32]: ...
 
 
 def target_scaling(targets_mpc: NDArray[np.floating], distribution: str) -> tuple[float, float]:
@@ -62,64 +62,6 @@ def target_scaling(targets_mpc: NDArray[np.floating], distribution: str) -> tupl
     raise ValueError(f"no scaling for {distribution!r}")
 
 
-def load(images: Images, rows: NDArray[np.integer], device: torch.device) -> Tensor:
-    """Images of some rows on the device, channels last, which CPU convolutions run 2.5x faster."""
-    batch = torch.from_numpy(images[rows])
-    return batch.to(device, memory_format=torch.channels_last, non_blocking=True)
-
-
-def scaled_images(
-    scale: Callable[[Tensor], Tensor],
-    images: Images,
-    rows: NDArray[np.integer],
-    device: torch.device,
-) -> Scaled:
-    """A function from row numbers, among `rows`, to images scaled by a function, on the device.
-
-    Reading and scaling an image costs a CPU about as much as a small network does, so that
-    images are kept scaled when they fit into `RESIDENT_BYTES`.
-    """
-    if 4 * len(rows) * math.prod(images.shape[1:]) > RESIDENT_BYTES:
-        return lambda batch: scale(load(images, batch, device))
-    example = scale(load(images, rows[:1], device))
-    shape = (len(rows), *example.shape[1:])
-    kept = torch.empty(shape, device=device, memory_format=torch.channels_last)
-    for start in range(0, len(rows), PREDICT_BATCH):
-        piece = rows[start : start + PREDICT_BATCH]
-        kept[start : start + len(piece)] = scale(load(images, piece, device))
-    place = np.zeros(images.shape[0], dtype=np.int64)
-    place[rows] = np.arange(len(rows))
-    return lambda batch: kept[torch.from_numpy(place[batch]).to(device)]
-
-
-def turn(images: Tensor, rng: np.random.Generator) -> Tensor:
-    """One of the eight rotations and reflections of the sky, drawn for the whole batch."""
-    images = torch.rot90(images, int(rng.integers(4)), dims=(-2, -1))
-    return images.flip(-1) if rng.integers(2) else images
-
-
-def batches(rows: NDArray[np.integer], size: int) -> Iterator[NDArray[np.integer]]:
-    """Consecutive pieces of `rows`; a last piece of one is dropped (batch norm needs two)."""
-    for start in range(0, len(rows), size):
-        if len(rows) - start > 1 or len(rows) == 1:
-            yield rows[start : start + size]
-
-
-def predict(
-    network: Network, images: Images, rows: NDArray[np.integer], device: torch.device
-) -> NDArray[np.float64]:
-    """What a network gives for some images: distances (n,), Mpc, or p(D | image), (n, G)."""
-    network.eval()
-    return in_pieces(lambda piece: network(load(images, piece, device)), rows)
-
-
-def in_pieces(of: Scaled, rows: NDArray[np.integer]) -> NDArray[np.float64]:
-    """A function of row numbers, (len(rows), ...), computed for a few rows at a time."""
-    pieces = [rows[i : i + PREDICT_BATCH] for i in range(0, len(rows), PREDICT_BATCH)]
-    with torch.inference_mode():
-        return np.asarray(torch.cat([of(piece).double().cpu() for piece in pieces]))
-
-
 class Recipe(Protocol):
     """How long and how fast a network learns; see `fit`."""
 
@@ -131,6 +73,7 @@ class Recipe(Protocol):
     ema: float
     patience: int | None
     augment: bool
+    views: int | None
 
 
 WARM_UP = 0.2  # share of a one-cycle schedule in which the learning rate rises
@@ -169,29 +112,6 @@ class _Best:
             finite = loss if math.isfinite(loss) else math.inf
             self.loss, self.epochs_ago, self.weights = finite, 0, weights
         return self.epochs_ago
-
-
-def one_ahead(draw: Draw, pieces: Iterable[NDArray[np.integer]]) -> Iterator[tuple[Tensor, Tensor]]:
-    """What `draw` gives for each piece, made in a thread while the one before is learnt from."""
-    with ThreadPoolExecutor(1) as pool:
-        coming: Future[tuple[Tensor, Tensor]] | None = None
-        for rows in pieces:
-            ready, coming = coming, pool.submit(draw, rows)
-            if ready is not None:
-                yield ready.result()
-        if coming is not None:
-            yield coming.result()
-
-
-@contextmanager
-def half_the_threads() -> Iterator[None]:
-    """Leave half of the processor's cores to a thread beside this one."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(max(1, threads // 2))
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _epoch(
@@ -248,7 +168,8 @@ def fit(
         (Loshchilov & Hutter 2019), 0 for Adam; `ema`, the decay a step of the running mean of the
         weights that takes their place in the end, 0 for none; `patience`, the epochs without a
         better validation loss after which training ends with the best epoch's weights, None for
-        never; `augment`, rotate and reflect each batch at random.
+        never; `augment`, rotate and reflect each batch at random; `views`, at how many fresh
+        distances each image is learnt from, in every epoch the same, None for new ones in each.
     rng : numpy.random.Generator
         Shuffles and turns.
     device : torch.device
@@ -266,16 +187,26 @@ def fit(
     labels = torch.from_numpy(targets_mpc.astype(np.float32)).to(device)
     if scaled is None:
         rows = validation if fresh else np.concatenate([train, validation])
-        scaled = scaled_images(network.scale, images, rows, device)
+        scaled = scaled_images(network.front, images, rows, device)
     fixed: Scaled = scaled
+    kept, kept_labels = None, labels
+    if fresh is not None and recipe.views is not None:
+        kept, kept_labels = keep_views(network, fresh, train, recipe.views)
+        train, fresh = np.arange(len(kept)), None
+
+    def learnt(rows: NDArray[np.integer]) -> tuple[Tensor, Tensor]:
+        if kept is None:
+            return fixed(rows), labels[rows]
+        at = torch.from_numpy(rows).to(device)
+        return kept[at], kept_labels[at]
 
     def drawn(pieces: Iterable[NDArray[np.integer]]) -> Iterator[tuple[Tensor, Tensor]]:
         if fresh is None:
-            return ((fixed(rows), labels[rows]) for rows in pieces)
+            return map(learnt, pieces)
 
         def draw(rows: NDArray[np.integer]) -> tuple[Tensor, Tensor]:
             views, label = fresh(rows)
-            return network.scale(views).contiguous(memory_format=torch.channels_last), label
+            return dense(network.front(views)), label
 
         return one_ahead(draw, pieces)
 

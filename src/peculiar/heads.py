@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from peculiar import networks
-from peculiar.networks import body, check_crop, scale, softening_of
+from peculiar.networks import body, front
+from peculiar.pixels import check_crop
 
 Kind = Literal["point", "gaussian", "binned"]
 
@@ -53,45 +54,29 @@ class DistanceNetwork(nn.Module):
 
     Parameters
     ----------
+    front : nn.Module
+        Surface brightness (n, band, y, x), W/m/m^2/sr, to what is learnt from; itself fixed.
     body : nn.Module
-        Scaled images (n, band, y, x) to numbers (n, 1).
-    softening : Tensor, (band, 1, 1)
-        Surface brightness at which asinh turns from linear to logarithmic, W/m/m^2/sr.
+        That to numbers (n, 1).
     offset_mpc, scale_mpc : float
         D = offset + scale * body(...). 0 and 1 for targets left in Mpc.
-    crop : int, optional
-        Side of the middle of the images that it looks at, pixels.
     """
 
-    softening: Tensor
     offset_mpc: Tensor
     scale_mpc: Tensor
 
-    def __init__(
-        self,
-        body: nn.Module,
-        softening: Tensor,
-        offset_mpc: float,
-        scale_mpc: float,
-        crop: int | None = None,
-    ):
+    def __init__(self, front: nn.Module, body: nn.Module, offset_mpc: float, scale_mpc: float):
         super().__init__()
-        self.body = body
-        self.crop = crop
-        self.register_buffer("softening", softening)
+        self.front, self.body = front, body
         self.register_buffer("offset_mpc", torch.tensor(offset_mpc))
         self.register_buffer("scale_mpc", torch.tensor(scale_mpc))
 
     def forward(self, images: Tensor) -> Tensor:
         """Surface brightness (n, band, y, x), W/m/m^2/sr, to distances (n,), Mpc."""
-        return self.distance(self.scale(images))
-
-    def scale(self, images: Tensor) -> Tensor:
-        """Surface brightness, W/m/m^2/sr, to what `distance` takes, asinh(I / softening)."""
-        return scale(images, self.softening, self.crop)
+        return self.distance(self.front(images))
 
     def distance(self, scaled: Tensor) -> Tensor:
-        """Scaled images (n, band, y, x) to distances (n,), Mpc."""
+        """What the front gives of images to distances (n,), Mpc."""
         out: Tensor = self.offset_mpc + self.scale_mpc * self.body(scaled).squeeze(-1)
         return out
 
@@ -158,43 +143,34 @@ class DistributionNetwork(nn.Module):
 
     Parameters
     ----------
+    front : nn.Module
+        Surface brightness (n, band, y, x), W/m/m^2/sr, to what is learnt from; itself fixed.
     bodies : sequence of nn.Module
-        Members of the ensemble: scaled images (n, band, y, x) to raw numbers of the head.
+        Members of the ensemble: what the front gives to raw numbers of the head.
     head : DistanceHead
         What the raw numbers mean.
-    softening : Tensor, (band, 1, 1)
-        Surface brightness at which asinh turns from linear to logarithmic, W/m/m^2/sr.
     average_turns : bool
-        Mean over the eight rotations and reflections of each image, outside training.
-    crop : int, optional
-        Side of the middle of the images that it looks at, pixels.
+        Mean over the eight rotations and reflections of each image, outside training; the front
+        then gives images.
     """
-
-    softening: Tensor
 
     def __init__(
         self,
+        front: nn.Module,
         bodies: Sequence[nn.Module],
         head: DistanceHead,
-        softening: Tensor,
         *,
         average_turns: bool,
-        crop: int | None = None,
     ):
         super().__init__()
-        self.crop = crop
+        self.front = front
         self.bodies = nn.ModuleList(bodies)
         self.head = head
         self.average_turns = average_turns
-        self.register_buffer("softening", softening)
 
     def forward(self, images: Tensor) -> Tensor:
         """Surface brightness (n, band, y, x), W/m/m^2/sr, to p(D | image), (n, G)."""
-        return self.probability(self.scale(images))
-
-    def scale(self, images: Tensor) -> Tensor:
-        """Surface brightness, W/m/m^2/sr, to asinh(I / softening)."""
-        return scale(images, self.softening, self.crop)
+        return self.probability(self.front(images))
 
     def raw(self, scaled: Tensor) -> Tensor:
         """Raw numbers (member, n, r): each body's, of each turn of the images where averaged."""
@@ -225,22 +201,14 @@ def ensemble(members: Sequence[DistributionNetwork]) -> DistributionNetwork:
     """One network of the bodies of several, whose p(D | image) is the mean of theirs."""
     first = members[0]
     bodies = [body for member in members for body in member.bodies]
-    return DistributionNetwork(
-        bodies,
-        first.head,
-        first.softening,
-        average_turns=first.average_turns,
-        crop=first.crop,
-    )
+    return DistributionNetwork(first.front, bodies, first.head, average_turns=first.average_turns)
 
 
 class Spec(networks.Spec, Protocol):
-    """What a network is made of; see `peculiar.networks.body` and `build`."""
+    """What a network is made of; see `build`, and `front` and `body` of `peculiar.networks`."""
 
     head: Kind
-    crop: int | None
     average_turns: bool
-    softening_mag_arcsec2: float
 
 
 def build(
@@ -258,8 +226,7 @@ def build(
     Parameters
     ----------
     spec : Spec
-        Body, `head`, `average_turns`; the side in pixels of the middle of the images that is looked
-        at, `crop`, None for all; the softening of asinh, AB mag/arcsec^2, the same in each band.
+        Front, body, `head` and `average_turns`.
     bands : sequence of str
         Bands of the images, in order.
     pixels : int
@@ -280,20 +247,17 @@ def build(
     Raises
     ------
     InputError
-        For an unknown family, or layers that do not fit the images.
+        For an unknown family, or what does not fit the images.
     ValueError
         When a head that gives distributions has no prior.
     """
-    softening = softening_of(bands, spec.softening_mag_arcsec2)
-    side = check_crop(spec.crop, pixels)
+    sees, side = front(spec, bands, pixels), check_crop(spec.crop, pixels)
     with torch.random.fork_rng(devices=[]):  # torch initialises from its global generator only
         torch.manual_seed(seed)
         if spec.head == "point":
-            return DistanceNetwork(body(spec, len(bands), side, 1), softening, *target, spec.crop)
+            return DistanceNetwork(sees, body(spec, len(bands), side, 1), *target)
         if prior is None:
             raise ValueError(f"head {spec.head} needs a prior")
         head = DistanceHead(spec.head, prior)
         bodies = [body(spec, len(bands), side, head.raw_numbers) for _ in range(members)]
-        return DistributionNetwork(
-            bodies, head, softening, average_turns=spec.average_turns, crop=spec.crop
-        )
+        return DistributionNetwork(sees, bodies, head, average_turns=spec.average_turns)

@@ -4,13 +4,13 @@ import astropy.units as u
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from peculiar.fitting import predict
+from peculiar.feeding import predict
 from peculiar.galaxies import Observed
 from peculiar.heads import DistanceNetwork, Network
-from peculiar.hubble import peculiar_velocity_kms
+from peculiar.hubble import distance_given_redshift_mpc, peculiar_velocity_kms
 from peculiar.metrics import distance_error_mpc, measure
 from peculiar.placing import best_device
-from peculiar.posterior import SIGMAS, Velocity, velocity, velocity_on_grid
+from peculiar.posterior import SIGMAS, Velocity, normal, velocity, velocity_on_grid
 
 Array = NDArray[np.float64]
 
@@ -176,3 +176,43 @@ def measures(predicted: dict[str, Array], H0_kms_mpc: float) -> dict[str, float]
         },
         H0_kms_mpc,
     )
+
+
+def baselines(observed: Observed, split: str, prior_mpc: ArrayLike) -> dict[str, dict[str, Array]]:
+    """`predictions` without any image.
+
+    `v = 0` takes D_z as the distance; `constant distance` the mean of the prior; `E[D | D_z]` knows
+    the prior's distribution (its edges, in effect) and D_z. Without true velocities, only the
+    second can be judged.
+
+    Parameters
+    ----------
+    observed : Observed
+        The table.
+    split : str
+        Split to predict.
+    prior_mpc : array_like, (m,)
+        Distances such as the split's, Mpc: those of the training split.
+
+    Returns
+    -------
+    dict of str to dict
+        By name.
+    """
+    meta, prior = observed.table.meta, np.asarray(prior_mpc, dtype=float)
+    H0, sigma_v = meta["H0_kms_mpc"], meta["sigma_v_kms"]
+    D_z = column_mpc(observed, "distance_z_mpc")[observed.rows(split)]
+    mean = np.full(len(D_z), prior.mean())
+    of_mean = velocity(mean, D_z, float(prior.std()), sigma_v, H0, None)
+    constant = predictions(observed, split, mean, of_mean)
+    if meta["distribution"] == "measured":
+        return {"constant distance": constant}
+    nothing_known = normal(np.zeros(len(D_z)), np.full(len(D_z), sigma_v))
+    expected, deviation = distance_given_redshift_mpc(D_z, prior, sigma_v / H0)
+    # already a posterior: no further shrinking
+    v = normal(peculiar_velocity_kms(D_z, expected, H0), H0 * deviation)
+    return {
+        "v = 0": predictions(observed, split, D_z, nothing_known),
+        "constant distance": constant,
+        "E[D | D_z]": predictions(observed, split, expected, v),
+    }

@@ -1,7 +1,7 @@
-"""Bodies of networks: scaled images in, raw numbers out, which `peculiar.heads` makes distances.
+"""Fronts and bodies of networks: images to what is learnt from, and that to raw numbers.
 
-The paper's convolutional and residual networks (section 2, Tables A1 and A2), and pyramids, which
-are ours.
+Fronts are fixed; `peculiar.heads` makes distances of the raw numbers. The paper's convolutional and
+residual networks (section 2, Tables A1 and A2), and pyramids and starlets, which are ours.
 """
 
 from collections.abc import Sequence
@@ -12,10 +12,11 @@ from torch import Tensor, nn
 from torchvision.models import resnet18, resnet50
 from torchvision.ops import Conv2dNormActivation
 
-from peculiar.bands import surface_brightness
 from peculiar.errors import InputError
+from peculiar.pixels import Pixels, check_crop
+from peculiar.starlet import Starlet, perceptron
 
-Family = Literal["cnn", "pyramid", "resnet18", "resnet50"]
+Family = Literal["cnn", "pyramid", "starlet", "resnet18", "resnet50"]
 RESNETS = {"resnet18": resnet18, "resnet50": resnet50}
 
 
@@ -25,44 +26,6 @@ class Layer(Protocol):
     filters: int
     kernel: int
     stride: int
-
-
-def asinh(x: Tensor) -> Tensor:
-    """Inverse hyperbolic sine to 1e-6, twice as fast on a CPU as torch's, which is not vectorised.
-
-    asinh(x) = sign(x) log(|x| + sqrt(1 + x^2)), in place where it can be: images are large.
-    """
-    size = x.abs()
-    return (size * size).add_(1).sqrt_().add_(size).log_().copysign_(x)
-
-
-def scale(images: Tensor, softening: Tensor, crop: int | None = None) -> Tensor:
-    """Surface brightness to what networks are fed, asinh(I / softening), both in W/m/m^2/sr.
-
-    Only the middle of the images is kept, `crop` pixels a side, where it is not None.
-    """
-    rim = 0 if crop is None else (images.shape[-1] - crop) // 2
-    if rim:
-        images = images[..., rim:-rim, rim:-rim]
-    return asinh(images / softening)
-
-
-def check_crop(crop: int | None, pixels: int) -> int:
-    """Side of what a network looks at, pixels; an `InputError` where it has no middle."""
-    if crop is None:
-        return pixels
-    if crop > pixels or (pixels - crop) % 2:
-        raise InputError(
-            f"params.yaml: train: crop {crop} is not the middle of {pixels} pixels: take an "
-            f"{'even' if pixels % 2 == 0 else 'odd'} number up to {pixels}, or null"
-        )
-    return crop
-
-
-def softening_of(bands: Sequence[str], mag_arcsec2: float) -> Tensor:
-    """Surface brightness (band, 1, 1), W/m/m^2/sr, of one AB mag/arcsec^2 in each band."""
-    levels = [float(surface_brightness(mag_arcsec2, band)) for band in bands]
-    return torch.tensor(levels)[:, None, None]
 
 
 def output_pixels(layers: Sequence[Layer], pixels: int) -> int:
@@ -200,10 +163,13 @@ class Pyramid(nn.Module):
 
 
 class Spec(Protocol):
-    """What a body is made of; see `body`."""
+    """What front and body are made of; see `front` and `body`."""
 
     family: Family
+    crop: int | None
+    softening_mag_arcsec2: float
     hidden: int
+    dropout: float
     batch_norm: bool
 
     @property
@@ -212,14 +178,46 @@ class Spec(Protocol):
         ...
 
 
+def front(spec: Spec, bands: Sequence[str], pixels: int) -> nn.Module:
+    """What is fixed of a network: images to what it learns from.
+
+    Parameters
+    ----------
+    spec : Spec
+        `family`; the side in pixels of the middle of the images that is looked at, `crop`, None for
+        all; the softening of asinh, AB mag/arcsec^2.
+    bands : sequence of str
+        Bands of the images, in order.
+    pixels : int
+        Side of the images, pixels.
+
+    Returns
+    -------
+    nn.Module
+        Surface brightness (n, band, y, x), W/m/m^2/sr, to scaled pixels, or for a starlet to its
+        numbers (n, number).
+
+    Raises
+    ------
+    InputError
+        When the images have no such middle, or a starlet cannot halve it.
+    """
+    scaled = Pixels(bands, spec.softening_mag_arcsec2, spec.crop)
+    side = check_crop(spec.crop, pixels)
+    if spec.family == "starlet":
+        return nn.Sequential(scaled, Starlet(len(bands), side))
+    return scaled
+
+
 def body(spec: Spec, bands: int, pixels: int, outputs: int) -> nn.Module:
     """A body with fresh weights from torch's global generator.
 
     Parameters
     ----------
     spec : Spec
-        `family`; `layers` of a CNN or pyramid; `hidden` units of a pyramid's perceptron; whether a
-        CNN has `batch_norm` (other families always do).
+        `family`; `layers` of a CNN or pyramid; `hidden` units of a pyramid's or starlet's
+        perceptron, and `dropout` of a starlet's; whether a CNN has `batch_norm` (other families
+        always do).
     bands, pixels : int
         Channels and side of the input images.
     outputs : int
@@ -228,7 +226,7 @@ def body(spec: Spec, bands: int, pixels: int, outputs: int) -> nn.Module:
     Returns
     -------
     nn.Module
-        Scaled images (n, band, y, x) to (n, outputs).
+        What the front gives to (n, outputs).
 
     Raises
     ------
@@ -239,7 +237,9 @@ def body(spec: Spec, bands: int, pixels: int, outputs: int) -> nn.Module:
         return cnn(spec.layers, bands, pixels, outputs, batch_norm=spec.batch_norm)
     if spec.family == "pyramid":
         return Pyramid(spec.layers, bands, spec.hidden, outputs)
+    if spec.family == "starlet":
+        return perceptron(Starlet.numbers(bands), spec.hidden, outputs, spec.dropout)
     if spec.family in RESNETS:
         return resnet(spec.family, bands, outputs)
-    known = ", ".join(["cnn", "pyramid", *RESNETS])
+    known = ", ".join(["cnn", "pyramid", "starlet", *RESNETS])
     raise InputError(f"no network family is called {spec.family!r}: take {known}")

@@ -33,6 +33,7 @@ class Training(Section):
     crop: PositiveInt | None
     softening_mag_arcsec2: PositiveFloat
     fresh: bool
+    views: PositiveInt | None
     augment: bool
     average_turns: bool
     members: PositiveInt
@@ -47,23 +48,36 @@ class Training(Section):
     def _distribution(self) -> Self:
         if self.head == "point" and (self.members > 1 or self.average_turns):
             raise ValueError("members and average_turns need head gaussian or binned")
+        if self.views is not None and not self.fresh:
+            raise ValueError("views are fresh distances: set fresh: true, or views: null")
         return self
 
 
 class NetworkSection(Training):
     """One network and how long and fast it learns."""
 
-    family: Literal["cnn", "pyramid", "resnet18", "resnet50"]
+    family: Literal["cnn", "pyramid", "starlet", "resnet18", "resnet50"]
     layers: tuple[LayerSection, ...]
     hidden: NonNegativeInt
+    dropout: Annotated[float, Field(ge=0, lt=1)]
     learning_rate: PositiveFloat
 
     @model_validator(mode="after")
     def _layered(self) -> Self:
         if (self.family in ("cnn", "pyramid")) != bool(self.layers):
-            raise ValueError("a cnn and a pyramid need layers, a resnet has its own (layers: [])")
-        if (self.family == "pyramid") != bool(self.hidden):
-            raise ValueError("a pyramid needs hidden units, other families have none (hidden: 0)")
+            raise ValueError(
+                "a cnn and a pyramid need layers, other families have their own (layers: [])"
+            )
+        if (self.family in ("pyramid", "starlet")) != bool(self.hidden):
+            raise ValueError(
+                "a pyramid and a starlet need hidden units, other families have none (hidden: 0)"
+            )
+        if self.dropout and self.family != "starlet":
+            raise ValueError("only a starlet has dropout, other families have none (dropout: 0)")
+        if self.family == "starlet" and (self.augment or self.average_turns):
+            raise ValueError(
+                "a starlet is the same for all turns (augment: false, average_turns: false)"
+            )
         return self
 
 
@@ -72,6 +86,7 @@ class SearchedNetwork(Training):
 
     family: Literal["cnn"]
     hidden: Literal[0]
+    dropout: Literal[0]
 
     def complete(self, searched: dict[str, Any], epochs: int | None = None) -> NetworkSection:
         """The whole network, from the searched keys `layers` and `learning_rate`."""

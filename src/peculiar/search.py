@@ -24,9 +24,10 @@ from peculiar.figures import history_figure
 from peculiar.galaxies import Observed, whole_folder
 from peculiar.judgement import validate
 from peculiar.lineage import code_digest, digests
-from peculiar.networks import check_crop, multiply_adds, output_pixels
+from peculiar.networks import multiply_adds, output_pixels
 from peculiar.params import load
 from peculiar.params_networks import LayerSection, Search, Space, Train
+from peculiar.pixels import check_crop
 
 RAW, DATA, OUT = Path("data/fetch"), Path("data/observe"), Path("results/search")
 JOURNAL = tracking.STORE / "optuna.journal"
