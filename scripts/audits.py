@@ -18,7 +18,7 @@ from typing import Any
 import astropy.units as u
 import numpy as np
 import torch
-from ablation import OURS
+from ablation import OURS, judged
 from astropy.table import Table
 from numpy.typing import NDArray
 from PIL import Image
@@ -28,16 +28,15 @@ from sklearn.ensemble import HistGradientBoostingRegressor
 
 from peculiar.errors import InputError, one_sentence
 from peculiar.experiment import distance_prior
+from peculiar.feeding import in_order
 from peculiar.galaxies import RAW_COLUMNS, Observed, open_set
 from peculiar.heads import Network, build
-from peculiar.hubble import peculiar_velocity_kms
-from peculiar.judgement import column_mpc, expected_mpc, grid_of, measures
+from peculiar.judgement import column_mpc, grid_of, measures, predictions_of
 from peculiar.metrics import l2
 from peculiar.params import load
 from peculiar.params_data import Observe
 from peculiar.params_networks import NetworkSection, Train
 from peculiar.placing import kpc_per_arcsec
-from peculiar.posterior import velocity_on_grid
 from peculiar.views import fresh_views, views
 
 AT_ONCE = 64
@@ -59,7 +58,7 @@ class Judge:
 
     def __init__(self, folder: Path):
         self.images, self.galaxies = open_set(folder / "data/fetch", RAW_COLUMNS)
-        self.observed = Observed.read(folder / "data/observe/uniform")
+        self.observed = judged(Observed.read(folder / "data/observe/uniform"))
         self.table, self.meta = self.observed.table, self.observed.table.meta
         self.D_mpc = column_mpc(self.observed, "distance_mpc")
         self.D_z_mpc = column_mpc(self.observed, "distance_z_mpc")
@@ -158,22 +157,10 @@ def networks(work: Path) -> Iterator[Network]:
 
 
 def predicted(network: Network, judge: Judge, pictures: Sequence[Pictures]) -> dict[str, Array]:
-    """What `peculiar.judgement.measures` asks for, of all images of the set."""
+    """`peculiar.judgement.predictions` of all images of the set."""
     with torch.inference_mode():
         p = torch.cat([network(torch.from_numpy(piece)) for piece in pictures]).double().numpy()
-    grid = grid_of(network)
-    assert grid is not None
-    D_p, H0 = expected_mpc(p, grid), judge.meta["H0_kms_mpc"]
-    v = velocity_on_grid(p, grid, judge.D_z_mpc, judge.meta["sigma_v_kms"], H0)
-    return {
-        "D_mpc": judge.D_mpc,
-        "D_z_mpc": judge.D_z_mpc,
-        "D_p_mpc": D_p,
-        "v_kms": peculiar_velocity_kms(judge.D_z_mpc, judge.D_mpc, H0),
-        "v_hat_kms": v.mean_kms,
-        **{f"v_low{k}_kms": end for k, end in v.low_kms.items()},
-        **{f"v_high{k}_kms": end for k, end in v.high_kms.items()},
-    }
+    return predictions_of(judge.observed, "judge", p, 0.0, grid_of(network))
 
 
 def accuracy(judge: Judge, train: Train, work: Path, sdss: dict[str, Any]) -> Iterator[str]:
@@ -182,7 +169,7 @@ def accuracy(judge: Judge, train: Train, work: Path, sdss: dict[str, Any]) -> It
     yield "|---|---|---|---|---|"
     side = train.specs[OURS].crop or judge.observed.images.shape[-1]
     rows = np.arange(len(judge.table))
-    pieces = [rows[start : start + AT_ONCE] for start in range(0, len(rows), AT_ONCE)]
+    pieces = in_order(rows, AT_ONCE)
     trained = list(networks(work))
     for name, change in changes(sdss).items():
         pictures = [change(judge, piece, side) for piece in pieces]
@@ -222,8 +209,8 @@ def biases(judge: Judge, runs: Sequence[Table]) -> Iterator[str]:
     r = bands.index("r")
     rows = np.arange(len(judge.table))
     ratio = np.concatenate([
-        [axis_ratio(i[r, middle, middle]) for i in judge.observed.images[rows[s : s + 256]]]
-        for s in range(0, len(rows), 256)
+        [axis_ratio(i[r, middle, middle]) for i in judge.observed.images[piece]]
+        for piece in in_order(rows, 256)
     ])  # fmt: skip
     properties = {
         "distance D": judge.D_mpc,

@@ -177,12 +177,11 @@ def calibrate_sharpness(network: DistributionNetwork, observed: Observed, label:
         scaled = network.front(load(observed.images, piece, device))
         return network.raw(scaled).movedim(0, 1)
 
-    raw = torch.tensor(in_pieces(raw_numbers, rows), device=device)
+    raw = torch.tensor(in_pieces(raw_numbers, rows), device=device).movedim(1, 0)
 
     def loss(sharpness: float) -> float:
         head.sharpness.fill_(sharpness)
-        p = head(raw.flatten(0, 1)).unflatten(0, raw.shape[:2]).exp().mean(dim=1)
-        return float(head.loss(p.log(), labels).mean())
+        return float(head.loss(network.mean_probability(raw).log(), labels).mean())
 
     best = float(minimize_scalar(loss, bounds=(0, SHARPEST), method="bounded").x)
     head.sharpness.fill_(best if loss(best) < loss(0.0) else 0.0)

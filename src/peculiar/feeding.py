@@ -62,11 +62,10 @@ def scaled_images(
     if not fits(len(rows), example):
         return lambda batch: dense(front(load(images, batch, device)))
     kept = dense(torch.empty((len(rows), *example.shape[1:]), device=device))
-    for start in range(0, len(rows), FRONT_BATCH):
-        piece = rows[start : start + FRONT_BATCH]
-        kept[start : start + len(piece)] = front(load(images, piece, device))
     place = np.zeros(images.shape[0], dtype=np.int64)
     place[rows] = np.arange(len(rows))
+    for piece in in_order(rows, FRONT_BATCH):
+        kept[torch.from_numpy(place[piece]).to(device)] = front(load(images, piece, device))
     return lambda batch: kept[torch.from_numpy(place[batch]).to(device)]
 
 
@@ -74,6 +73,11 @@ def turn(images: Tensor, rng: np.random.Generator) -> Tensor:
     """One of the eight rotations and reflections of the sky, drawn for the whole batch."""
     images = torch.rot90(images, int(rng.integers(4)), dims=(-2, -1))
     return images.flip(-1) if rng.integers(2) else images
+
+
+def in_order(rows: NDArray[np.integer], size: int) -> list[NDArray[np.integer]]:
+    """Consecutive pieces of `rows`, the last one perhaps smaller."""
+    return [rows[start : start + size] for start in range(0, len(rows), size)]
 
 
 def batches(rows: NDArray[np.integer], size: int) -> Iterator[NDArray[np.integer]]:
@@ -93,9 +97,9 @@ def predict(
 
 def in_pieces(of: Scaled, rows: NDArray[np.integer]) -> NDArray[np.float64]:
     """A function of row numbers, (len(rows), ...), computed for a few rows at a time."""
-    pieces = [rows[i : i + PREDICT_BATCH] for i in range(0, len(rows), PREDICT_BATCH)]
     with torch.inference_mode():
-        return np.asarray(torch.cat([of(piece).double().cpu() for piece in pieces]))
+        pieces = [of(piece).double().cpu() for piece in in_order(rows, PREDICT_BATCH)]
+        return np.asarray(torch.cat(pieces))
 
 
 def one_ahead(draw: Draw, pieces: Iterable[NDArray[np.integer]]) -> Iterator[tuple[Tensor, Tensor]]:
@@ -132,10 +136,9 @@ def keep_views(
         When they do not fit into `RESIDENT_BYTES`.
     """
     wanted = np.tile(rows, views)
-    pieces = [wanted[i : i + FRONT_BATCH] for i in range(0, len(wanted), FRONT_BATCH)]
     number, filled = len(wanted), 0
     with torch.inference_mode(), half_the_threads():
-        for images, label in one_ahead(fresh, pieces):
+        for images, label in one_ahead(fresh, in_order(wanted, FRONT_BATCH)):
             scaled = network.front(images)
             if not filled:
                 if not fits(number, scaled[:1]):

@@ -189,16 +189,14 @@ def fit(
         rows = validation if fresh else np.concatenate([train, validation])
         scaled = scaled_images(network.front, images, rows, device)
     fixed: Scaled = scaled
-    kept, kept_labels = None, labels
+    kept = None
     if fresh is not None and recipe.views is not None:
-        kept, kept_labels = keep_views(network, fresh, train, recipe.views)
+        kept, labels = keep_views(network, fresh, train, recipe.views)
         train, fresh = np.arange(len(kept)), None
 
     def learnt(rows: NDArray[np.integer]) -> tuple[Tensor, Tensor]:
-        if kept is None:
-            return fixed(rows), labels[rows]
         at = torch.from_numpy(rows).to(device)
-        return kept[at], kept_labels[at]
+        return fixed(rows) if kept is None else kept[at], labels[at]
 
     def drawn(pieces: Iterable[NDArray[np.integer]]) -> Iterator[tuple[Tensor, Tensor]]:
         if fresh is None:

@@ -179,7 +179,10 @@ class DistributionNetwork(nn.Module):
 
     def probability(self, scaled: Tensor) -> Tensor:
         """p(D | image), (n, G), of scaled images."""
-        raw = self.raw(scaled)
+        return self.mean_probability(self.raw(scaled))
+
+    def mean_probability(self, raw: Tensor) -> Tensor:
+        """p(D | image), (n, G), the mean over members of raw numbers (member, n, r)."""
         log_p = self.head(raw.flatten(0, 1)).unflatten(0, raw.shape[:2])
         out: Tensor = log_p.exp().mean(dim=0)
         return out
