@@ -66,7 +66,8 @@ STEPS: dict[str, list[tuple[str, tuple[str, ...]]]] = {
         ("+ likelihood of D_z", ("head",)),
         ("+ more epochs", EPOCHS),
         ("+ dropout", ("dropout",)),
-        ("+ fresh distances: ours", ("fresh", "views")),
+        ("+ fresh distances", ("fresh", "views")),
+        ("+ kernels at random: ours", ("kernels",)),
     ],
     "pyramid": [
         ("pyramid, paper's recipe", ("family", "layers", "hidden", "batch_norm", "dropout")),

@@ -21,10 +21,10 @@ import torch
 from ablation import OURS, judged
 from astropy.table import Table
 from numpy.typing import NDArray
+from photometry import regressors
 from PIL import Image
 from safetensors.torch import load_file
 from scipy.ndimage import gaussian_filter
-from sklearn.ensemble import HistGradientBoostingRegressor
 
 from peculiar.errors import InputError, one_sentence
 from peculiar.experiment import distance_prior
@@ -32,15 +32,13 @@ from peculiar.feeding import in_order
 from peculiar.galaxies import RAW_COLUMNS, Observed, open_set
 from peculiar.heads import Network, build
 from peculiar.judgement import column_mpc, grid_of, measures, predictions_of
-from peculiar.metrics import l2
 from peculiar.params import load
 from peculiar.params_data import Observe
 from peculiar.params_networks import NetworkSection, Train
 from peculiar.placing import kpc_per_arcsec
-from peculiar.views import fresh_views, views
+from peculiar.views import views
 
 AT_ONCE = 64
-DRAWS = 10  # distances of each training image that regressors learn from
 Array = NDArray[np.float64]
 Pictures = NDArray[np.float32]
 
@@ -245,52 +243,6 @@ def four_views(judge: Judge, runs: Sequence[Table]) -> Iterator[str]:
         )
 
 
-def photometry(images: Pictures) -> dict[str, Array]:
-    """Catalogue numbers of images (n, band, y, x): fluxes and colours, and sizes."""
-    flux = images.sum(axis=(-2, -1)).clip(1e-12)
-    half = (images.shape[-1] - 1) / 2
-    y, x = np.mgrid[-half : half + 1, -half : half + 1]
-    order = np.argsort(np.hypot(x, y), axis=None)
-    radius = np.hypot(x, y).ravel()[order]
-    sizes = []
-    for band in range(images.shape[1]):
-        growth = images[:, band].reshape(len(images), -1)[:, order].cumsum(axis=1)
-        growth /= growth[:, -1:].clip(1e-12)
-        for share in (0.2, 0.5, 0.8, 0.9):
-            sizes.append(radius[(growth < share).sum(axis=1).clip(max=len(radius) - 1)])
-    return {
-        "fluxes": np.log10(np.column_stack([flux[:, 0], flux[:, 1:] / flux[:, :-1]])),
-        "sizes": np.log10(np.column_stack(sizes)),
-    }
-
-
-def regressors(judge: Judge, learn: Observed, raw: Path) -> Iterator[str]:
-    """L2(D) of gradient-boosted trees on catalogue numbers of images at fresh distances."""
-    train, asked = learn.rows("train"), np.arange(len(judge.table))
-    side = learn.images.shape[-1]
-    rng = np.random.default_rng(1)
-    draw = fresh_views(learn, raw, side, "D_z", rng, torch.device("cpu"))
-    pieces = []
-    for rows in np.array_split(np.tile(train, DRAWS), DRAWS * len(train) // AT_ONCE):
-        images, label = draw(rows)
-        pieces.append((photometry(images.numpy()), label.numpy()))
-    D_z = np.concatenate([label for _, label in pieces])
-    seen = [photometry(judge.observed.images[a]) for a in np.array_split(asked, len(asked) // 256)]
-    for keys in (["fluxes"], ["sizes"], ["fluxes", "sizes"]):
-        known, new = (
-            np.vstack([np.hstack([numbers[key] for key in keys]) for numbers in sets])
-            for sets in ([numbers for numbers, _ in pieces], seen)
-        )
-        found = []
-        for seed in (4, 5, 6):
-            trees = HistGradientBoostingRegressor(
-                max_iter=200, learning_rate=0.05, max_leaf_nodes=8, l2_regularization=1.0,
-                max_features=0.5, random_state=seed,
-            ).fit(known, D_z)  # fmt: skip
-            found.append(l2(judge.D_mpc, trees.predict(new)))
-        yield f"- {' and '.join(keys)}: {np.mean(found):.2f} ± {np.std(found, ddof=1):.2f} Mpc"
-
-
 def main() -> None:
     """Write `audits.md`."""
     parser = argparse.ArgumentParser(
@@ -309,7 +261,9 @@ def main() -> None:
             f"Images changed ({judge.meta['source']})": accuracy(judge, train, chosen.work, sdss),
             "Mean of D_p - D [Mpc], mean over the seeds": biases(judge, runs),
             "Four views of one galaxy": four_views(judge, runs),
-            "Gradient-boosted trees on catalogue numbers, L2(D)": regressors(judge, learn, raw),
+            "Gradient-boosted trees on catalogue numbers, L2(D)": regressors(
+                judge.observed, learn, raw
+            ),
         }
         chosen.output.mkdir(parents=True, exist_ok=True)
         text = "\n\n".join(f"## {name}\n\n" + "\n".join(lines) for name, lines in parts.items())

@@ -49,6 +49,7 @@ SPEC = {
     "softening_mag_arcsec2": 24,
     "fresh": False,
     "views": None,
+    "kernels": False,
     "augment": True,
     "average_turns": False,
     "members": 1,
@@ -439,7 +440,7 @@ def test_a_diverged_network_keeps_its_nan_and_nothing_else_breaks(many):
 @pytest.mark.parametrize("head", ["gaussian", "binned"])
 def test_distributions_are_learnt_from_redshifts_and_are_those_of_distances(observed, head):
     """The images tell D; the labels are D_z, which are 5.7 Mpc off."""
-    how = {"epochs": 25, "learning_rate": 2e-2, "ema": 0.9}
+    how = {"epochs": 30, "learning_rate": 1e-2, "ema": 0.9, "schedule": "onecycle"}
     network = train(observed, label="D_z", **(PYRAMID | how | {"head": head}))
     D, D_z = D_and_Dz(observed, "test")
     p, grid = predict_split(network, observed, "test"), grid_of(network)
@@ -552,6 +553,16 @@ def test_fresh_distances_are_drawn_by_the_seed(placed):
     assert same(networks[0], networks[1])
     assert not same(networks[0], networks[2])
     assert not same(networks[0], networks[3])
+
+
+def test_kernels_at_random_are_a_switch(placed):
+    observed, raw = placed
+    states = [
+        train(observed, raw=raw, epochs=2, batch_size=4, fresh=True, kernels=kernels).state_dict()
+        for kernels in (True, True, False)
+    ]
+    assert same(states[0], states[1])
+    assert not same(states[0], states[2])
 
 
 def test_fresh_distances_look_at_the_cropped_middle_alone(placed):

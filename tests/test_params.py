@@ -90,7 +90,7 @@ def test_what_stands_below_an_anchor_is_taken_over_unless_it_is_said_anew():
     for name in ("resnet18", "resnet50"):
         assert taken[name] == {"family", "augment", "schedule", "epochs"}
     assert {"family", "head", "hidden", "fresh"} <= taken["pyramid"]
-    assert {"family", "head", "hidden", "fresh", "dropout", "views"} <= taken["starlet"]
+    assert {"family", "head", "hidden", "fresh", "dropout", "views", "kernels"} <= taken["starlet"]
 
 
 def test_dvc_reads_the_same_values(params_file):
@@ -222,6 +222,8 @@ WRONG = [
     ("train.specs.starlet.dropout", 1, "less than 1"),
     ("train.specs.starlet.views", 0, "greater than 0"),
     ("train.specs.starlet.fresh", False, "views are fresh distances: set fresh: true"),
+    ("train.specs.cnn2.kernels", True, "kernels are drawn for fresh distances: set fresh: true"),
+    ("train.specs.cnn2.kernels", "some", "valid boolean"),
     ("train.specs.pyramid.dropout", 0.1, "only a starlet has dropout"),
     ("train.best.dropout", 0.1, "Input should be 0"),
     ("train.specs.cnn2.crop", 0, "greater than 0"),

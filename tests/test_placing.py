@@ -9,6 +9,7 @@ from PIL import Image
 from scipy.ndimage import map_coordinates
 
 from peculiar.placing import (
+    Kernels,
     arcsec_per_pixel,
     best_device,
     keys_cubic,
@@ -27,12 +28,13 @@ def column(values):
     return torch.as_tensor(np.atleast_1d(values), dtype=torch.float64)
 
 
-def placed(image, kpc, mpc, pixels=128, dimming="physical"):
-    """One image (y, x) of one band, placed."""
+def placed(image, kpc, mpc, pixels=128, dimming="physical", kernel=None, box=False):
+    """One image (y, x) of one band, placed, perhaps with a kernel (slope, width) of its own."""
     images = torch.as_tensor(np.ascontiguousarray(image))[None, None]
     return place(
-        images, column(kpc), column(mpc), pixels=pixels, pixel_scale_arcsec=SCALE, dimming=dimming
-    )[0, 0].numpy()
+        images, column(kpc), column(mpc), pixels=pixels, pixel_scale_arcsec=SCALE, dimming=dimming,
+        kernels=kernel and Kernels(*map(column, kernel), torch.tensor([box])),
+    )[0, 0].numpy()  # fmt: skip
 
 
 def ratio(kpc, mpc):
@@ -127,6 +129,61 @@ def test_agrees_with_pillow_inside_the_field(kpc, pixels, mpc):
     theirs = Image.fromarray(image).resize((pixels, pixels), Image.Resampling.BICUBIC, box=box)
     assert theirs.mode == "F"
     np.testing.assert_allclose(placed(image, kpc, mpc, pixels), np.asarray(theirs), atol=1e-4)
+
+
+@pytest.mark.parametrize("mpc", [30, 51, 63, 77, 99])
+def test_the_other_bicubic_is_that_of_torch(mpc):
+    """`grid_sample` has a = -0.75 and never widens; neither do we, at half the width."""
+    image, r = noise(256, 256).astype(np.float32), ratio(KPC, mpc)
+    x, y = np.meshgrid(grid(120) * r / 128, grid(120) * r / 128)
+    at = torch.as_tensor(np.stack([x, y], axis=-1), dtype=torch.float32)[None]
+    images = torch.as_tensor(image)[None, None]
+    theirs = torch.nn.functional.grid_sample(images, at, mode="bicubic", align_corners=False)
+    ours = placed(image, KPC, mpc, 120, kernel=(-0.75, 0.5))
+    np.testing.assert_allclose(ours, theirs[0, 0], atol=1e-3)
+    assert np.abs(ours - placed(image, KPC, mpc, 120)).max() > 0.02
+
+
+@pytest.mark.parametrize("mpc", [30, 51, 63, 77.3, 99])
+def test_boxes_are_those_of_pillow(mpc):
+    image = noise(256, 256).astype(np.float32)
+    half = 25 * ratio(KPC, mpc)
+    corners = (128 - half, 128 - half, 128 + half, 128 + half)
+    theirs = Image.fromarray(image).resize((50, 50), Image.Resampling.BOX, box=corners)
+    ours = placed(image, KPC, mpc, 50, kernel=(-0.5, 0.5), box=True)
+    np.testing.assert_allclose(ours, np.asarray(theirs), atol=1e-4)
+
+
+@given(mpc=distances, slope=st.floats(-1, 0), width=st.floats(0.4, 3))
+def test_cubic_kernels_keep_light_and_centre(mpc, slope, width):
+    image = np.roll(blob(256, 12), 3, axis=1)
+    usual, other = (moments(placed(image, KPC, mpc, 200, kernel=k)) for k in (None, (slope, width)))
+    assert other[0] == pytest.approx(usual[0], rel=5e-3)
+    assert other[1] == pytest.approx(usual[1], abs=0.02)
+
+
+def test_wider_kernels_blur_and_steeper_ones_sharpen():
+    def grain(kernel, mpc=90):
+        return placed(noise(256, 256), KPC, mpc, 60, kernel=kernel).std()
+
+    blurred = [grain((-0.5, width)) for width in (0.6, 1, 1.25, 2.5)]
+    assert all(np.diff(blurred) < -0.05 * blurred[0])
+    assert all(np.diff([grain((slope, 1)) for slope in (0, -0.5, -1)]) > 0)
+    assert grain((-0.5, 0.6), 40) == grain(None, 40)  # none is narrower than an input pixel
+
+
+def test_each_image_has_its_own_kernel():
+    images, kpc, mpc = torch.as_tensor(noise(3, 2, 40, 40)), column([0.3, 2, 0.9]), column([60] * 3)
+    boxes = torch.tensor([False, False, True])
+    kernels = Kernels(column([-0.5, -1, 0]), column([1, 2, 0.7]), boxes)
+    settings = {"pixels": 32, "pixel_scale_arcsec": SCALE, "dimming": "physical"}
+    together = place(images, kpc, mpc, **settings, kernels=kernels)
+    for i in range(3):
+        own = Kernels(*(k[i : i + 1] for k in (kernels.slope, kernels.width, boxes)))
+        alone = place(images[i : i + 1], kpc[i : i + 1], mpc[:1], **settings, kernels=own)
+        torch.testing.assert_close(together[i : i + 1], alone, rtol=0, atol=1e-12)
+    usual = place(images[:1], kpc[:1], mpc[:1], **settings)
+    torch.testing.assert_close(together[:1], usual, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("mpc", [30, 41.3, 49])

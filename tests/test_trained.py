@@ -24,6 +24,7 @@ SPEC = NetworkSection(
     softening_mag_arcsec2=24,
     fresh=False,
     views=None,
+    kernels=False,
     augment=False,
     average_turns=False,
     members=1,

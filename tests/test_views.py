@@ -18,8 +18,16 @@ from peculiar.instrument import Instrument, sky_noise
 from peculiar.observe import observe
 from peculiar.params import load
 from peculiar.params_data import Normal, Observe, Uniform
-from peculiar.placing import place
-from peculiar.views import draw_distances_mpc, fresh_views, views
+from peculiar.placing import Kernels, place
+from peculiar.views import (
+    BOXES,
+    SLOPES,
+    WIDTHS,
+    draw_distances_mpc,
+    draw_kernels,
+    fresh_views,
+    views,
+)
 
 UNIFORM = Uniform(distribution="uniform", min_mpc=50, max_mpc=100)
 NORMAL = Normal(distribution="normal", mean_mpc=75, sigma_mpc=14.5, min_mpc=25)
@@ -75,8 +83,9 @@ def with_meta(observed, **changes):
     return Observed(observed.images, table)
 
 
-def fresh(observed, raw, label="D", seed=0, pixels=10):
-    return fresh_views(observed, raw, pixels, label, np.random.default_rng(seed), CPU)
+def fresh(observed, raw, label="D", seed=0, pixels=10, kernels=False):
+    rng = np.random.default_rng(seed)
+    return fresh_views(observed, raw, pixels, label, rng, CPU, random_kernels=kernels)
 
 
 @cache
@@ -84,7 +93,7 @@ def opened(raw):
     return Shards(raw), read_table(raw, RAW_COLUMNS)
 
 
-def placed(raw, row, distance_mpc, pixels=10, scale_arcsec=1.36):
+def placed(raw, row, distance_mpc, pixels=10, scale_arcsec=1.36, kernels=None):
     """One camera's image of one galaxy, placed on its own."""
     (images, table), (at, camera) = opened(raw), divmod(int(row), 2)
     return place(
@@ -95,6 +104,7 @@ def placed(raw, row, distance_mpc, pixels=10, scale_arcsec=1.36):
         pixel_scale_arcsec=scale_arcsec,
         dimming="physical",
         centre_offset=torch.from_numpy(table["centre_offset"][[at]].to_value(u.pix)),
+        kernels=kernels,
     )[0]
 
 
@@ -229,6 +239,32 @@ def test_an_instrument_adds_other_noise_to_each_fresh_view(raw, params, observed
         noise = torch.stack([one - one.mean(dim=0), other - other.mean(dim=0)]).flatten(1)
         if one is a[1::3]:  # of one galaxy and distance: its mean takes away all but the noise
             assert abs(float(torch.corrcoef(noise)[0, 1])) < 0.05
+
+
+def test_kernels_are_drawn_between_their_ends():
+    kernels = draw_kernels(4000, np.random.default_rng(0))
+    for drawn, (low, high) in ((kernels.slope, SLOPES), (kernels.width, WIDTHS)):
+        assert kstest(drawn.numpy(), uniform(low, high - low).cdf).pvalue > 0.01
+    numbers = np.stack([kernels.slope, kernels.width, kernels.box])
+    assert np.abs(np.corrcoef(numbers) - np.eye(3)).max() < 0.05
+    assert kernels.box.double().mean() == pytest.approx(BOXES, abs=0.03)
+
+
+@pytest.mark.parametrize("pixels", [10, 4])
+def test_random_kernels_are_those_of_the_generator(raw, observed_as, pixels):
+    """What is cut off the raw image before it is placed is beyond the widest kernel's reach."""
+    rows = np.array([1, 20, 7, 7])
+    images, labels = fresh(observed_as["uniform"], raw, seed=3, pixels=pixels, kernels=True)(rows)
+    rng = np.random.default_rng(3)
+    D = draw_distances_mpc(Uniform(**observed_as["uniform"].table.meta["distances"]), 4, rng)
+    np.testing.assert_allclose(labels, D, rtol=1e-6)
+    kernels = draw_kernels(4, rng)
+    for i, image in enumerate(images):
+        own = Kernels(kernels.slope[[i]], kernels.width[[i]], kernels.box[[i]])
+        expected = placed(raw, rows[i], D[i], pixels, kernels=own)
+        torch.testing.assert_close(image, expected, rtol=0, atol=1e-5 * float(expected.max()))
+        usual = placed(raw, rows[i], D[i], pixels)
+        assert float((image - usual).abs().max()) > 1e-3 * float(usual.max())
 
 
 @pytest.mark.parametrize("label", ["D", "D_z"])

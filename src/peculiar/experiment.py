@@ -138,7 +138,9 @@ def _train_member(
     side = spec.crop or observed.images.shape[-1]
     fresh = None
     if spec.fresh:
-        fresh = fresh_views(observed, raw, side, settings.label, views_rng, device)
+        fresh = fresh_views(
+            observed, raw, side, settings.label, views_rng, device, random_kernels=spec.kernels
+        )
     (dropout_seed,) = rng.spawn(1)[0].integers(2**63, size=1)
     devices = [device] if device.type == "cuda" else []
     with (

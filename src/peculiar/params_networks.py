@@ -34,6 +34,7 @@ class Training(Section):
     softening_mag_arcsec2: PositiveFloat
     fresh: bool
     views: PositiveInt | None
+    kernels: bool
     augment: bool
     average_turns: bool
     members: PositiveInt
@@ -50,6 +51,8 @@ class Training(Section):
             raise ValueError("members and average_turns need head gaussian or binned")
         if self.views is not None and not self.fresh:
             raise ValueError("views are fresh distances: set fresh: true, or views: null")
+        if self.kernels and not self.fresh:
+            raise ValueError("kernels are drawn for fresh distances: set fresh: true")
         return self
 
 

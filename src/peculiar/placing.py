@@ -8,6 +8,7 @@ differs by up to a tenth of a galaxy's peak.
 """
 
 import warnings
+from dataclasses import dataclass
 from math import ceil
 from typing import Literal
 
@@ -61,16 +62,40 @@ def kpc_per_arcsec(distance_mpc: NDArray[np.float64]) -> NDArray[np.float64]:
     return distance_mpc * 1e3 * ARCSEC_RAD
 
 
-def keys_cubic(x: Tensor) -> Tensor:
-    """Keys' cubic convolution kernel with a = -0.5, which is zero beyond |x| = 2."""
+@dataclass(frozen=True)
+class Kernels:
+    """Kernels to resample with, one an image.
+
+    Attributes
+    ----------
+    slope : Tensor, (n,)
+        Keys' a, the slope at |x| = 1: the more negative, the sharper.
+    width : Tensor, (n,)
+        Times that of the kernel which is widened to the output pixel; never narrower than an
+        input pixel.
+    box : Tensor of bool, (n,)
+        Take the mean of the input pixels whose centres are in the output pixel instead.
+    """
+
+    slope: Tensor
+    width: Tensor
+    box: Tensor
+
+
+def keys_cubic(x: Tensor, a: float | Tensor = -0.5) -> Tensor:
+    """Keys' cubic convolution kernel of slope a, which is zero beyond |x| = 2."""
     x = x.abs()
-    near = (1.5 * x - 2.5) * x**2 + 1
-    far = ((-0.5 * x + 2.5) * x - 4) * x + 2
+    near = ((a + 2) * x - (a + 3)) * x**2 + 1
+    far = a * (((x - 5) * x + 8) * x - 4)
     return torch.where(x <= 1, near, torch.where(x < 2, far, torch.zeros_like(x)))
 
 
 def taps(
-    ratio: Tensor, size_in: int, size_out: int, offset: Tensor | None = None
+    ratio: Tensor,
+    size_in: int,
+    size_out: int,
+    offset: Tensor | None = None,
+    kernels: Kernels | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Which pixels of a row make each output pixel, at a scale of its own for each image.
 
@@ -82,6 +107,8 @@ def taps(
         Pixels in and out.
     offset : Tensor, (n,), optional
         What becomes the middle of the output, from the middle of the input, input pixels.
+    kernels : Kernels, optional
+        Of each image; without, the module's.
 
     Returns
     -------
@@ -96,11 +123,18 @@ def taps(
     centre = (out - (size_out - 1) / 2) * ratio + (size_in - 1) / 2
     if offset is not None:
         centre = centre + offset[:, None, None]
-    width = ratio.clamp(min=1.0)
+    slope: float | Tensor = -0.5
+    width = pixel = ratio.clamp(min=1.0)
+    if kernels is not None:
+        slope, times = (k.to(ratio)[:, None, None] for k in (kernels.slope, kernels.width))
+        width = (ratio * times).clamp(min=1.0)
     reach = ceil(2 * float(width.max()))  # the kernel is zero there and beyond
     steps = torch.arange(1 - reach, reach + 1, device=ratio.device, dtype=ratio.dtype)
     position = centre.floor() + steps
-    weight = keys_cubic((position - centre) / width)
+    weight = keys_cubic((position - centre) / width, slope)
+    if kernels is not None:
+        mean = ((position - centre).abs() <= pixel / 2).to(weight)
+        weight = torch.where(kernels.box.to(ratio.device)[:, None, None], mean, weight)
     weight = weight / weight.sum(dim=-1, keepdim=True)
     inside = (position >= 0) & (position < size_in)
     return position.clamp(0, size_in - 1).long(), weight * inside
@@ -161,6 +195,7 @@ def place(
     pixel_scale_arcsec: float,
     dimming: Dimming,
     centre_offset: Tensor | None = None,
+    kernels: Kernels | None = None,
 ) -> Tensor:
     """Images of galaxies as seen from given distances.
 
@@ -186,6 +221,8 @@ def place(
     centre_offset : Tensor, (n, 2), optional
         x and y of the galaxy from the middle of the input, input pixels; the galaxy comes to the
         middle of the output. Without it, it is at the middle already.
+    kernels : Kernels, optional
+        To resample with; without, the module's.
 
     Returns
     -------
@@ -204,8 +241,8 @@ def place(
     scale_in = arcsec_per_pixel(kpc_per_pixel.double(), distance_mpc.double())
     ratio = (pixel_scale_arcsec / scale_in).to(images.dtype)
     x, y = (None, None) if centre_offset is None else centre_offset.to(ratio).unbind(-1)
-    rows = taps(ratio, images.shape[-2], pixels, y)
-    index, weight = taps(ratio, images.shape[-1], pixels, x)
+    rows = taps(ratio, images.shape[-2], pixels, y, kernels)
+    index, weight = taps(ratio, images.shape[-1], pixels, x, kernels)
     # only what is seen of each row: the rest would be resampled along y for nothing
     first, last = int(index.min()), int(index.max())
     placed = resample(images[..., first : last + 1], rows, (index - first, weight))

@@ -19,9 +19,12 @@ from peculiar.errors import InputError
 from peculiar.galaxies import RAW_COLUMNS, Observed, open_set
 from peculiar.instrument import Instrument, photograph
 from peculiar.params_data import Normal, Uniform
-from peculiar.placing import kpc_per_arcsec, place
+from peculiar.placing import Kernels, kpc_per_arcsec, place
 
 REACH = 2  # of the resampling kernel, pixels of the input or output
+# of kernels at random (docs/decisions/0016): from a sharp cubic to one without negative lobes, and
+# from one that hardly averages to one wider than the usual; some are boxes
+SLOPES, WIDTHS, BOXES = (-1.0, 0.0), (0.5, 1.25), 0.2
 
 
 def draw_distances_mpc(
@@ -50,6 +53,7 @@ def views(
     meta: Mapping[str, Any],
     rngs: Sequence[np.random.Generator],
     device: torch.device,
+    kernels: Kernels | None = None,
 ) -> Tensor:
     """Images as observed from given distances.
 
@@ -69,6 +73,8 @@ def views(
         One an image, for its noise; not used without an instrument.
     device : torch.device
         Where to place them.
+    kernels : Kernels, optional
+        To resample them with; without, `peculiar.placing`'s.
 
     Returns
     -------
@@ -86,6 +92,7 @@ def views(
             pixel_scale_arcsec=scale_arcsec,
             dimming=meta["dimming"],
             centre_offset=torch.from_numpy(centre_offset).to(device),
+            kernels=kernels,
         )
 
     if meta["instrument"] is None:
@@ -101,6 +108,12 @@ def views(
     return torch.from_numpy(seen).to(device)
 
 
+def draw_kernels(size: int, rng: np.random.Generator) -> Kernels:
+    """Kernels (size,) between those that resamplers in use have, and a little beyond."""
+    slope, width, share = (rng.uniform(*ends, size) for ends in (SLOPES, WIDTHS, (0.0, 1.0)))
+    return Kernels(*map(torch.from_numpy, (slope, width, share < BOXES)))
+
+
 def fresh_views(
     observed: Observed,
     raw: Path,
@@ -108,6 +121,7 @@ def fresh_views(
     label: str,
     rng: np.random.Generator,
     device: torch.device,
+    random_kernels: bool = False,
 ) -> Callable[[NDArray[np.integer]], tuple[Tensor, Tensor]]:
     """A function that shows images of an observed dataset at distances it draws anew each time.
 
@@ -126,9 +140,12 @@ def fresh_views(
     label : {"D", "D_z"}
         Which distance is the label.
     rng : numpy.random.Generator
-        Draws distances and noise.
+        Draws distances, kernels and noise.
     device : torch.device
         Where images are placed.
+    random_kernels : bool
+        Resample each image with a kernel of `draw_kernels`, so that a network does not learn the
+        sharpness of one resampler.
 
     Returns
     -------
@@ -157,16 +174,18 @@ def fresh_views(
     law = (Uniform if meta["distribution"] == "uniform" else Normal)(**meta["distances"])
     kpc_per_pixel = galaxies["kpc_per_pixel"].to_value(u.kpc)
     offset = galaxies["centre_offset"].to_value(u.pix)
+    reach = REACH * (max(1.0, *WIDTHS) if random_kernels else 1.0)
     shift_mpc = (table["distance_z_mpc"] - table["distance_mpc"]).to_value(u.Mpc)
 
     def draw(rows: NDArray[np.integer]) -> tuple[Tensor, Tensor]:
         galaxy, camera = np.divmod(rows, cameras)
         distance_mpc = draw_distances_mpc(law, len(rows), rng)
+        kernels = draw_kernels(len(rows), rng) if random_kernels else None
         kpc = kpc_per_pixel[galaxy, camera]
         middle = None
         if meta["instrument"] is None:  # whose margin would be needed as well
             ratio = meta["pixel_scale_arcsec"] * kpc_per_arcsec(distance_mpc) / kpc
-            middle = 2 * ceil(REACH + np.abs(offset).max() + (pixels / 2 + REACH) * ratio.max())
+            middle = 2 * ceil(reach + np.abs(offset).max() + (pixels / 2 + reach) * ratio.max())
         seen = views(
             images.pick(galaxy, camera, middle),
             kpc,
@@ -176,6 +195,7 @@ def fresh_views(
             meta,
             [] if meta["instrument"] is None else rng.spawn(len(rows)),
             device,
+            kernels,
         )
         labels = distance_mpc + (shift_mpc[rows] if label == "D_z" else 0)
         return seen, torch.from_numpy(labels.astype(np.float32)).to(device)
