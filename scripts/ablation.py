@@ -41,7 +41,7 @@ from peculiar.judgement import (
 )
 from peculiar.lineage import code_digest
 from peculiar.params import load
-from peculiar.params_networks import FitSection, NetworkSection, Train
+from peculiar.params_networks import NetworkSection, Train
 
 JUDGE_SEED, JUDGE_GALAXIES = 13, 1000  # not 11, by which the networks were chosen
 OURS = "starlet"
@@ -95,7 +95,7 @@ def switches(train: Train) -> Iterator[tuple[str, NetworkSection]]:
     yield "pyramid, mean over eight turns", spec.model_copy(update={"average_turns": True})
     ours = train.specs[OURS]
     yield "ours, binned head", ours.model_copy(update={"head": "binned"})
-    yield "ours, trained on D", ours
+    yield "ours, trained on D", ours.model_copy(update={"label": "D"})
     yield "ours, one velocity a galaxy", ours
     # as many steps, of a quarter of the images
     four = {"views": 4 * (ours.views or 1)}
@@ -162,21 +162,19 @@ def judged(judge: Observed) -> Observed:
     return Observed(judge.images, table)
 
 
-def identity(learn: Observed, spec: NetworkSection, fit: FitSection, work: Path) -> str:
+def identity(learn: Observed, spec: NetworkSection, seed: int, work: Path) -> str:
     """What decides a result: data, network and code."""
     data = {name: (work / name / "params.yaml").read_text() for name in ("learn", "judge")}
     rows = {name: len(learn.rows(name)) for name in ("train", "validation")}
-    parts = [data, rows, spec.model_dump(), fit.model_dump(), code_digest()]
+    parts = [data, rows, spec.model_dump(), seed, code_digest()]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 def run(
-    work: Path, name: str, spec: NetworkSection, params: Train, seed: int, learn: Observed
+    work: Path, name: str, spec: NetworkSection, seed: int, learn: Observed
 ) -> dict[str, float]:
     """Train and judge one network, or read what it gave before."""
-    label = "D" if name.endswith("on D") else "D_z"
-    fit = params.fit.model_copy(update={"seed": seed, "label": label})
-    path, key = work / "runs" / f"{name}, seed {seed}.json", identity(learn, spec, fit, work)
+    path, key = work / "runs" / f"{name}, seed {seed}.json", identity(learn, spec, seed, work)
     if path.exists():
         kept = json.loads(path.read_text())
         if kept["identity"] != key:
@@ -190,11 +188,11 @@ def run(
     meta = judge.table.meta
     with contextlib.chdir(work):
         experiment = tracking.connect()
-        logged = {"fit": fit.model_dump(), "network": spec.model_dump(), "data": meta}
+        logged = {"seed": seed, "network": spec.model_dump(), "data": meta}
         with tracking.run(experiment, path.stem, params=logged) as run_id:
             start = time.monotonic()
             raw = Path("learn/data/fetch")
-            network = train_network(learn, spec, fit, lambda *_: None, raw=raw)
+            network = train_network(learn, spec, seed, lambda *_: None, raw=raw)
             seconds = time.monotonic() - start
             output, grid = predict_split(network, judge, "judge"), grid_of(network)
             sigma_D, _, _ = validate(network, learn)
@@ -278,7 +276,7 @@ def main() -> None:
                 if not name.startswith(tuple(chosen.only)):
                     continue
                 part = learning_set(learn, number, name)
-                result = run(chosen.work, name, spec, params, seed, part)
+                result = run(chosen.work, name, spec, seed, part)
                 results.setdefault(name, []).append(result)
                 print(f"seed {seed}: {name}: " + ", ".join(f"{k} {result[k]:.3f}" for k in SHOWN),
                       flush=True)  # fmt: skip

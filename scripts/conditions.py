@@ -99,9 +99,8 @@ def trained(folder: Path, condition: Mapping[str, Any], train: Train, seed: int)
     softening = train.specs[OURS].softening_mag_arcsec2
     softening = condition.get("softening_mag_arcsec2", softening)
     spec = train.specs[OURS].model_copy(update={"softening_mag_arcsec2": softening})
-    fit = train.fit.model_copy(update={"seed": seed})
     learn = Observed.read(folder / "learn/data/observe/uniform")
-    return train_network(learn, spec, fit, lambda *_: None, raw=folder / "learn/data/fetch")
+    return train_network(learn, spec, seed, lambda *_: None, raw=folder / "learn/data/fetch")
 
 
 def measured(network: Network, folder: Path) -> dict[str, float]:

@@ -45,6 +45,8 @@ CHANGES: dict[str, Any] = {
     "train.networks": ["real"],
     "train.specs.real": {
         "family": "cnn",
+        "label": "D_z",
+        "normalise": True,
         "head": "point",
         "batch_norm": True,
         "hidden": 0,
@@ -53,6 +55,7 @@ CHANGES: dict[str, Any] = {
         "softening_mag_arcsec2": 24,
         "fresh": False,
         "views": None,
+        "kernels": False,
         "augment": True,
         "average_turns": False,
         "members": 1,
@@ -78,7 +81,7 @@ Array = NDArray[np.float64]
 
 def changed(params: dict[str, Any], seed: int) -> dict[str, Any]:
     """`params.yaml` with `CHANGES` and a seed for the network."""
-    for key, value in [*CHANGES.items(), ("train.fit.seed", seed)]:
+    for key, value in [*CHANGES.items(), ("train.seed", seed)]:
         *above, last = key.split(".")
         section = params
         for name in above:
@@ -101,7 +104,7 @@ def check_same(path: Path, params: dict[str, Any]) -> None:
     if not path.exists():
         return
     there, here = dict(leaves(yaml.safe_load(path.read_text()))), dict(leaves(params))
-    keys = [key for key in here | there if key.startswith(DECIDE) and key != "train.fit.seed"]
+    keys = [key for key in here | there if key.startswith(DECIDE) and key != "train.seed"]
     other = [key for key in keys if there.get(key) != here.get(key)]
     if other:
         raise InputError(

@@ -35,11 +35,13 @@ from peculiar.metrics import METRICS, l2
 from peculiar.observe import observe
 from peculiar.params import load
 from peculiar.params_data import Observe
-from peculiar.params_networks import FitSection, NetworkSection
+from peculiar.params_networks import NetworkSection
 from peculiar.posterior import normal, velocity, velocity_on_grid
 
 SPEC = {
     "family": "cnn",
+    "label": "D",
+    "normalise": True,
     "head": "point",
     "layers": [{"filters": 8, "kernel": 3, "stride": 2}],
     "batch_norm": False,
@@ -70,7 +72,6 @@ STARLET = {
     "augment": False,
 }
 PYRAMID = {"family": "pyramid", "head": "gaussian", "hidden": 8}
-FIT = {"label": "D", "normalise": True, "seed": 1}
 SIGMA_Z = 400 / 70  # of the shared data set, Mpc
 
 
@@ -80,12 +81,9 @@ def _on_the_cpu(monkeypatch):
         monkeypatch.setattr(module, "best_device", lambda: torch.device("cpu"))
 
 
-def train(observed, on_epoch=lambda *_: None, raw=None, **changes):
-    """A network by `SPEC` and `FIT`, but for the changes."""
-    spec = NetworkSection(**(SPEC | {k: v for k, v in changes.items() if k in SPEC}))
-    fit = FitSection(**(FIT | {k: v for k, v in changes.items() if k in FIT}))
-    assert changes.keys() <= SPEC.keys() | FIT.keys()
-    return train_network(observed, spec, fit, on_epoch, raw=raw)
+def train(observed, on_epoch=lambda *_: None, raw=None, seed=1, **changes):
+    """A network by `SPEC`, but for the changes."""
+    return train_network(observed, NetworkSection(**(SPEC | changes)), seed, on_epoch, raw=raw)
 
 
 def other(observed, images=None, meta=None, **columns):

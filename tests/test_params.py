@@ -203,8 +203,8 @@ WRONG = [
     ("search.space.max_multiply_adds", -1, "greater than 0"),
     ("train.networks", ["cnn9"], "no network is called 'cnn9'; known are cnn2, "),
     ("train.networks", ["cnn2", "cnn2"], "a network stands twice in"),
-    ("train.fit.label", "z", "'D' or 'D_z'"),
-    ("train.fit.normalise", "perhaps", "valid boolean"),
+    ("train.specs.cnn2.label", "z", "'D' or 'D_z'"),
+    ("train.best.normalise", "perhaps", "valid boolean"),
     ("train.best.family", "resnet18", "'cnn'"),
     ("train.best.hidden", 64, "Input should be 0"),
     ("train.best.members", 3, "members and average_turns need head gaussian or binned"),
@@ -264,7 +264,7 @@ def test_wrong_values_are_refused(shipped, path, value, words):
     assert f"{where}.".startswith(f"{dotted(path)}.") or f"{dotted(path)}.".startswith(f"{where}.")
 
 
-@pytest.mark.parametrize("key", ["observe.split", "observe.distances", "train.fit", "train.specs"])
+@pytest.mark.parametrize("key", ["observe.split", "observe.distances", "train.best", "train.specs"])
 @pytest.mark.parametrize("value", [None, 3, "text", []])
 def test_a_section_must_be_a_mapping(shipped, key, value):
     section, name = key.split(".")

@@ -306,7 +306,7 @@ def test_the_network_for_real_galaxies_is_whole(script, shipped):
     params = script.changed(shipped, 7)
     train = validate(Train, params["train"], "train")
     assert train.items()[0] == ("far", "real")
-    assert train.fit.seed == 7
+    assert train.seed == 7
     observe = validate(Observe, params["observe"], "observe")
     assert observe.distances["far"].max_mpc == 350
 

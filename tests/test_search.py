@@ -104,9 +104,13 @@ def test_a_study_is_not_continued_with_other_data_settings_or_code(pipeline, mon
         name = search.study_name(params, train)
         assert search.study_name(params.model_copy(update={"trials": 99}), train) == name
         assert search.study_name(params.model_copy(update={"epochs": 9}), train) != name
-        fit = train.fit.model_copy(update={"label": "D"})
-        assert search.study_name(params, train.model_copy(update={"fit": fit})) != name
-        for change in ({"softening_mag_arcsec2": 26}, {"batch_size": 4}, {"head": "binned"}):
+        assert search.study_name(params, train.model_copy(update={"seed": 99})) != name
+        for change in (
+            {"label": "D"},
+            {"softening_mag_arcsec2": 26},
+            {"batch_size": 4},
+            {"head": "binned"},
+        ):
             best = train.best.model_copy(update=change)
             assert search.study_name(params, train.model_copy(update={"best": best})) != name
         monkeypatch.setattr(search, "code_digest", lambda: "other")

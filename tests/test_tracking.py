@@ -61,13 +61,13 @@ def test_connecting_twice_finds_the_same_experiment(experiment):
 
 def test_a_run_has_parameters_code_data_and_curves(experiment):
     data = {"data/observe/uniform": "0" * 32 + ".dir"}
-    params = {"fit": {"label": "D_z"}, "epochs": 2}
+    params = {"network": {"label": "D_z"}, "epochs": 2}
     with tracking.run(experiment, "x", params=params, tags={"stage": "train"}, data=data) as run_id:
         tracking.log_curves(run_id, [{"epoch": 1, "l2": 3.0}, {"epoch": 2, "l2": 2.0}])
         tracking.log_metrics(run_id, {"slope": math.nan}, prefix="validation_")
     run = read(run_id)
     assert run.info.status == "FINISHED"
-    assert run.data.params == {"fit.label": "D_z", "epochs": "2"}
+    assert run.data.params == {"network.label": "D_z", "epochs": "2"}
     assert run.data.tags["stage"] == "train"
     assert len(run.data.tags["git_commit"]) in (7, 40)
     assert run.data.tags["git_dirty"] in ("true", "false", "unknown")

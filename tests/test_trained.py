@@ -10,11 +10,13 @@ import torch
 
 from peculiar import trained
 from peculiar.errors import InputError
-from peculiar.params_networks import FitSection, NetworkSection
+from peculiar.params_networks import NetworkSection
 
 LAYER = {"filters": 3, "kernel": 3, "stride": 2}
 SPEC = NetworkSection(
     family="cnn",
+    label="D_z",
+    normalise=True,
     head="point",
     layers=(LAYER,),
     hidden=0,
@@ -36,7 +38,6 @@ SPEC = NetworkSection(
     patience=None,
     epochs=2,
 )
-FIT = FitSection(label="D_z", normalise=True, seed=3)
 GRID = tuple(np.linspace(50 + 1 / 3, 100 - 1 / 3, 75).tolist())
 BINNED = {"spec": SPEC.model_copy(update={"head": "binned"}), "grid_mpc": GRID, "target_mpc": None}
 ENSEMBLE = {
@@ -58,7 +59,7 @@ def make_run(**changes):
         "distribution": "uniform",
         "network": "cnn2",
         "spec": SPEC,
-        "fit": FIT,
+        "seed": 3,
         "bands": ("g", "r"),
         "pixels": 8,
         "target_mpc": (50.125, 49.5),
@@ -153,7 +154,7 @@ def test_metrics_of_a_failed_training_come_back(tmp_path, network, value):
 
 def test_fresh_weights_are_the_seeds():
     a, b = make_run().fresh_network(), make_run().fresh_network()
-    other = make_run(fit=FIT.model_copy(update={"seed": 4})).fresh_network()
+    other = make_run(seed=4).fresh_network()
     assert torch.equal(a.body[0].weight, b.body[0].weight)
     assert not torch.equal(a.body[0].weight, other.body[0].weight)
     assert (float(a.offset_mpc), float(a.scale_mpc)) == (50.125, 49.5)
@@ -179,9 +180,9 @@ def test_a_run_that_lacks_or_adds_a_key_is_refused(folder):
     path.write_text(json.dumps(values | {"colour": 1}))
     with pytest.raises(InputError, match=r"run\.json\.colour: unknown key"):
         trained.read_run(folder)
-    del values["fit"]["seed"]
+    del values["seed"]
     path.write_text(json.dumps(values))
-    with pytest.raises(InputError, match=r"run\.json\.fit\.seed: key is missing"):
+    with pytest.raises(InputError, match=r"run\.json\.seed: key is missing"):
         trained.read_run(folder)
     path.write_text("[]")
     with pytest.raises(InputError, match="should be a valid dictionary"):

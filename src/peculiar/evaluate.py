@@ -120,7 +120,7 @@ def evaluate(params: Evaluate, train: Train, folder: Path) -> None:
                 run = trained.read_run(TRAINED / name)
                 output = predict_split(trained.read_network(TRAINED / name, run), observed, SPLIT)
                 predicted = predictions_of(observed, SPLIT, output, run.sigma_D_mpc, run.grid_mpc)
-                names = {**common, "network": network, "label": run.fit.label, "kind": "network"}
+                names = {**common, "network": network, "label": run.spec.label, "kind": "network"}
                 table.append(row(names, predicted, H0, params))
                 Table(predicted).write(partial / "predictions" / f"{name}.csv", format="ascii.csv")
                 if np.isfinite(predicted["D_p_mpc"]).all():

@@ -20,7 +20,7 @@ from peculiar.heads import (
     ensemble,
 )
 from peculiar.judgement import column_mpc
-from peculiar.params_networks import FitSection, NetworkSection
+from peculiar.params_networks import NetworkSection
 from peculiar.pixels import Pixels
 from peculiar.placing import best_device
 from peculiar.posterior import cells_mpc
@@ -68,7 +68,7 @@ def distance_prior(observed: Observed, label: str) -> Prior:
 def train_network(
     observed: Observed,
     spec: NetworkSection,
-    settings: FitSection,
+    seed: int,
     on_epoch: Callable[[int, dict[str, float]], None],
     scaled: Scaled | None = None,
     raw: Path = Path("data/fetch"),
@@ -80,13 +80,13 @@ def train_network(
     observed : Observed
         Images and table.
     spec : NetworkSection
-        Architecture and how it learns.
-    settings : FitSection
-        Label, normalisation, seed.
+        Architecture, label and how it learns.
+    seed : int
+        Of weights, order, distances and all that is drawn.
     on_epoch : callable
         See `peculiar.fitting.fit`; the epochs of an ensemble's members are counted on.
     scaled : callable, optional
-        From `share_images`, when several networks are trained with the same settings.
+        From `share_images`, when several networks scale images alike.
     raw : Path
         Output of `fetch`, read for fresh distances alone.
 
@@ -95,51 +95,50 @@ def train_network(
     DistanceNetwork or DistributionNetwork
         On the device it was trained on.
     """
-    others = np.random.SeedSequence(settings.seed).generate_state(spec.members - 1)
+    others = np.random.SeedSequence(seed).generate_state(spec.members - 1)
     members: list[Network] = []
-    for seed in (settings.seed, *map(int, others)):
+    for own in (seed, *map(int, others)):
         done = len(members) * spec.epochs
 
         def counted(epoch: int, curve: dict[str, float], done: int = done) -> None:
             on_epoch(done + epoch, curve)
 
-        member = settings.model_copy(update={"seed": seed})
-        members.append(_train_member(observed, spec, member, counted, scaled, raw))
+        members.append(_train_member(observed, spec, own, counted, scaled, raw))
     if isinstance(members[0], DistanceNetwork):
         return members[0]
     network = ensemble([m for m in members if isinstance(m, DistributionNetwork)])
-    calibrate_sharpness(network, observed, settings.label)
+    calibrate_sharpness(network, observed, spec.label)
     return network
 
 
 def _train_member(
     observed: Observed,
     spec: NetworkSection,
-    settings: FitSection,
+    seed: int,
     on_epoch: Callable[[int, dict[str, float]], None],
     scaled: Scaled | None,
     raw: Path,
 ) -> Network:
     """One network of one body; see `train_network`."""
     meta, device = observed.table.meta, best_device()
-    targets = column_mpc(observed, LABELS[settings.label])
+    targets = column_mpc(observed, LABELS[spec.label])
     train = observed.rows("train")
-    scaling = meta["distribution"] if settings.normalise else "none"
+    scaling = meta["distribution"] if spec.normalise else "none"
     network = build(
         spec,
         meta["bands"],
         observed.images.shape[-1],
         target=target_scaling(targets[train], scaling),
-        prior=None if spec.head == "point" else distance_prior(observed, settings.label),
-        seed=settings.seed,
+        prior=None if spec.head == "point" else distance_prior(observed, spec.label),
+        seed=seed,
     )
-    rng = np.random.default_rng(settings.seed)
+    rng = np.random.default_rng(seed)
     (views_rng,) = rng.spawn(1)
     side = spec.crop or observed.images.shape[-1]
     fresh = None
     if spec.fresh:
         fresh = fresh_views(
-            observed, raw, side, settings.label, views_rng, device, random_kernels=spec.kernels
+            observed, raw, side, spec.label, views_rng, device, random_kernels=spec.kernels
         )
     (dropout_seed,) = rng.spawn(1)[0].integers(2**63, size=1)
     devices = [device] if device.type == "cuda" else []

@@ -26,8 +26,10 @@ class LayerSection(Section):
 
 
 class Training(Section):
-    """Head of a network and how long and fast it learns: what a search leaves alone."""
+    """What a network learns and how: what a search leaves alone."""
 
+    label: Literal["D", "D_z"]
+    normalise: bool
     head: Literal["point", "gaussian", "binned"]
     batch_norm: bool
     crop: PositiveInt | None
@@ -97,14 +99,6 @@ class SearchedNetwork(Training):
         return validate(NetworkSection, searched | fixed, "best.yaml")
 
 
-class FitSection(Section):
-    """What all networks share in training."""
-
-    label: Literal["D", "D_z"]
-    normalise: bool
-    seed: NonNegativeInt
-
-
 class Space(Section):
     """The search space."""
 
@@ -137,7 +131,7 @@ class Train(Section):
 
     datasets: Annotated[tuple[Name, ...], Field(min_length=1)]
     networks: Annotated[tuple[Name, ...], Field(min_length=1)]
-    fit: FitSection
+    seed: NonNegativeInt
     best: SearchedNetwork
     specs: Mapping[Name, NetworkSection]
 

@@ -95,7 +95,7 @@ class Objective:
         trial.set_user_attr("searched", searched)
         spec = self.train.best.complete(searched, epochs=self.params.epochs)
         history: list[dict[str, float]] = []
-        logged = {"fit": self.train.fit.model_dump(), "network": spec.model_dump()}
+        logged = {"seed": self.train.seed, "network": spec.model_dump()}
         with tracking.run(
             self.experiment,
             f"trial-{trial.number}",
@@ -111,13 +111,13 @@ class Objective:
                 tracking.log_curves(run_id, history[-1:])
                 trial.report(curve["validation_l2_mpc"], epoch)
 
-            network = train_network(self.observed, spec, self.train.fit, on_epoch, self.scaled)
+            network = train_network(self.observed, spec, self.train.seed, on_epoch, self.scaled)
             _, _, metrics = validate(network, self.observed)
             tracking.log_metrics(run_id, metrics, prefix="validation_")
             tracking.log_figure(history_figure(history, f"trial {trial.number}"), "history.png")
             tracking.log_model(network, self.observed.images[self.observed.rows("train")[:2]])
         # of the whole network: that of the last epoch may be another's, or one member's
-        return metrics[{"D": "l2_d_mpc", "D_z": "l2_dz_mpc"}[self.train.fit.label]]
+        return metrics[{"D": "l2_d_mpc", "D_z": "l2_dz_mpc"}[spec.label]]
 
 
 def inputs(params: Search, train: Train) -> list[Path]:
@@ -132,7 +132,7 @@ def study_name(params: Search, train: Train) -> str:
     """
     identity = [
         params.model_dump(exclude={"trials"}),
-        train.fit.model_dump(),
+        train.seed,
         train.best.model_dump(exclude={"epochs"}),
         digests(inputs(params, train)),
         code_digest(),

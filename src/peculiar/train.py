@@ -62,7 +62,7 @@ def train(params: Train, spec: NetworkSection, network_name: str, data: Path) ->
     name = f"{data.name}-{network_name}"
     also = [*([BEST] if network_name == "best" else []), *([RAW] if spec.fresh else [])]
     inputs = digests([data, *also])
-    logged = {"fit": params.fit.model_dump(), "network": spec.model_dump(), "data": meta}
+    logged = {"seed": params.seed, "network": spec.model_dump(), "data": meta}
     history: list[dict[str, float]] = []
     experiment = tracking.connect()
     tags = {"stage": "train", "dataset": data.name, "network": network_name}
@@ -79,7 +79,7 @@ def train(params: Train, spec: NetworkSection, network_name: str, data: Path) ->
             bar.set_postfix({key: f"{value:.2f}" for key, value in curve.items()})
             bar.update()
 
-        network = train_network(observed, spec, params.fit, on_epoch, raw=RAW)
+        network = train_network(observed, spec, params.seed, on_epoch, raw=RAW)
         sigma_D, predicted, validation = validate(network, observed)
         grid = grid_of(network)
         tracking.log_metrics(run_id, {**validation, "sigma_D_mpc": sigma_D}, prefix="validation_")
@@ -93,7 +93,7 @@ def train(params: Train, spec: NetworkSection, network_name: str, data: Path) ->
             distribution=meta["distribution"],
             network=network_name,
             spec=spec,
-            fit=params.fit,
+            seed=params.seed,
             bands=tuple(meta["bands"]),
             pixels=observed.images.shape[-1],
             target_mpc=target_mpc(network),

@@ -20,7 +20,7 @@ from peculiar.errors import InputError
 from peculiar.heads import Network, Prior, build
 from peculiar.params import Section, validate
 from peculiar.params_data import InstrumentSection
-from peculiar.params_networks import FitSection, NetworkSection
+from peculiar.params_networks import NetworkSection
 
 RUN, WEIGHTS, HISTORY = "run.json", "weights.safetensors", "history.csv"
 
@@ -41,7 +41,7 @@ class Run(Section):
     distribution: str
     network: str
     spec: NetworkSection
-    fit: FitSection
+    seed: int
     bands: tuple[str, ...]
     pixels: int
     target_mpc: tuple[float, float] | None
@@ -80,7 +80,7 @@ class Run(Section):
             self.pixels,
             target=self.target_mpc or (0.0, 1.0),
             prior=prior,
-            seed=self.fit.seed,
+            seed=self.seed,
             members=self.spec.members,
         )
 
