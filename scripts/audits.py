@@ -30,7 +30,7 @@ from peculiar.errors import InputError, one_sentence
 from peculiar.experiment import distance_prior
 from peculiar.feeding import in_order
 from peculiar.galaxies import RAW_COLUMNS, Observed, open_set
-from peculiar.heads import Network, build
+from peculiar.heads import DistributionNetwork, build
 from peculiar.judgement import column_mpc, grid_of, measures, predictions_of
 from peculiar.params import load
 from peculiar.params_data import Observe
@@ -132,7 +132,7 @@ def changes(sdss: dict[str, Any]) -> dict[str, Callable[..., Pictures]]:
     }
 
 
-def networks(work: Path) -> Iterator[Network]:
+def networks(work: Path) -> Iterator[DistributionNetwork]:
     """The networks "ours" of all seeds."""
     learn = Observed.read(work / "learn/data/observe/uniform")
     paths = sorted((work / "runs").glob("*ours, seed *.safetensors"))
@@ -151,27 +151,35 @@ def networks(work: Path) -> Iterator[Network]:
             members=spec.members,
         )
         network.load_state_dict(load_file(path))
+        assert isinstance(network, DistributionNetwork)
         yield network.eval()
 
 
-def predicted(network: Network, judge: Judge, pictures: Sequence[Pictures]) -> dict[str, Array]:
-    """`peculiar.judgement.predictions` of all images of the set."""
-    with torch.inference_mode():
-        p = torch.cat([network(torch.from_numpy(piece)) for piece in pictures]).double().numpy()
+def predicted(
+    network: DistributionNetwork, judge: Judge, scaled: Sequence[torch.Tensor]
+) -> dict[str, Array]:
+    """`peculiar.judgement.predictions` of all images of the set, from what the front gives."""
+    p = torch.cat([network.probability(piece) for piece in scaled]).double().numpy()
     return predictions_of(judge.observed, "judge", p, 0.0, grid_of(network))
 
 
 def accuracy(judge: Judge, train: Train, work: Path, sdss: dict[str, Any]) -> Iterator[str]:
-    """A table of the accuracy on changed images, mean and deviation over the seeds."""
+    """A table of the accuracy on changed images, mean and deviation over the seeds.
+
+    The front, in which nothing is learnt, is that of all networks.
+    """
     yield "| images | L2(D) [Mpc] | mean D_p - D [Mpc] | posterior rms [km/s] | coverage 68, 95 |"
     yield "|---|---|---|---|---|"
     side = train.specs[OURS].crop or judge.observed.images.shape[-1]
     rows = np.arange(len(judge.table))
     pieces = in_order(rows, AT_ONCE)
     trained = list(networks(work))
+    front = trained[0].front
     for name, change in changes(sdss).items():
-        pictures = [change(judge, piece, side) for piece in pieces]
-        found = [measures(predicted(n, judge, pictures), judge.meta["H0_kms_mpc"]) for n in trained]
+        with torch.inference_mode():
+            scaled = [front(torch.from_numpy(change(judge, piece, side))) for piece in pieces]
+            predictions = [predicted(network, judge, scaled) for network in trained]
+        found = [measures(prediction, judge.meta["H0_kms_mpc"]) for prediction in predictions]
         cells = []
         for key, sign, digits in (("l2_d_mpc", 1, 2), ("shift_d_mpc", -1, 2),
                                   ("posterior_rms_kms", 1, 0)):  # fmt: skip
