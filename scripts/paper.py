@@ -1,0 +1,156 @@
+"""The paper's Table A2: forty networks, ours beside theirs, on data of any size.
+
+    python scripts/paper.py WORK results/paper --galaxies 500 --seeds 4 5 6
+
+makes in WORK, for each seed, a clone of this repository with a `params.yaml` of its own, and runs
+`dvc repro evaluate` there: both distributions of distances, normalised and not, labels D and D_z,
+the four CNNs everywhere and the ResNets on normalised targets (paper, sections 3.2, 3.3, Table A2).
+All else is `params.yaml`'s, the source of the galaxies too. What is interrupted goes on at the row
+it was at, a network that is edited is trained again alone, and data are made once, since all
+clones share this repository's DVC cache. `table.csv`, `report.md` and `report.html` have the rows
+beside the published ones, and the paper's claims.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from paper_report import report
+
+from peculiar.errors import InputError, one_sentence
+from peculiar.params import load
+from peculiar.params_networks import Train
+
+ROOT = Path(__file__).resolve().parent.parent
+DISTANCES = ("normal", "uniform")
+CNNS = {f"cnn{layers}": f"{layers}-Layer CNN" for layers in (2, 3, 4, 5)}
+RESNETS = {f"resnet{layers}": f"ResNet{layers}" for layers in (18, 50)}
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of Table A2, but for the distribution of distances.
+
+    Attributes
+    ----------
+    network : str
+        Name in `params.yaml`.
+    label : {"D", "D_z"}
+        Without and with peculiar velocities.
+    normalised : bool
+        Whether the targets are.
+    """
+
+    network: str
+    label: str
+    normalised: bool
+
+    @property
+    def name(self) -> str:
+        """Name of the network that is trained for this row."""
+        raw = "" if self.normalised else "_raw"
+        return f"{self.network}_{self.label.replace('_', '')}{raw}"
+
+    @property
+    def published(self) -> str:
+        """The paper's name of the network."""
+        return (CNNS | RESNETS)[self.network]
+
+
+def rows() -> Iterator[Row]:
+    """The twenty rows of each distribution, in the order of Table A2."""
+    for label in ("D", "D_z"):
+        for normalised in (False, True):
+            for network in (*CNNS, *(RESNETS if normalised else ())):
+                yield Row(network, label, normalised)
+
+
+def parameters(
+    shipped: dict[str, Any], seed: int, galaxies: int | None, epochs: int | None
+) -> dict[str, Any]:
+    """`params.yaml` with the paper's rows in place of its own networks."""
+    params = {name: dict(section) for name, section in shipped.items()}
+    if galaxies is not None:
+        params["fetch"]["standin"] = params["fetch"]["standin"] | {"galaxies": galaxies}
+    for name in ("files", "illustris", "skirt", "nsa"):  # the clone is in another folder
+        source = params["fetch"][name]
+        params["fetch"][name] = source | {"folder": str((ROOT / source["folder"]).resolve())}
+    params["observe"]["datasets"] = list(DISTANCES)
+    # a row of the table it is not, but a part of the pipeline
+    params["search"] |= {"trials": 1, "epochs": 1}
+    train = params["train"]
+    train["best"] = train["best"] | {"epochs": 1}
+    specs = {}
+    for row in rows():
+        spec = train["specs"][row.network] | {"label": row.label, "normalise": row.normalised}
+        specs[row.name] = spec | ({} if epochs is None else {"epochs": epochs})
+    train |= {"datasets": list(DISTANCES), "networks": list(specs), "specs": specs, "seed": seed}
+    return params
+
+
+def git(folder: Path, *arguments: str) -> str:
+    """Run git in a folder; what it prints."""
+    done = subprocess.run(
+        ["git", *arguments], cwd=folder, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise InputError(f"{folder}: git {arguments[0]} failed: {' '.join(done.stderr.split())}")
+    return done.stdout.strip()
+
+
+def clone(folder: Path) -> None:
+    """A clone of the present commit, with this repository's DVC cache."""
+    if not folder.exists():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        git(ROOT, "clone", "--quiet", "--no-checkout", str(ROOT), str(folder))
+    git(folder, "fetch", "--quiet", "origin", "HEAD")
+    kept = folder / "dvc.lock"
+    lock = kept.read_bytes() if kept.exists() else None  # what has been done there
+    git(folder, "checkout", "--quiet", "--force", "--detach", "FETCH_HEAD")
+    if lock is not None:
+        kept.write_bytes(lock)
+    cache = f"[cache]\n    dir = {ROOT / '.dvc/cache'}\n"
+    (folder / ".dvc/config.local").write_text(cache)
+
+
+def run(folder: Path, params: dict[str, Any]) -> None:
+    """Train and evaluate all rows that are not there yet."""
+    clone(folder)
+    (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    environment = os.environ | {"PYTHONPATH": "src"}
+    command = [sys.executable, "-m", "dvc", "repro", "evaluate"]
+    done = subprocess.run(command, cwd=folder, env=environment, check=False)
+    if done.returncode:
+        raise InputError(f"{folder}: `dvc repro` failed: mend what it says above, then go on")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Train, evaluate and report."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("work", type=Path, help="folder for the clones")
+    parser.add_argument("output", type=Path, help="folder for table and report")
+    parser.add_argument("--galaxies", type=int, help="stand-in galaxies (params.yaml's number)")
+    parser.add_argument("--epochs", type=int, help="of every network, for a trial (the paper's)")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[4], help="of training")
+    chosen = parser.parse_args(arguments)
+    with one_sentence():
+        load(Train, ROOT / "params.yaml")
+        shipped = yaml.safe_load((ROOT / "params.yaml").read_text())
+        folders = [chosen.work / f"seed-{seed}" for seed in chosen.seeds]
+        for seed, folder in zip(chosen.seeds, folders, strict=True):
+            run(folder, parameters(shipped, seed, chosen.galaxies, chosen.epochs))
+        table = [(distances, row) for distances in DISTANCES for row in rows()]
+        keys = [(d, r.normalised, r.label, r.published, f"{d}-{r.name}") for d, r in table]
+        report(folders, keys, chosen.output)
+
+
+if __name__ == "__main__":
+    main()

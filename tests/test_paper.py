@@ -1,0 +1,219 @@
+"""Table A2 beside ours: forty rows, the published numbers, and a page that needs nothing else."""
+
+import csv
+import re
+import subprocess
+from html.parser import HTMLParser
+from types import SimpleNamespace
+
+import numpy as np
+import paper
+import paper_report
+import pytest
+import yaml
+from astropy.table import Table
+from PIL import Image
+
+from peculiar.errors import InputError
+from peculiar.params import validate
+from peculiar.params_data import Fetch, Observe
+from peculiar.params_networks import Search, Train
+
+KEYS = [
+    (d, row.normalised, row.label, row.published, f"{d}-{row.name}")
+    for d in paper.DISTANCES
+    for row in paper.rows()
+]
+
+
+@pytest.fixture(scope="module")
+def theirs():
+    return paper_report.published()
+
+
+@pytest.fixture
+def shipped():
+    return yaml.safe_load((paper.ROOT / "params.yaml").read_text())
+
+
+@pytest.fixture
+def clones(tmp_path, monkeypatch):
+    """Two folders as `dvc repro evaluate` leaves them, ours half of theirs plus the seed."""
+    folders = []
+    for seed in (1, 2):
+        folder = tmp_path / f"seed-{seed}"
+        (folder / "results/evaluate/figures").mkdir(parents=True)
+        table = [{"dataset": "normal", "network": "v = 0", "source": "stand-in"}]
+        for key in reversed(KEYS):
+            dataset, network = key[-1].split("-")
+            numbers = {metric: seed + len(network) for metric in paper_report.METRICS}
+            table.append({"dataset": dataset, "network": network, "source": "stand-in"} | numbers)
+        Table(rows=[dict.fromkeys(paper_report.METRICS, 0.0) | row for row in table]).write(
+            folder / "results/evaluate/table.csv", format="ascii.csv"
+        )
+        picture = folder / "results/evaluate/figures/uniform-cnn2_Dz_redshift_distances.png"
+        Image.new("L", (4, 4)).save(picture)
+        folders.append(folder)
+
+    def read_run(folder):
+        seed = int(folder.parts[-4].removeprefix("seed-"))
+        return SimpleNamespace(seed=seed, seconds=60.0 * seed, pixels=128, bands="ugriz",
+                               split_by="galaxy", dimming="physical")  # fmt: skip
+
+    monkeypatch.setattr(paper_report.trained, "read_run", read_run)
+    return folders
+
+
+def test_the_rows_are_those_of_the_published_table(theirs):
+    assert len({key[-1] for key in KEYS}) == len(KEYS) == len(theirs.table) == 40
+    for row, key in zip(theirs.table, KEYS, strict=True):  # in its order, but for labels
+        assert row["distances"] == key[0]
+    found = sorted(paper_report.match(theirs, dict(zip(
+        ("distances", "normalised", "label", "network"), key[:4], strict=True
+    ))) for key in KEYS)  # fmt: skip
+    assert found == list(range(40))
+
+
+@pytest.mark.parametrize("epochs", [None, 3])
+def test_parameters_are_valid_and_differ_in_the_rows_alone(shipped, epochs):
+    before = yaml.safe_dump(shipped)
+    params = paper.parameters(shipped, seed=9, galaxies=70, epochs=epochs)
+    assert yaml.safe_dump(shipped) == before
+    for section, model in (("fetch", Fetch), ("observe", Observe), ("search", Search)):
+        validate(model, params[section], section)
+    train = validate(Train, params["train"], "train")
+    assert (train.seed, params["fetch"]["standin"]["galaxies"]) == (9, 70)
+    assert [f"{d}-{n}" for d, n in train.items() if n != "best"] == [key[-1] for key in KEYS]
+    shipped_specs = validate(Train, shipped["train"], "train").specs
+    for row in paper.rows():
+        own = {"label": row.label, "normalise": row.normalised}
+        own |= {} if epochs is None else {"epochs": epochs}
+        assert train.specs[row.name] == shipped_specs[row.network].model_copy(update=own)
+    assert params["evaluate"] == shipped["evaluate"]
+    assert params["observe"]["distances"] == shipped["observe"]["distances"]
+
+
+def test_the_recipe_is_the_paper_s(shipped):
+    """Section 3.3 and Appendix A: epochs, learning rates, Adam."""
+    specs = validate(Train, paper.parameters(shipped, 4, None, None)["train"], "train").specs
+    for row in paper.rows():
+        spec = specs[row.name]
+        resnet = row.network.startswith("resnet")
+        assert (spec.epochs, spec.learning_rate) == ((40, 1e-5) if resnet else (20, 5e-4))
+        assert (spec.schedule, spec.weight_decay, spec.head) == ("constant", 0, "point")
+        assert (spec.fresh, spec.augment, spec.ema) == (False, False, 0)
+
+
+def test_claims_that_the_published_table_bears_out_have_its_numbers(theirs):
+    """What differs is said below the report's table: text and table of the paper disagree."""
+    numbers = {claim.text: (claim.said, claim.number(theirs)) for claim in paper_report.CLAIMS}
+    agree = {text for text, (said, number) in numbers.items()
+             if re.fullmatch(r"[\d.]+", said) and abs(float(said) - number) < 0.05}  # fmt: skip
+    assert len(agree) == 9
+    of = dict(numbers.values())
+    assert of["3.765"] == pytest.approx(6.072, abs=1e-3)
+    assert of["4.231"] == pytest.approx(2.675, abs=1e-3)
+    assert of["2.675"] == pytest.approx(4.231, abs=1e-3)
+
+
+def test_the_published_velocities_of_cnns_on_uniform_distances_are_exchanged(theirs):
+    def of(metric, normalised):
+        which = {"distances": "uniform", "label": "D_z", "network": "CNN"}
+        return theirs.values(metric, normalised=normalised, **which)
+
+    for normalised in (True, False):
+        expected = 70 * of("l2_d_mpc", normalised)
+        assert (np.abs(of("velocity_rms_kms", normalised) / expected - 1) > 0.1).all()
+        np.testing.assert_allclose(of("velocity_rms_kms", not normalised), expected, rtol=0.02)
+    marked = [row for row in theirs.table if row["label"] == "D_z" and paper_report.broken(row)]
+    assert len(marked) == 12
+
+
+@pytest.mark.parametrize(
+    ("numbers", "expected"),
+    [
+        ([1.0], ("1.000", "one seed")),
+        ([1.0, 1.2, 1.1], ("1.100 ± 0.058", "yes")),
+        ([-1.0, -1.2, -1.1], ("-1.100 ± 0.058", "no")),
+        ([-1.0, 1.2, 1.1], ("0.433 ± 0.717", "undecided")),
+    ],
+)
+def test_a_claim_holds_by_two_errors_or_is_undecided(numbers, expected):
+    claim = paper_report.Claim("x", "1", lambda _: 0.0)
+    assert paper_report.verdict(claim, numbers) == expected
+    open_claim = paper_report.Claim("x", "1", lambda _: 0.0, None)
+    assert paper_report.verdict(open_claim, numbers) == (expected[0], "-")
+
+
+class Page(HTMLParser):
+    """Tags, their references, and cells of a page."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.references, self.cells, self.cell = [], [], False
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.references += [value for name, value in attrs if name in ("src", "href")]
+        self.cell = tag in ("td", "th")
+        if self.cell:
+            self.cells.append("")
+
+    def handle_data(self, data):
+        if self.cell:
+            self.cells[-1] += data.strip()
+
+
+def test_the_report_says_what_the_table_says_and_needs_nothing_else(clones, tmp_path):
+    paper_report.report(clones, KEYS, tmp_path / "out")
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
+        "report.html", "report.md", "table.csv",
+    ]  # fmt: skip
+    text = (tmp_path / "out/report.html").read_text()
+    seen = Page(text)
+    assert "stand-in" in text.split("</h1>")[0].split("<h1>")[1]
+    assert all(reference.startswith("data:") for reference in seen.references)
+    assert sum(reference.startswith("data:image/png") for reference in seen.references) == 1
+    with (tmp_path / "out/table.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    assert [row["seed"] for row in rows] == ["1"] * 40 + ["2"] * 40
+    for key, first, second in zip(KEYS, rows[:40], rows[40:], strict=True):
+        mean = (float(first["l2_d_mpc"]) + float(second["l2_d_mpc"])) / 2
+        their = float(first["paper_l2_d_mpc"])
+        assert (first["distances"], first["label"], first["network"]) == (key[0], key[2], key[3])
+        assert f"{mean:.2f} ({their:.2f}, {mean - their:+.2f})" in seen.cells
+    assert text.count("[a]") == 12 + 1
+    assert "undecided" not in text.split("Rows: ours")[1]
+
+
+def test_an_unfinished_clone_is_refused(tmp_path):
+    with pytest.raises(InputError, match=r"table\.csv is missing: run scripts/paper.py to the end"):
+        paper_report.measured(tmp_path, KEYS)
+
+
+def test_a_clone_keeps_what_has_been_done_in_it(tmp_path, monkeypatch):
+    def git(folder, *arguments):
+        who = ["-c", "user.name=t", "-c", "user.email=t@localhost"]
+        subprocess.run(["git", *who, *arguments], cwd=folder, check=True, capture_output=True)
+
+    root, work = tmp_path / "root", tmp_path / "work/seed-1"
+    (root / ".dvc").mkdir(parents=True)
+    for name in ("dvc.lock", "code", ".dvc/config"):
+        (root / name).write_text("1")
+    git(root, "init", "-q")
+    git(root, "add", "-A")
+    git(root, "commit", "-qm", "1")
+    monkeypatch.setattr(paper, "ROOT", root)
+    paper.clone(work)
+    (work / "dvc.lock").write_text("done")
+    (root / "code").write_text("2")
+    git(root, "commit", "-qam", "2")
+    paper.clone(work)
+    assert (work / "code").read_text() == "2"
+    assert (work / "dvc.lock").read_text() == "done"
+    assert str(root / ".dvc/cache") in (work / ".dvc/config.local").read_text()
+
+
+def test_a_failing_git_is_one_sentence(tmp_path):
+    with pytest.raises(InputError, match="git fetch failed: "):
+        paper.git(tmp_path, "fetch", "nowhere")
