@@ -24,7 +24,7 @@ ui: setup  ## browse runs and models on 127.0.0.1:5000
 
 # e.g. make paper GALAXIES=1000 SEEDS="4 5 6"; EPOCHS=1 to see it run
 paper: setup  ## Table A2: the paper's forty networks beside the published numbers
-	python scripts/paper.py results/paper_clones results/paper \
+	python scripts/paper.py paper results/paper \
 	    $(if $(GALAXIES),--galaxies $(GALAXIES)) $(if $(EPOCHS),--epochs $(EPOCHS)) \
 	    $(if $(SEEDS),--seeds $(SEEDS))
 

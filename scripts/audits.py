@@ -18,7 +18,7 @@ from typing import Any
 import astropy.units as u
 import numpy as np
 import torch
-from ablation import OURS, judged
+from ablation import OURS, STEPS, judged
 from astropy.table import Table
 from numpy.typing import NDArray
 from photometry import regressors
@@ -32,13 +32,14 @@ from peculiar.feeding import in_order
 from peculiar.galaxies import RAW_COLUMNS, Observed, open_set
 from peculiar.heads import DistributionNetwork, build
 from peculiar.judgement import column_mpc, grid_of, measures, predictions_of
-from peculiar.params import load
+from peculiar.params import load, validate
 from peculiar.params_data import Observe
 from peculiar.params_networks import NetworkSection, Train
 from peculiar.placing import kpc_per_arcsec
 from peculiar.views import views
 
 AT_ONCE = 64
+LAST = STEPS[OURS][-1][0]  # row of the ablation that is our network
 Array = NDArray[np.float64]
 Pictures = NDArray[np.float32]
 
@@ -101,7 +102,7 @@ def by_torch(judge: Judge, rows: NDArray[np.int64], side: int) -> Pictures:
 def by_us(
     judge: Judge, rows: NDArray[np.int64], side: int, instrument: dict[str, Any] | None = None
 ) -> Pictures:
-    """Images placed as in training, through an instrument if there is one."""
+    """Images placed as `observe` does, through an instrument if there is one."""
     images, kpc = judge.raw(rows)
     rngs = [np.random.default_rng([1, int(row)]) for row in rows]
     meta = judge.meta | {"instrument": instrument}
@@ -123,7 +124,7 @@ def changes(sdss: dict[str, Any]) -> dict[str, Callable[..., Pictures]]:
     kernels = {kernel: getattr(Image.Resampling, kernel) for kernel in
                ("BICUBIC", "BOX", "BILINEAR", "LANCZOS")}  # fmt: skip
     return {
-        "as in training": by_us,
+        "as observed": by_us,
         **{f"Pillow, {name.lower()}": partial(by_pillow, kernel=k) for name, k in kernels.items()},
         "the other bicubic (a = -0.75, not widened)": by_torch,
         "PSF of 1.3 arcsec": partial(blurred, fwhm_arcsec=1.3),
@@ -135,12 +136,12 @@ def changes(sdss: dict[str, Any]) -> dict[str, Callable[..., Pictures]]:
 def networks(work: Path) -> Iterator[DistributionNetwork]:
     """The networks "ours" of all seeds."""
     learn = Observed.read(work / "learn/data/observe/uniform")
-    paths = sorted((work / "runs").glob("*ours, seed *.safetensors"))
+    paths = sorted((work / "runs").glob(f"{LAST}, seed *.safetensors"))
     if not paths:
         raise InputError(f"{work}/runs has no network of ours: run scripts/ablation.py first")
     for path in paths:
         kept = json.loads(path.with_suffix(".json").read_text())
-        spec = NetworkSection(**kept["spec"])
+        spec = validate(NetworkSection, kept["spec"], str(path.with_suffix(".json")))
         network = build(
             spec,
             learn.table.meta["bands"],
@@ -264,7 +265,7 @@ def main() -> None:
         judge = Judge(chosen.work / "judge")
         learn = Observed.read(chosen.work / "learn/data/observe/uniform")
         raw = chosen.work / "learn/data/fetch"
-        runs = [Table.read(path) for path in sorted(chosen.work.glob("runs/*ours, seed *.ecsv"))]
+        runs = [Table.read(path) for path in sorted(chosen.work.glob(f"runs/{LAST}, seed *.ecsv"))]
         parts = {
             f"Images changed ({judge.meta['source']})": accuracy(judge, train, chosen.work, sdss),
             "Mean of D_p - D [Mpc], mean over the seeds": biases(judge, runs),

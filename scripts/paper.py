@@ -5,10 +5,10 @@
 makes in WORK, for each seed, a clone of this repository with a `params.yaml` of its own, and runs
 `dvc repro evaluate` there: both distributions of distances, normalised and not, labels D and D_z,
 the four CNNs everywhere and the ResNets on normalised targets (paper, sections 3.2, 3.3, Table A2).
-All else is `params.yaml`'s, the source of the galaxies too. What is interrupted goes on at the row
-it was at, a network that is edited is trained again alone, and data are made once, since all
-clones share this repository's DVC cache. `table.csv`, `report.md` and `report.html` have the rows
-beside the published ones, and the paper's claims.
+All else is `params.yaml`'s, the source of the galaxies too; code is the last commit's. What is
+interrupted goes on at the row it was at, a network that is edited is trained again alone, and data
+are made once, since all clones share this repository's DVC cache. `table.csv`, `report.md` and
+`report.html` have the rows beside the published ones, and the paper's claims.
 """
 
 import argparse
@@ -74,20 +74,32 @@ def rows() -> Iterator[Row]:
 def parameters(
     shipped: dict[str, Any], seed: int, galaxies: int | None, epochs: int | None
 ) -> dict[str, Any]:
-    """`params.yaml` with the paper's rows in place of its own networks."""
+    """`params.yaml` with the paper's rows in place of its own networks.
+
+    Raises
+    ------
+    InputError
+        For a number of galaxies where they are not simulated, or a network that is not there.
+    """
     params = {name: dict(section) for name, section in shipped.items()}
-    if galaxies is not None:
-        params["fetch"]["standin"] = params["fetch"]["standin"] | {"galaxies": galaxies}
-    for name in ("files", "illustris", "skirt", "nsa"):  # the clone is in another folder
-        source = params["fetch"][name]
-        params["fetch"][name] = source | {"folder": str((ROOT / source["folder"]).resolve())}
+    fetch, train = params["fetch"], params["train"]
+    source = fetch["source"]
+    if source == "standin":
+        own: dict[str, Any] = {} if galaxies is None else {"galaxies": galaxies}
+    elif galaxies is not None:
+        raise InputError(f"--galaxies is for stand-ins, fetch.source is {source}: leave it out")
+    else:  # the clone is in another folder
+        paths = {key: fetch[source].get(key) for key in ("folder", "catalogue")}
+        own = {key: str((ROOT / path).resolve()) for key, path in paths.items() if path}
+    fetch[source] = fetch[source] | own
     params["observe"]["datasets"] = list(DISTANCES)
     # a row of the table it is not, but a part of the pipeline
     params["search"] |= {"trials": 1, "epochs": 1}
-    train = params["train"]
     train["best"] = train["best"] | {"epochs": 1}
     specs = {}
     for row in rows():
+        if row.network not in train["specs"]:
+            raise InputError(f"params.yaml: train.specs lacks {row.network}, a row of Table A2")
         spec = train["specs"][row.network] | {"label": row.label, "normalise": row.normalised}
         specs[row.name] = spec | ({} if epochs is None else {"epochs": epochs})
     train |= {"datasets": list(DISTANCES), "networks": list(specs), "specs": specs, "seed": seed}
@@ -95,20 +107,34 @@ def parameters(
 
 
 def git(folder: Path, *arguments: str) -> str:
-    """Run git in a folder; what it prints."""
+    """Run git in a folder, whatever the environment says of another repository."""
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
     done = subprocess.run(
-        ["git", *arguments], cwd=folder, capture_output=True, text=True, check=False
-    )
+        ["git", *arguments], cwd=folder, env=environment, capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
     if done.returncode:
         raise InputError(f"{folder}: git {arguments[0]} failed: {' '.join(done.stderr.split())}")
     return done.stdout.strip()
 
 
 def clone(folder: Path) -> None:
-    """A clone of the present commit, with this repository's DVC cache."""
+    """A clone of the present commit, with this repository's DVC cache.
+
+    Raises
+    ------
+    InputError
+        When the folder is something else, or code is not committed.
+    """
+    if git(ROOT, "status", "--porcelain", "--", "src", "dvc.yaml"):
+        raise InputError(
+            f"{ROOT}: src or dvc.yaml has changes that no clone would have: commit them"
+        )
     if not folder.exists():
         folder.parent.mkdir(parents=True, exist_ok=True)
         git(ROOT, "clone", "--quiet", "--no-checkout", str(ROOT), str(folder))
+    if not (folder / ".git").is_dir():  # or git would take the repository above it
+        raise InputError(f"{folder} is no clone of this repository: take another folder")
     git(folder, "fetch", "--quiet", "origin", "HEAD")
     kept = folder / "dvc.lock"
     lock = kept.read_bytes() if kept.exists() else None  # what has been done there
@@ -123,11 +149,18 @@ def run(folder: Path, params: dict[str, Any]) -> None:
     """Train and evaluate all rows that are not there yet."""
     clone(folder)
     (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
-    environment = os.environ | {"PYTHONPATH": "src"}
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = os.environ | {"PYTHONPATH": "src", "PATH": path}
     command = [sys.executable, "-m", "dvc", "repro", "evaluate"]
     done = subprocess.run(command, cwd=folder, env=environment, check=False)
     if done.returncode:
         raise InputError(f"{folder}: `dvc repro` failed: mend what it says above, then go on")
+
+
+def check_folders(work: Path, output: Path) -> None:
+    """Refuse a report among the clones, or clones in the report."""
+    if work == output or work in output.parents or output in work.parents:
+        raise InputError(f"{work} and {output} must not hold each other: take another folder")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -139,17 +172,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("output", type=Path, help="folder for table and report")
     parser.add_argument("--galaxies", type=int, help="stand-in galaxies (params.yaml's number)")
     parser.add_argument("--epochs", type=int, help="of every network, for a trial (the paper's)")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[4], help="of training")
+    parser.add_argument(
+        "--seeds", type=int, nargs="+", default=[4], help="of training; data are the same"
+    )
     chosen = parser.parse_args(arguments)
     with one_sentence():
+        work, output = chosen.work.resolve(), chosen.output.resolve()
+        check_folders(work, output)
         load(Train, ROOT / "params.yaml")
         shipped = yaml.safe_load((ROOT / "params.yaml").read_text())
-        folders = [chosen.work / f"seed-{seed}" for seed in chosen.seeds]
-        for seed, folder in zip(chosen.seeds, folders, strict=True):
+        folders = [work / f"seed-{seed}" for seed in dict.fromkeys(chosen.seeds)]
+        for seed, folder in zip(dict.fromkeys(chosen.seeds), folders, strict=True):
             run(folder, parameters(shipped, seed, chosen.galaxies, chosen.epochs))
         table = [(distances, row) for distances in DISTANCES for row in rows()]
         keys = [(d, r.normalised, r.label, r.published, f"{d}-{r.name}") for d, r in table]
-        report(folders, keys, chosen.output)
+        report(folders, keys, output)
 
 
 if __name__ == "__main__":
