@@ -166,7 +166,7 @@ def test_the_body_of_a_starlet_takes_the_numbers_of_its_front(bands, crop):
     seen = front(chosen, bands, 16)(given)
     assert seen.shape == (3, Starlet.numbers(len(bands)))
     scaled = Pixels(bands, 28.0, crop)(given)
-    torch.testing.assert_close(seen, Starlet(len(bands), crop or 16)(scaled))
+    torch.testing.assert_close(seen, Starlet(crop or 16)(scaled))
     assert body(chosen, len(bands), crop or 16, 4)(seen).shape == (3, 4)
 
 

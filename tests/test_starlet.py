@@ -27,7 +27,7 @@ def smooth_image(n=2, bands=2, pixels=16, seed=0, fluctuation=0.3):
 
 def numbers(scaled):
     """What `Starlet` gives of scaled images, as float32 tensors."""
-    return Starlet(scaled.shape[1], scaled.shape[-1])(scaled)
+    return Starlet(scaled.shape[-1])(scaled)
 
 
 def parts(found, bands):
@@ -125,7 +125,7 @@ def test_an_image_does_not_depend_on_its_batch(seed):
 
 @given(pixels=sides, seed=seeds)
 def test_every_pixel_is_shared_out_among_the_layers(pixels, seed):
-    starlet, images = Starlet(2, pixels), smooth_image(2, 2, pixels, seed)
+    starlet, images = Starlet(pixels), smooth_image(2, 2, pixels, seed)
     coarse = torch.nn.functional.avg_pool2d(images.mean(dim=1, keepdim=True), 4)
     for side in (pixels, pixels // 2, pixels // 4):
         ones = torch.ones(2, 1, side, side)
@@ -198,11 +198,11 @@ def test_a_side_that_cannot_be_halved_twice_is_refused(pixels):
         match=rf"^a starlet cannot halve {pixels} pixels 2 times: take a crop that is a multiple "
         "of 4$",
     ):
-        Starlet(2, pixels)
+        Starlet(pixels)
 
 
 def test_nothing_is_learnt():
-    assert list(Starlet(3, 8).parameters()) == []
+    assert list(Starlet(8).parameters()) == []
 
 
 @given(

@@ -205,7 +205,7 @@ def front(spec: Spec, bands: Sequence[str], pixels: int) -> nn.Module:
     scaled = Pixels(bands, spec.softening_mag_arcsec2, spec.crop)
     side = check_crop(spec.crop, pixels)
     if spec.family == "starlet":
-        return nn.Sequential(scaled, Starlet(len(bands), side))
+        return nn.Sequential(scaled, Starlet(side))
     return scaled
 
 

@@ -2,11 +2,34 @@
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import avg_pool2d, conv2d, interpolate, pad, relu
+from torch.nn.functional import interpolate, pad
 
 from peculiar.errors import InputError
 
-B3_SPLINE = (1 / 16, 1 / 4, 3 / 8, 1 / 4, 1 / 16)
+
+def pairs(images: Tensor, axis: int, step: int = 1) -> Tensor:
+    """Sums of neighbours along an axis: of all pairs, or of every second one (step 2)."""
+    along = images.unfold(axis, 2, step)
+    return along[..., 0] + along[..., 1]
+
+
+def b3_smooth(images: Tensor) -> Tensor:
+    """Images (n, band, y, x) under the B3 spline (1, 4, 6, 4, 1) / 16 along y and x.
+
+    The spline is what four sums of neighbours make, which a processor does ten times as fast as a
+    convolution of a few channels. Beyond the rim stand the rim's own pixels, since a rim of any one
+    brightness would fluctuate.
+    """
+    images = pad(images, (2, 2, 2, 2), mode="replicate")
+    for axis in (-2, -1):
+        for _ in range(4):
+            images = pairs(images, axis)
+    return images / 256
+
+
+def halve(images: Tensor) -> Tensor:
+    """Means (n, band, y / 2, x / 2) of 2 x 2 pixels."""
+    return pairs(pairs(images, -2, 2), -1, 2) / 4
 
 
 class Starlet(nn.Module):
@@ -24,8 +47,8 @@ class Starlet(nn.Module):
 
     Parameters
     ----------
-    bands, pixels : int
-        Channels and side of the input images; the side a multiple of 4, two halvings.
+    pixels : int
+        Side of the input images, a multiple of 4: two halvings.
 
     Raises
     ------
@@ -37,10 +60,9 @@ class Starlet(nn.Module):
     LAYERS, STEP = 8, 2.0  # from 0 to 14 in asinh(I / softening), which is 15 magnitudes
     FLOOR = 1e-5  # of a mean square before its logarithm
 
-    kernel: Tensor
     layers: Tensor
 
-    def __init__(self, bands: int, pixels: int):
+    def __init__(self, pixels: int):
         super().__init__()
         halvings = 2 ** (self.SCALES - 1)
         if pixels % halvings:
@@ -48,9 +70,7 @@ class Starlet(nn.Module):
                 f"a starlet cannot halve {pixels} pixels {self.SCALES - 1} times: take a crop "
                 f"that is a multiple of {halvings}"
             )
-        spline = torch.tensor(B3_SPLINE)
-        self.register_buffer("kernel", torch.outer(spline, spline).repeat(bands, 1, 1, 1))
-        self.register_buffer("layers", torch.arange(self.LAYERS)[:, None] * self.STEP)
+        self.register_buffer("layers", torch.arange(float(self.LAYERS))[:, None])
 
     @classmethod
     def numbers(cls, bands: int) -> int:
@@ -69,13 +89,8 @@ class Starlet(nn.Module):
         mean_flux = flux.mean(dim=1, keepdim=True)
         squares, coarse = [], scaled
         for scale in range(self.SCALES):
-            coarse = avg_pool2d(coarse, 2) if scale else coarse
-            smooth = conv2d(
-                # a rim of any one brightness would fluctuate
-                pad(coarse, (2, 2, 2, 2), mode="replicate"),
-                self.kernel,
-                groups=coarse.shape[1],
-            )
+            coarse = halve(coarse) if scale else coarse
+            smooth = b3_smooth(coarse)
             squares.append((coarse - smooth).square())
             last, coarse = coarse, smooth
         base = coarse.mean(dim=1, keepdim=True)
@@ -90,8 +105,8 @@ class Starlet(nn.Module):
         """Means (n, layer, band) of maps (n, band, y, x), and areas (n, layer), in its pixels."""
         if base.shape[-1] != maps.shape[-1]:
             base = interpolate(base, size=maps.shape[-2:], mode="bilinear")
-        level = base.flatten(2).clamp(0, self.STEP * (self.LAYERS - 1))
-        share = relu(1 - (level - self.layers).abs() / self.STEP)
+        level = (base.flatten(2) / self.STEP).clamp(0, self.LAYERS - 1)
+        share = (level - self.layers).abs_().neg_().add_(1).clamp_(min=0)
         area = share.sum(dim=-1)
         # one more pixel of nothing: an empty layer has mean 0
         return share @ maps.flatten(2).transpose(1, 2) / (area[..., None] + 1), area
