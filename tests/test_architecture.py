@@ -87,6 +87,7 @@ ROOMS = {
         "galaxies",
         "heads",
         "judgement",
+        "metrics",
         "params_networks",
         "pixels",
         "placing",

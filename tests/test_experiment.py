@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from peculiar import experiment, judgement
+from peculiar.errors import InputError
 from peculiar.experiment import (
     CELL_MPC,
     SHARPEST,
@@ -52,6 +53,8 @@ SPEC = {
     "fresh": False,
     "views": None,
     "kernels": False,
+    "loss": "absolute",
+    "rounds": 1,
     "augment": True,
     "average_turns": False,
     "members": 1,
@@ -274,6 +277,15 @@ def test_a_uniform_prior_is_flat_from_end_to_end(observed, low, width, label):
     np.testing.assert_allclose(np.diff(prior.grid_mpc), cell)
     np.testing.assert_allclose(prior.p, 1 / len(prior.p))
     assert prior.label_error_mpc == pytest.approx(SIGMA_Z if label == "D_z" else cell)
+
+
+@given(low=st.floats(1, 200), width=st.floats(1, 400))
+def test_a_prior_of_a_volume_grows_as_the_square_of_the_distance(observed, low, width):
+    law = {"distribution": "volume", "min_mpc": low, "max_mpc": low + width}
+    prior = distance_prior(with_law(observed, **law), "D_z")
+    assert edges(prior)[:2] == pytest.approx((low, low + width))
+    assert prior.p.sum() == pytest.approx(1)
+    np.testing.assert_allclose(prior.p / prior.p[0], (prior.grid_mpc / prior.grid_mpc[0]) ** 2)
 
 
 @given(mean=st.floats(60, 200), sigma=st.floats(2, 10), label=st.sampled_from(["D", "D_z"]))
@@ -540,6 +552,53 @@ def placed(raw_folder, params_file, tmp_path_factory):
     folder = tmp_path_factory.mktemp("placed") / "uniform"
     observe(params, "uniform", raw_folder, folder)
     return Observed.read(folder), raw_folder
+
+
+def test_rounds_learn_from_labels_that_the_round_before_corrected(observed, monkeypatch):
+    taught, epochs = [], []
+    fit = experiment.fit
+
+    def spy(network, images, targets_mpc, *args, **kwargs):
+        taught.append(targets_mpc.copy())
+        fit(network, images, targets_mpc, *args, **kwargs)
+
+    monkeypatch.setattr(experiment, "fit", spy)
+    network = train(
+        observed, lambda epoch, _: epochs.append(epoch), label="D_z", rounds=3, epochs=4
+    )
+    D, D_z = (column_mpc(observed, name) for name in ("distance_mpc", "distance_z_mpc"))
+    rows = observed.rows("train")
+    others = np.setdiff1d(np.arange(len(D)), rows)
+    assert len(taught) == 3
+    assert epochs == list(range(1, 13))
+    np.testing.assert_array_equal(taught[0], D_z)
+    for labels in taught:  # neither validation nor test is corrected
+        np.testing.assert_array_equal(labels[others], D_z[others])
+    # this data set tells distances well: corrected labels are nearer to them
+    assert l2(D[rows], taught[1][rows]) < 0.7 * l2(D[rows], D_z[rows])
+    once = train(observed, label="D_z", epochs=4)
+    corrected = experiment.corrected_mpc(once, observed)
+    np.testing.assert_allclose(taught[1][rows], corrected, atol=1e-3)
+    assert not torch.equal(network.body[0].weight, once.body[0].weight)
+
+
+def test_rounds_end_when_labels_change_no_more(observed, monkeypatch):
+    D_z = column_mpc(observed, "distance_z_mpc")[observed.rows("train")]
+    monkeypatch.setattr(experiment, "corrected_mpc", lambda *_: D_z + 0.01)
+    epochs = []
+    train(observed, lambda epoch, _: epochs.append(epoch), label="D_z", rounds=9)
+    assert epochs == [1]
+
+
+def test_fractional_errors_need_labels_above_zero(observed):
+    D_z = observed.table["distance_z_mpc"].copy()
+    D_z[observed.rows("train")[0]] = -2.5 * u.Mpc
+    near = other(observed, distance_z_mpc=D_z)
+    with pytest.raises(
+        InputError, match=r"labels above 0, and dataset uniform has -2\.5 Mpc: take"
+    ):
+        train(near, label="D_z", loss="fractional")
+    train(observed, label="D_z", loss="fractional")
 
 
 def test_fresh_distances_are_drawn_by_the_seed(placed):

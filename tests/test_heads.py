@@ -44,6 +44,7 @@ def build_small(
     prior=PRIOR,
     seed=1,
     members=1,
+    loss="absolute",
 ):
     spec = SimpleNamespace(
         family=family,
@@ -52,6 +53,7 @@ def build_small(
         dropout=0.0,
         batch_norm=False,
         head=head,
+        loss=loss,
         crop=crop,
         average_turns=average_turns,
         softening_mag_arcsec2=softening,
@@ -275,6 +277,14 @@ def test_a_point_head_learns_the_mean_square_in_units_of_its_scale(offset, scale
         loss, ((D - offset) / scale - out).square().mean(), rtol=1e-4, atol=0
     )
     assert torch.equal(D_p, network(images()))
+
+
+@given(offset=st.floats(-100, 100), scale=st.floats(0.5, 60))
+def test_a_point_head_may_learn_the_mean_square_of_fractions(offset, scale):
+    network = build_small(head="point", loss="fractional", target=(offset, scale), prior=None)
+    D = torch.tensor([60.0, 80, 95, 40])
+    loss, D_p = network.learn(network.front(images()), D)
+    torch.testing.assert_close(loss, (D_p / D - 1).square().mean(), rtol=1e-4, atol=1e-7)
 
 
 @pytest.mark.parametrize("kind", ["point", *KINDS])

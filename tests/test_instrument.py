@@ -348,6 +348,14 @@ def test_without_an_instrument_images_stay_as_placed():
     assert photograph({8: images}.__getitem__, 8, "r", NATIVE, None, []) is images
 
 
+def test_without_noise_an_instrument_smooths_and_no_more():
+    images = np.random.default_rng(0).random((2, 5, 24, 24)).astype(np.float32)
+    quiet = replace(SDSS, noise=False)
+    seen = observe_through(images, BANDS, NATIVE, quiet, generators(2), margin=3)
+    expected = convolve(images, BANDS, NATIVE, SDSS)[..., 3:-3, 3:-3]
+    np.testing.assert_allclose(seen, expected, rtol=1e-6)
+
+
 def test_noise_is_drawn_for_the_frame_without_its_margin():
     def placed(pixels):
         return flat(0, 2, 2, pixels, pixels)

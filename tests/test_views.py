@@ -17,7 +17,7 @@ from peculiar.galaxies import RAW_COLUMNS, Observed, Shards, ShardWriter, read_t
 from peculiar.instrument import Instrument, sky_noise
 from peculiar.observe import observe
 from peculiar.params import load
-from peculiar.params_data import Normal, Observe, Uniform
+from peculiar.params_data import Normal, Observe, Uniform, Volume
 from peculiar.placing import Kernels, place
 from peculiar.views import (
     BOXES,
@@ -113,6 +113,14 @@ def test_uniform_distances_fill_their_range():
     assert D.min() >= 50
     assert D.max() <= 100
     assert kstest(D, uniform(50, 50).cdf).pvalue > 0.01
+
+
+def test_distances_in_a_volume_have_as_many_galaxies_in_each_shell():
+    volume = Volume(distribution="volume", min_mpc=50, max_mpc=100)
+    D = draw_distances_mpc(volume, 20_000, np.random.default_rng(0))
+    assert D.min() >= 50
+    assert D.max() <= 100
+    assert kstest(D**3, uniform(50**3, 100**3 - 50**3).cdf).pvalue > 0.01
 
 
 def test_normal_distances_have_the_papers_mean_and_deviation():

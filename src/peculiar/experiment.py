@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 
+from peculiar.errors import InputError
 from peculiar.feeding import Scaled, in_pieces, load, scaled_images
 from peculiar.fitting import fit, target_scaling
 from peculiar.galaxies import Observed
@@ -19,7 +20,8 @@ from peculiar.heads import (
     build,
     ensemble,
 )
-from peculiar.judgement import column_mpc
+from peculiar.judgement import column_mpc, predict_split, validate, velocity_of
+from peculiar.metrics import l2
 from peculiar.params_networks import NetworkSection
 from peculiar.pixels import Pixels
 from peculiar.placing import best_device
@@ -28,6 +30,8 @@ from peculiar.views import fresh_views
 
 CELL_MPC = 0.8  # at most, of the grid for p(D | image): a seventh of sigma_v / H0
 SHARPEST = 4.0  # a likelihood is never made narrower than to half its width
+UNCHANGED_MPC = 0.1  # rms change of labels below which another round is not worth it
+OnEpoch = Callable[[int, dict[str, float]], None]
 LABELS = {"D": "distance_mpc", "D_z": "distance_z_mpc"}
 
 
@@ -50,7 +54,7 @@ def distance_prior(observed: Observed, label: str) -> Prior:
     """
     meta = observed.table.meta
     law, sigma_z = meta["distances"], meta["sigma_v_kms"] / meta["H0_kms_mpc"]
-    if meta["distribution"] == "uniform":
+    if meta["distribution"] in ("uniform", "volume"):
         ends = law["min_mpc"], law["max_mpc"]
     elif meta["distribution"] == "normal":
         ends = law["min_mpc"], law["mean_mpc"] + 5 * law["sigma_mpc"]
@@ -61,6 +65,8 @@ def distance_prior(observed: Observed, label: str) -> Prior:
     p = np.ones(len(grid))
     if meta["distribution"] == "normal":
         p = np.exp(-0.5 * ((grid - law["mean_mpc"]) / law["sigma_mpc"]) ** 2)
+    elif meta["distribution"] == "volume":
+        p = grid**2
     label_error = sigma_z if label == "D_z" else float(grid[1] - grid[0])
     return Prior(grid, p / p.sum(), label_error)
 
@@ -69,7 +75,7 @@ def train_network(
     observed: Observed,
     spec: NetworkSection,
     seed: int,
-    on_epoch: Callable[[int, dict[str, float]], None],
+    on_epoch: OnEpoch,
     scaled: Scaled | None = None,
     raw: Path = Path("data/fetch"),
 ) -> Network:
@@ -84,7 +90,8 @@ def train_network(
     seed : int
         Of weights, order, distances and all that is drawn.
     on_epoch : callable
-        See `peculiar.fitting.fit`; the epochs of an ensemble's members are counted on.
+        See `peculiar.fitting.fit`; the epochs of an ensemble's members, and of rounds, are counted
+        on.
     scaled : callable, optional
         From `share_images`, when several networks scale images alike.
     raw : Path
@@ -94,15 +101,18 @@ def train_network(
     -------
     DistanceNetwork or DistributionNetwork
         On the device it was trained on.
+
+    Raises
+    ------
+    InputError
+        When errors are to be fractions of labels of which some are not positive.
     """
+    if spec.rounds > 1:
+        return _train_in_rounds(observed, spec, seed, on_epoch, scaled)
     others = np.random.SeedSequence(seed).generate_state(spec.members - 1)
     members: list[Network] = []
     for own in (seed, *map(int, others)):
-        done = len(members) * spec.epochs
-
-        def counted(epoch: int, curve: dict[str, float], done: int = done) -> None:
-            on_epoch(done + epoch, curve)
-
+        counted = _counted_on(on_epoch, len(members) * spec.epochs)
         members.append(_train_member(observed, spec, own, counted, scaled, raw))
     if isinstance(members[0], DistanceNetwork):
         return members[0]
@@ -111,18 +121,61 @@ def train_network(
     return network
 
 
+def _counted_on(on_epoch: OnEpoch, done: int) -> OnEpoch:
+    return lambda epoch, curve: on_epoch(done + epoch, curve)
+
+
+def _train_in_rounds(
+    observed: Observed,
+    spec: NetworkSection,
+    seed: int,
+    on_epoch: OnEpoch,
+    scaled: Scaled | None,
+) -> Network:
+    """Train again and again, each time from new weights on corrected labels (paper, section 5.2).
+
+    The weights begin the same in each round, so that labels which change no more end it.
+    """
+    train, labels = observed.rows("train"), column_mpc(observed, "distance_z_mpc")
+    scaled = scaled or share_images(observed, spec.softening_mag_arcsec2, spec.crop)
+    for done in range(spec.rounds):
+        counted = _counted_on(on_epoch, done * spec.epochs)
+        network = _train_member(observed, spec, seed, counted, scaled, Path(), labels)
+        corrected = labels.copy()
+        corrected[train] = corrected_mpc(network, observed)
+        change, labels = l2(labels, corrected), corrected
+        if change < UNCHANGED_MPC:
+            break
+    return network
+
+
+def corrected_mpc(network: Network, observed: Observed) -> NDArray[np.float64]:
+    """E[D | image, D_z] (n,), Mpc, of the training images: D_z less the posterior velocity / H0."""
+    sigma_D, _, _ = validate(network, observed)
+    D_p = predict_split(network, observed, "train")
+    v = velocity_of(observed, "train", D_p, sigma_D, None)
+    D_z = column_mpc(observed, "distance_z_mpc")[observed.rows("train")]
+    return np.asarray(D_z - v.mean_kms / observed.table.meta["H0_kms_mpc"])
+
+
 def _train_member(
     observed: Observed,
     spec: NetworkSection,
     seed: int,
-    on_epoch: Callable[[int, dict[str, float]], None],
+    on_epoch: OnEpoch,
     scaled: Scaled | None,
     raw: Path,
+    labels_mpc: NDArray[np.float64] | None = None,
 ) -> Network:
-    """One network of one body; see `train_network`."""
+    """One network of one body; see `train_network`. Labels take the place of the dataset's."""
     meta, device = observed.table.meta, best_device()
-    targets = column_mpc(observed, LABELS[spec.label])
+    targets = column_mpc(observed, LABELS[spec.label]) if labels_mpc is None else labels_mpc
     train = observed.rows("train")
+    if spec.loss == "fractional" and (targets[train] <= 0).any():
+        raise InputError(
+            f"params.yaml: train: loss fractional needs labels above 0, and dataset "
+            f"{meta['dataset']} has {targets[train].min():.1f} Mpc: take loss: absolute"
+        )
     scaling = meta["distribution"] if spec.normalise else "none"
     network = build(
         spec,

@@ -39,9 +39,9 @@ def target_scaling(targets_mpc: NDArray[np.floating], distribution: str) -> tupl
     ----------
     targets_mpc : ndarray, (n,)
         Targets of the training split, Mpc.
-    distribution : {"uniform", "normal", "measured", "none"}
-        Uniform distances are scaled to [0, 1], normal and measured ones to mean 0 and deviation
-        1; "none" leaves them in Mpc.
+    distribution : {"uniform", "volume", "normal", "measured", "none"}
+        Distances between limits are scaled to [0, 1], normal and measured ones to mean 0 and
+        deviation 1; "none" leaves them in Mpc.
 
     Returns
     -------
@@ -53,7 +53,7 @@ def target_scaling(targets_mpc: NDArray[np.floating], distribution: str) -> tupl
     ValueError
         For any other distribution.
     """
-    if distribution == "uniform":
+    if distribution in ("uniform", "volume"):
         return float(targets_mpc.min()), float(np.ptp(targets_mpc))
     if distribution in ("normal", "measured"):
         return float(targets_mpc.mean()), float(targets_mpc.std())

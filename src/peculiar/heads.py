@@ -22,6 +22,7 @@ from peculiar.networks import body, front
 from peculiar.pixels import check_crop
 
 Kind = Literal["point", "gaussian", "binned"]
+Loss = Literal["absolute", "fractional"]
 
 
 @dataclass(frozen=True)
@@ -60,14 +61,24 @@ class DistanceNetwork(nn.Module):
         That to numbers (n, 1).
     offset_mpc, scale_mpc : float
         D = offset + scale * body(...). 0 and 1 for targets left in Mpc.
+    fractional : bool
+        Learn from errors over the labels, and not over `scale_mpc` (paper, section 5.2).
     """
 
     offset_mpc: Tensor
     scale_mpc: Tensor
 
-    def __init__(self, front: nn.Module, body: nn.Module, offset_mpc: float, scale_mpc: float):
+    def __init__(
+        self,
+        front: nn.Module,
+        body: nn.Module,
+        offset_mpc: float,
+        scale_mpc: float,
+        *,
+        fractional: bool = False,
+    ):
         super().__init__()
-        self.front, self.body = front, body
+        self.front, self.body, self.fractional = front, body, fractional
         self.register_buffer("offset_mpc", torch.tensor(offset_mpc))
         self.register_buffer("scale_mpc", torch.tensor(scale_mpc))
 
@@ -81,9 +92,10 @@ class DistanceNetwork(nn.Module):
         return out
 
     def learn(self, scaled: Tensor, labels_mpc: Tensor) -> tuple[Tensor, Tensor]:
-        """Loss, the mean squared error in units of `scale_mpc`, and distances (n,), Mpc."""
+        """Mean square error in units of `scale_mpc` or of the labels; distances (n,), Mpc."""
         D_p = self.distance(scaled)
-        return ((D_p - labels_mpc) / self.scale_mpc).square().mean(), D_p
+        unit = labels_mpc if self.fractional else self.scale_mpc
+        return ((D_p - labels_mpc) / unit).square().mean(), D_p
 
 
 class DistanceHead(nn.Module):
@@ -211,6 +223,7 @@ class Spec(networks.Spec, Protocol):
     """What a network is made of; see `build`, and `front` and `body` of `peculiar.networks`."""
 
     head: Kind
+    loss: Loss
     average_turns: bool
 
 
@@ -229,7 +242,7 @@ def build(
     Parameters
     ----------
     spec : Spec
-        Front, body, `head` and `average_turns`.
+        Front, body, `head`, `loss` and `average_turns`.
     bands : sequence of str
         Bands of the images, in order.
     pixels : int
@@ -258,7 +271,8 @@ def build(
     with torch.random.fork_rng(devices=[]):  # torch initialises from its global generator only
         torch.manual_seed(seed)
         if spec.head == "point":
-            return DistanceNetwork(sees, body(spec, len(bands), side, 1), *target)
+            out = body(spec, len(bands), side, 1)
+            return DistanceNetwork(sees, out, *target, fractional=spec.loss == "fractional")
         if prior is None:
             raise ValueError(f"head {spec.head} needs a prior")
         head = DistanceHead(spec.head, prior)

@@ -46,6 +46,8 @@ class Instrument:
         Variance of dark current and readout, counts^2 per native pixel.
     native_pixel_arcsec : float
         Side of the camera's own pixel, arcsec.
+    noise : bool
+        Whether there is any; without, images are smoothed by the PSF and no more.
     """
 
     psf: Profile
@@ -56,6 +58,7 @@ class Instrument:
     gain: Mapping[str, float]
     dark_variance: Mapping[str, float]
     native_pixel_arcsec: float
+    noise: bool
 
 
 def psf_kernel(instrument: Instrument, band: str, pixel_scale_arcsec: float) -> NDArray[np.float64]:
@@ -234,6 +237,8 @@ def observe_through(
     blurred = convolve(images, bands, pixel_scale_arcsec, instrument)
     y, x = (slice(margin, side - margin) for side in images.shape[-2:])
     seen = blurred[..., y, x]
+    if not instrument.noise:
+        return seen.astype(np.float32)
     for column, band in enumerate(bands):
         per_brightness = electrons_per_brightness(instrument, band, pixel_scale_arcsec)
         sky = sky_electrons(instrument, band, pixel_scale_arcsec)

@@ -24,7 +24,7 @@ from peculiar.galaxies import (
     write_table,
 )
 from peculiar.params import load
-from peculiar.params_data import Measured, Normal, Observe, Split, Uniform
+from peculiar.params_data import Between, Measured, Normal, Observe, Split, Uniform, Volume
 from peculiar.placing import best_device, kpc_per_arcsec
 from peculiar.views import draw_distances_mpc, views
 
@@ -85,7 +85,7 @@ def draw_splits(
 
 
 def draw_table(
-    params: Observe, distances: Uniform | Normal, ids: NDArray[np.int64], cameras: int
+    params: Observe, distances: Uniform | Volume | Normal, ids: NDArray[np.int64], cameras: int
 ) -> QTable:
     """Drawn distances, velocities and splits of all images; equal splits whatever the dataset."""
     _, distance_rng, velocity_rng = np.random.default_rng(params.seed).spawn(3)
@@ -132,7 +132,7 @@ def image_table(
 def describe(params: Observe, dataset: str, galaxies: QTable) -> dict[str, Any]:
     """What holds for the whole dataset, kept in the table's `meta`."""
     name, distances = params.instrument, params.distances[dataset]
-    ends = [distances.min_mpc, distances.max_mpc] if isinstance(distances, Uniform) else None
+    ends = [distances.min_mpc, distances.max_mpc] if isinstance(distances, Between) else None
     noise = "" if name is None else f", seen with {name}"
     return {
         "dataset": dataset,
@@ -159,7 +159,7 @@ def check_suits(params: Observe, dataset: str, galaxies: QTable) -> None:
     if measured and simulated:
         raise InputError(
             f"observe.distances.{dataset}: the galaxies are simulated and have no measured "
-            "redshift: take distribution uniform or normal"
+            "redshift: take distribution uniform, volume or normal"
         )
     if not measured and not simulated:
         raise InputError(

@@ -130,10 +130,9 @@ class Split(Section):
         return self
 
 
-class Uniform(Section):
-    """Distances uniform between two limits."""
+class Between(Section):
+    """Distances between two limits."""
 
-    distribution: Literal["uniform"]
     min_mpc: PositiveFloat
     max_mpc: PositiveFloat
 
@@ -142,6 +141,18 @@ class Uniform(Section):
         if self.min_mpc >= self.max_mpc:
             raise ValueError("min_mpc must be below max_mpc")
         return self
+
+
+class Uniform(Between):
+    """As many galaxies at each distance."""
+
+    distribution: Literal["uniform"]
+
+
+class Volume(Between):
+    """As many galaxies in each volume: their number grows as D^2, as in a survey."""
+
+    distribution: Literal["volume"]
 
 
 class Normal(Section):
@@ -165,7 +176,8 @@ class Measured(Section):
     distribution: Literal["measured"]
 
 
-Distances = Annotated[Uniform | Normal | Measured, Field(discriminator="distribution")]
+Simulated = Annotated[Uniform | Volume | Normal, Field(discriminator="distribution")]
+Distances = Annotated[Uniform | Volume | Normal | Measured, Field(discriminator="distribution")]
 Number = TypeVar("Number", bound=float)
 
 
@@ -191,6 +203,7 @@ class InstrumentSection(Section):
     gain: PerBand[PositiveFloat]
     dark_variance: PerBand[NonNegativeFloat]
     native_pixel_arcsec: PositiveFloat
+    noise: bool
 
 
 class Observe(Section):

@@ -31,6 +31,8 @@ class Training(Section):
     label: Literal["D", "D_z"]
     normalise: bool
     head: Literal["point", "gaussian", "binned"]
+    loss: Literal["absolute", "fractional"]
+    rounds: PositiveInt
     batch_norm: bool
     crop: PositiveInt | None
     softening_mag_arcsec2: PositiveFloat
@@ -51,6 +53,10 @@ class Training(Section):
     def _distribution(self) -> Self:
         if self.head == "point" and (self.members > 1 or self.average_turns):
             raise ValueError("members and average_turns need head gaussian or binned")
+        if self.head != "point" and self.loss != "absolute":
+            raise ValueError("loss fractional is of distances: set head: point")
+        if self.rounds > 1 and (self.head != "point" or self.label != "D_z" or self.fresh):
+            raise ValueError("rounds correct fixed labels D_z of head point (fresh: false)")
         if self.views is not None and not self.fresh:
             raise ValueError("views are fresh distances: set fresh: true, or views: null")
         if self.kernels and not self.fresh:

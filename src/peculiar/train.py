@@ -65,12 +65,21 @@ def train(params: Train, spec: NetworkSection, network_name: str, data: Path) ->
     logged = {"seed": params.seed, "network": spec.model_dump(), "data": meta}
     history: list[dict[str, float]] = []
     experiment = tracking.connect()
-    tags = {"stage": "train", "dataset": data.name, "network": network_name}
+    tags = {
+        "stage": "train",
+        "dataset": data.name,
+        "network": network_name,
+        "family": spec.family,
+        "label": spec.label,
+        "normalised": str(spec.normalise).lower(),
+        "data_source": meta["source"],
+    }
     start = time.monotonic()
+    epochs = spec.epochs * spec.members * spec.rounds
     with (
         tracking.run(experiment, name, params=logged, tags=tags, data=inputs) as run_id,
         whole_folder(OUT / name) as partial,
-        tqdm(total=spec.epochs * spec.members, desc=f"train ({name})", unit="epoch") as bar,
+        tqdm(total=epochs, desc=f"train ({name})", unit="epoch") as bar,
     ):
 
         def on_epoch(epoch: int, curve: dict[str, float]) -> None:

@@ -13,12 +13,13 @@ import astropy.units as u
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import TypeAdapter
 from torch import Tensor
 
 from peculiar.errors import InputError
 from peculiar.galaxies import RAW_COLUMNS, Observed, open_set
 from peculiar.instrument import Instrument, photograph
-from peculiar.params_data import Normal, Uniform
+from peculiar.params_data import Normal, Simulated, Uniform, Volume
 from peculiar.placing import Kernels, kpc_per_arcsec, place
 
 REACH = 2  # of the resampling kernel, pixels of the input or output
@@ -28,15 +29,18 @@ SLOPES, WIDTHS, BOXES = (-1.0, 0.0), (0.5, 1.25), 0.2
 
 
 def draw_distances_mpc(
-    distances: Uniform | Normal, size: int, rng: np.random.Generator
+    distances: Uniform | Volume | Normal, size: int, rng: np.random.Generator
 ) -> NDArray[np.float64]:
     """Distances (size,), Mpc (paper, section 3.2).
 
     Normal distances are not cut at 50 and 100 Mpc, which the paper does not mention and which
     would lower their deviation to 12.5 Mpc; only those nearer than `min_mpc` are drawn again.
+    In a volume, the cubes of distances are uniform.
     """
     if isinstance(distances, Uniform):
         return rng.uniform(distances.min_mpc, distances.max_mpc, size)
+    if isinstance(distances, Volume):
+        return np.cbrt(rng.uniform(distances.min_mpc**3, distances.max_mpc**3, size))
     from scipy.stats import truncnorm  # takes half a second, which uniform distances need not pay
 
     lowest = (distances.min_mpc - distances.mean_mpc) / distances.sigma_mpc
@@ -171,7 +175,7 @@ def fresh_views(
             f"{raw} does not hold the galaxies of dataset {meta['dataset']}: run "
             "`dvc repro observe`"
         )
-    law = (Uniform if meta["distribution"] == "uniform" else Normal)(**meta["distances"])
+    law: Uniform | Volume | Normal = TypeAdapter(Simulated).validate_python(meta["distances"])
     kpc_per_pixel = galaxies["kpc_per_pixel"].to_value(u.kpc)
     offset = galaxies["centre_offset"].to_value(u.pix)
     reach = REACH * (max(1.0, *WIDTHS) if random_kernels else 1.0)
