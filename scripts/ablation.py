@@ -171,9 +171,9 @@ def identity(learn: Observed, spec: NetworkSection, seed: int, work: Path) -> st
 
 
 def run(
-    work: Path, name: str, spec: NetworkSection, seed: int, learn: Observed
+    work: Path, name: str, spec: NetworkSection, seed: int, learn: Observed, judge: Observed
 ) -> dict[str, float]:
-    """Train and judge one network, or read what it gave before."""
+    """Train a network and judge it by the split "judge", or read what it gave before."""
     path, key = work / "runs" / f"{name}, seed {seed}.json", identity(learn, spec, seed, work)
     if path.exists():
         kept = json.loads(path.read_text())
@@ -184,7 +184,6 @@ def run(
             )
         found: dict[str, float] = kept["measures"]
         return found
-    judge = judged(Observed.read(work / "judge/data/observe/uniform"))
     meta = judge.table.meta
     with contextlib.chdir(work):
         experiment = tracking.connect()
@@ -208,9 +207,8 @@ def run(
     return result
 
 
-def without_images(work: Path, learn: Observed) -> dict[str, dict[str, float]]:
+def without_images(learn: Observed, judge: Observed) -> dict[str, dict[str, float]]:
     """What the baselines measure on the judging set."""
-    judge = judged(Observed.read(work / "judge/data/observe/uniform"))
     prior = column_mpc(learn, "distance_mpc")[learn.rows("train")]
     H0 = judge.table.meta["H0_kms_mpc"]
     return {
@@ -269,14 +267,15 @@ def main() -> None:
         params = load(Train)
         prepare(chosen.work, chosen.galaxies)
         learn = Observed.read(chosen.work / "learn/data/observe/uniform")
+        judge = judged(Observed.read(chosen.work / "judge/data/observe/uniform"))
         galaxies = len(np.unique(learn.table["galaxy"][learn.rows("train")]))
-        results = {name: [found] for name, found in without_images(chosen.work, learn).items()}
+        results = {name: [found] for name, found in without_images(learn, judge).items()}
         for seed in chosen.seeds:
             for name, spec, number in plan(params, galaxies):
                 if not name.startswith(tuple(chosen.only)):
                     continue
                 part = learning_set(learn, number, name)
-                result = run(chosen.work, name, spec, seed, part)
+                result = run(chosen.work, name, spec, seed, part, judge)
                 results.setdefault(name, []).append(result)
                 print(f"seed {seed}: {name}: " + ", ".join(f"{k} {result[k]:.3f}" for k in SHOWN),
                       flush=True)  # fmt: skip
