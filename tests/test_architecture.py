@@ -94,6 +94,21 @@ ROOMS = {
         "posterior",
         "views",
     },
+    "space": {"networks", "params_networks"},
+    "study": {"params_networks"},
+    "trials": {
+        "experiment",
+        "feeding",
+        "figures",
+        "galaxies",
+        "heads",
+        "judgement",
+        "params_networks",
+        "pixels",
+        "space",
+        "study",
+        "tracking",
+    },
     "trained": {"heads", "params", "params_data", "params_networks"},
     "tracking": {"lineage"},
 }
@@ -152,7 +167,7 @@ def test_nothing_imports_the_command_line():
     assert not any({"__main__", "predict"} & first_party(m) for m in MODULES if m != "__main__")
 
 
-@pytest.mark.parametrize(("library", "home"), [("mlflow", "tracking"), ("optuna", "search")])
+@pytest.mark.parametrize(("library", "home"), [("mlflow", "tracking"), ("optuna", "study")])
 def test_a_library_has_one_home(library, home):
     users = [m for m in MODULES if any(name.split(".")[0] == library for name in imports(m))]
     assert users == [home]
@@ -226,7 +241,8 @@ def test_dvc_tracks_every_knob():
 
 
 @pytest.mark.parametrize(
-    "name", ["search", "experiment", "train", "promote", "fitting", "heads", "observe", "views"]
+    "name",
+    ["search", "trials", "experiment", "train", "promote", "fitting", "heads", "observe", "views"],
 )
 def test_only_evaluate_reads_the_test_split(name):
     source = (PACKAGE / f"{name}.py").read_text()

@@ -4,8 +4,9 @@ import pytest
 import yaml
 from tiny import inside, tiny_params, write_params
 
-from peculiar import search, tracking
+from peculiar import search, study, tracking
 from peculiar.errors import InputError
+from peculiar.lineage import digests
 from peculiar.params import load
 from peculiar.params_networks import Search, Train
 
@@ -19,54 +20,24 @@ def sections(folder, **changes):
     return load(Search, folder / "params.yaml"), load(Train, folder / "params.yaml")
 
 
-@pytest.fixture
-def trial():
-    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
-    return study.ask()
-
-
-def test_suggestions_stay_in_the_space(trial, tmp_path):
-    space = sections(tmp_path)[0].space
-    searched = search.suggest(trial, space)
-    assert len(searched["layers"]) in space.depth
-    for layer in searched["layers"]:
-        assert layer["filters"] in space.filters
-        assert layer["kernel"] in space.kernel
-        assert layer["stride"] in space.stride
-    assert space.learning_rate[0] <= searched["learning_rate"] <= space.learning_rate[1]
-
-
-def test_networks_that_shrink_to_nothing_or_cost_too_much_are_refused(tmp_path):
-    space = sections(tmp_path)[0].space
-    layer = {"filters": 8, "kernel": 7, "stride": 3}
-    with pytest.raises(search.RefusedError, match="shrinks the image to nothing"):
-        search.refuse({"layers": [layer] * 4}, space, 5, 32)
-    big = {"filters": 5000, "kernel": 7, "stride": 1}
-    with pytest.raises(search.RefusedError, match="max_multiply_adds"):
-        search.refuse({"layers": [big]}, space, 5, 128)
-    search.refuse({"layers": [layer]}, space, 5, 32)
-
-
 def test_best_yaml_holds_only_the_searched_keys_of_the_best_trial(pipeline):
     best = yaml.safe_load((pipeline / "results/search/best.yaml").read_text())
     assert set(best) == {"layers", "learning_rate"}
     with inside(pipeline):
-        study = search.open_study(load(Search), load(Train))
-    assert best == search.searched_keys(study.best_trial)
-    assert study.best_value == min(
-        trial.value for trial in study.get_trials(states=search.FINISHED)
-    )
+        found = search.open_study(load(Search), load(Train))
+    assert best == found.best_trial.user_attrs["searched"]
+    assert found.best_value == min(trial.value for trial in study.finished(found))
 
 
 def test_every_trial_is_a_finished_child_of_one_study_run(pipeline):
     with inside(pipeline):
         experiment = tracking.connect()
-        study = search.open_study(load(Search), load(Train))
+        found = search.open_study(load(Search), load(Train))
     client = mlflow.MlflowClient()
-    parent = study.user_attrs["run_id"]
+    parent = found.user_attrs["run_id"]
     query = f"tags.mlflow.parentRunId = '{parent}'"
     children = client.search_runs([experiment], query)
-    finished = study.get_trials(states=(optuna.trial.TrialState.COMPLETE,))
+    finished = found.get_trials(states=(optuna.trial.TrialState.COMPLETE,))
     assert {run.info.run_id for run in children} == {t.user_attrs["run_id"] for t in finished}
     assert {run.info.status for run in children} == {"FINISHED"}
     for run in children:
@@ -82,8 +53,8 @@ def test_an_interrupted_study_goes_on_and_a_finished_one_trains_nothing(pipeline
     sections(folder, trials=2, epochs=1, seed=99)
     with inside(folder):
         params, train = load(Search), load(Train)
-        study = search.open_study(params, train)
-        left_running = study.ask()  # as a killed process leaves it
+        found = search.open_study(params, train)
+        left_running = found.ask()  # as a killed process leaves it
         search.search(params, train)
         states = [trial.state.name for trial in search.open_study(params, train).trials]
         assert states[left_running.number] == "FAIL"
@@ -98,13 +69,17 @@ def test_an_interrupted_study_goes_on_and_a_finished_one_trains_nothing(pipeline
         assert states.count("COMPLETE") == 3
 
 
+def study_name(params, train):
+    return search.plan(params, train, digests(search.inputs(params, train))).name
+
+
 def test_a_study_is_not_continued_with_other_data_settings_or_code(pipeline, monkeypatch):
     with inside(pipeline):
         params, train = load(Search), load(Train)
-        name = search.study_name(params, train)
-        assert search.study_name(params.model_copy(update={"trials": 99}), train) == name
-        assert search.study_name(params.model_copy(update={"epochs": 9}), train) != name
-        assert search.study_name(params, train.model_copy(update={"seed": 99})) != name
+        name = study_name(params, train)
+        assert study_name(params.model_copy(update={"trials": 99}), train) == name
+        assert study_name(params.model_copy(update={"epochs": 9}), train) != name
+        assert study_name(params, train.model_copy(update={"seed": 99})) != name
         for change in (
             {"label": "D"},
             {"softening_mag_arcsec2": 26},
@@ -112,9 +87,9 @@ def test_a_study_is_not_continued_with_other_data_settings_or_code(pipeline, mon
             {"head": "binned"},
         ):
             best = train.best.model_copy(update=change)
-            assert search.study_name(params, train.model_copy(update={"best": best})) != name
+            assert study_name(params, train.model_copy(update={"best": best})) != name
         monkeypatch.setattr(search, "code_digest", lambda: "other")
-        assert search.study_name(params, train) != name
+        assert study_name(params, train) != name
 
 
 @pytest.mark.slow
@@ -128,8 +103,8 @@ def test_networks_that_give_distributions_can_be_searched(pipeline, tmp_path):
     write_params(params, tmp_path)
     with inside(tmp_path):
         search.search(load(Search), load(Train))
-        study = search.open_study(load(Search), load(Train))
-    finished = study.get_trials(states=(optuna.trial.TrialState.COMPLETE,))
+        found = search.open_study(load(Search), load(Train))
+    finished = found.get_trials(states=(optuna.trial.TrialState.COMPLETE,))
     assert len(finished) == 3
     assert all(trial.value < 40 for trial in finished)  # Mpc, of 50 to 100
 

@@ -28,20 +28,24 @@ class Layer(Protocol):
     stride: int
 
 
-def output_pixels(layers: Sequence[Layer], pixels: int) -> int:
-    """Side of the last feature map, pixels; not positive where a kernel no longer fits."""
+def output_pixels(layers: Sequence[Layer], pixels: int, *, padded: bool = False) -> int:
+    """Side of the last feature map, pixels; not positive where a kernel no longer fits.
+
+    With `padded` of a pyramid, whose convolutions keep the size but for the stride.
+    """
     for layer in layers:
-        if pixels < layer.kernel:
+        kernel = 1 if padded else layer.kernel
+        if pixels < kernel:
             return 0
-        pixels = (pixels - layer.kernel) // layer.stride + 1
+        pixels = (pixels - kernel) // layer.stride + 1
     return pixels
 
 
-def multiply_adds(layers: Sequence[Layer], bands: int, pixels: int) -> int:
+def multiply_adds(layers: Sequence[Layer], bands: int, pixels: int, *, padded: bool = False) -> int:
     """Multiplications and additions that the convolutions need for one image."""
     total, channels = 0, bands
     for number, layer in enumerate(layers, start=1):
-        side = output_pixels(layers[:number], pixels)
+        side = output_pixels(layers[:number], pixels, padded=padded)
         total += side**2 * layer.filters * channels * layer.kernel**2
         channels = layer.filters
     return total

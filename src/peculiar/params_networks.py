@@ -1,20 +1,28 @@
 """The sections of `params.yaml` about networks: search, train, evaluate and promote."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import (
+    AfterValidator,
+    Discriminator,
     Field,
     NonNegativeFloat,
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
+    Tag,
     model_validator,
 )
 
 from peculiar.params import Name, Section, check_known, validate
 
 Schedule = Literal["constant", "cosine", "onecycle"]
+Family = Literal["cnn", "pyramid", "starlet", "resnet18", "resnet50"]
+Head = Literal["point", "gaussian", "binned"]
+Objective = Literal["l2", "parameters", "seconds"]
+BatchSize = Annotated[int, Field(ge=2)]
+T = TypeVar("T")
 
 
 class LayerSection(Section):
@@ -30,7 +38,7 @@ class Training(Section):
 
     label: Literal["D", "D_z"]
     normalise: bool
-    head: Literal["point", "gaussian", "binned"]
+    head: Head
     loss: Literal["absolute", "fractional"]
     rounds: PositiveInt
     batch_norm: bool
@@ -42,7 +50,7 @@ class Training(Section):
     augment: bool
     average_turns: bool
     members: PositiveInt
-    batch_size: Annotated[int, Field(ge=2)]
+    batch_size: BatchSize
     schedule: Schedule
     weight_decay: NonNegativeFloat
     ema: Annotated[float, Field(ge=0, lt=1)]
@@ -67,7 +75,7 @@ class Training(Section):
 class NetworkSection(Training):
     """One network and how long and fast it learns."""
 
-    family: Literal["cnn", "pyramid", "starlet", "resnet18", "resnet50"]
+    family: Family
     layers: tuple[LayerSection, ...]
     hidden: NonNegativeInt
     dropout: Annotated[float, Field(ge=0, lt=1)]
@@ -99,27 +107,68 @@ class SearchedNetwork(Training):
     hidden: Literal[0]
     dropout: Literal[0]
 
-    def complete(self, searched: dict[str, Any], epochs: int | None = None) -> NetworkSection:
-        """The whole network, from the searched keys `layers` and `learning_rate`."""
-        fixed = self.model_dump() | ({} if epochs is None else {"epochs": epochs})
-        return validate(NetworkSection, searched | fixed, "best.yaml")
+    def complete(
+        self, searched: dict[str, Any], epochs: int | None = None, where: str = "best.yaml"
+    ) -> NetworkSection:
+        """The whole network, from the searched keys, whatever they are; see `peculiar.space`."""
+        last = {} if epochs is None else {"epochs": epochs}
+        return validate(NetworkSection, self.model_dump() | searched | last, where)
 
 
-class Space(Section):
-    """The search space."""
+class Range(Section):
+    """All numbers from `low` to `high`."""
 
-    depth: Annotated[tuple[PositiveInt, ...], Field(min_length=1)]
-    filters: Annotated[tuple[PositiveInt, ...], Field(min_length=1)]
-    kernel: Annotated[tuple[PositiveInt, ...], Field(min_length=1)]
-    stride: Annotated[tuple[PositiveInt, ...], Field(min_length=1)]
-    learning_rate: tuple[PositiveFloat, PositiveFloat]
-    max_multiply_adds: PositiveFloat
+    low: PositiveFloat
+    high: PositiveFloat
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
-        if self.learning_rate[0] >= self.learning_rate[1]:
-            raise ValueError("learning_rate must be [lowest, highest]")
+        if self.low >= self.high:
+            raise ValueError("low must be below high")
         return self
+
+
+def _different(choices: tuple[T, ...]) -> tuple[T, ...]:
+    if len(set(choices)) < len(choices):
+        raise ValueError(f"a value stands twice in {list(choices)}")
+    return choices
+
+
+Choices = Annotated[tuple[T, ...], Field(min_length=1), AfterValidator(_different)]
+Numbers = Annotated[
+    Annotated[Range, Tag("between")] | Annotated[Choices[PositiveFloat], Tag("choices")],
+    Discriminator(lambda value: "between" if isinstance(value, dict | Range) else "choices"),
+]
+
+
+class Space(Section):
+    """The search space; null leaves a value to `train.best`."""
+
+    family: Choices[Family] | None
+    depth: Choices[PositiveInt]
+    filters: Choices[PositiveInt]
+    kernel: Choices[PositiveInt]
+    stride: Choices[PositiveInt]
+    same_stride: bool
+    hidden: Choices[PositiveInt] | None
+    learning_rate: Numbers
+    weight_decay: Numbers | None
+    batch_size: Choices[BatchSize] | None
+    softening_mag_arcsec2: Numbers | None
+    head: Choices[Head] | None
+    max_multiply_adds: PositiveFloat
+
+    @model_validator(mode="after")
+    def _buildable(self) -> Self:
+        if ({"pyramid", "starlet"} & set(self.family or ())) and self.hidden is None:
+            raise ValueError("a pyramid and a starlet need hidden units: list some in hidden")
+        if "pyramid" in (self.family or ()) and any(kernel % 2 == 0 for kernel in self.kernel):
+            raise ValueError("an even kernel of a pyramid has no middle: take odd kernels")
+        return self
+
+    def conditional(self) -> bool:
+        """Whether some parameters are there for some networks only."""
+        return len(self.depth) > 1 or len(self.family or ("cnn",)) > 1
 
 
 class Search(Section):
@@ -128,8 +177,39 @@ class Search(Section):
     dataset: Name
     trials: PositiveInt
     epochs: PositiveInt
+    seeds: PositiveInt
     seed: NonNegativeInt
+    sampler: Literal["tpe", "gp", "grid", "random", "qmc"]
+    pruner: Literal["none", "median", "hyperband", "wilcoxon"]
+    objectives: Annotated[tuple[Objective, ...], Field(min_length=1, max_length=2)]
+    models: bool
     space: Space
+
+    @model_validator(mode="after")
+    def _sensible(self) -> Self:
+        if self.objectives[0] != "l2" or len(set(self.objectives)) < len(self.objectives):
+            raise ValueError("objectives are [l2], [l2, parameters] or [l2, seconds]")
+        if self.sampler in ("gp", "qmc") and self.space.conditional():
+            raise ValueError(f"{self.sampler} needs a space of one depth and one family")
+        if self.sampler == "grid" and any(isinstance(knob, Range) for _, knob in self.space):
+            raise ValueError("a grid has lists of values and no low and high")
+        if self.pruner != "none":
+            self._prunable()
+        return self
+
+    def _prunable(self) -> None:
+        if len(self.objectives) > 1:
+            raise ValueError("Optuna prunes for one objective only (pruner: none)")
+        # the smallest p of n pairs is 2^-n, and Optuna prunes below 0.1
+        if self.pruner == "wilcoxon" and self.seeds < 5:
+            raise ValueError(
+                "wilcoxon compares seeds, and epochs are no repetitions of each other: "
+                "it needs 5 seeds or more"
+            )
+        if self.pruner != "wilcoxon" and self.seeds > 1:
+            raise ValueError(f"{self.pruner} compares epochs of one training (seeds: 1)")
+        if self.pruner != "wilcoxon" and self.epochs < 3:
+            raise ValueError(f"{self.pruner} compares epochs: it needs 3 or more")
 
 
 class Train(Section):

@@ -25,7 +25,7 @@ from filelock import FileLock
 from matplotlib.figure import Figure
 from mlflow.data.meta_dataset import MetaDataset
 from mlflow.data.sources import LocalArtifactDatasetSource  # type: ignore[attr-defined]
-from mlflow.entities import Metric, RunStatus
+from mlflow.entities import Metric, RunStatus, RunTag
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
@@ -108,6 +108,17 @@ def _alive(process: str) -> bool:
         return f"{psutil.Process(int(pid)).create_time():.0f}" == started
     except (ValueError, psutil.NoSuchProcess):
         return False
+
+
+def this_process() -> str:
+    """Host and process, for `gone`."""
+    return f"{socket.gethostname()}/{_this_process()}"
+
+
+def gone(process: str) -> bool:
+    """Whether a process, from `this_process`, was one of this machine and is no more."""
+    host, _, here = process.rpartition("/")
+    return host in ("", socket.gethostname()) and not _alive(here)
 
 
 @contextmanager
@@ -204,6 +215,11 @@ def log_metrics(run_id: str, metrics: Mapping[str, float], prefix: str = "") -> 
     now = int(time.time() * 1000)
     batch = [Metric(prefix + key, value, now, 0) for key, value in metrics.items()]
     mlflow.MlflowClient().log_batch(run_id, metrics=batch)
+
+
+def tag_run(run_id: str, tags: Mapping[str, str]) -> None:
+    """Tags of a run."""
+    mlflow.MlflowClient().log_batch(run_id, tags=[RunTag(*tag) for tag in tags.items()])
 
 
 def log_figure(figure: Figure, name: str) -> None:

@@ -1,0 +1,179 @@
+"""One trial of a search: a network trained for a few epochs, as an MLflow child run."""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from peculiar import tracking
+from peculiar.errors import InputError
+from peculiar.experiment import share_images, train_network
+from peculiar.feeding import Scaled
+from peculiar.figures import history_figure
+from peculiar.galaxies import Observed
+from peculiar.heads import Network
+from peculiar.judgement import validate
+from peculiar.params_networks import NetworkSection, Search, Train
+from peculiar.pixels import check_crop
+from peculiar.space import constraints, corners, reasons, suggest
+from peculiar.study import SEARCHED, PrunedError, Trial, Value, check_queued, constrain, report
+
+RAW, DATA = Path("data/fetch"), Path("data/observe")
+LABELS = {"D": "l2_d_mpc", "D_z": "l2_dz_mpc"}
+PROCESS, RUN = "process", "run_id"  # attributes of trials
+
+
+def seed_of(seed: int, number: int) -> int:
+    """Seed of a trial's training of that number; the first has `train.seed` itself."""
+    return seed if number == 0 else int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
+
+
+@lru_cache(maxsize=1)
+def opened(folder: Path, _digest: str) -> Observed:
+    """An observed dataset, opened once a process."""
+    return Observed.read(folder)
+
+
+@lru_cache(maxsize=1)
+def scaled(folder: Path, digest: str, softening: float, crop: int | None) -> Scaled:
+    """Its images, scaled once for all trials of a process that scale alike."""
+    return share_images(opened(folder, digest), softening, crop)
+
+
+@dataclass(frozen=True)
+class Objective:
+    """Train one suggestion for a few epochs as an MLflow child run.
+
+    Attributes
+    ----------
+    params, train : Search, Train
+        What is searched, and what is left alone.
+    experiment, parent : str
+        MLflow's experiment and the study's run.
+    root : Path
+        Folder of the repository, where the process that runs trials finds the data.
+    data : dict
+        Digest of each folder of data, by its path from there.
+    """
+
+    params: Search
+    train: Train
+    experiment: str
+    parent: str
+    root: Path
+    data: dict[str, str]
+
+    @property
+    def observed(self) -> Observed:
+        """The dataset."""
+        return opened(*self._dataset())
+
+    def _dataset(self) -> tuple[Path, str]:
+        path = DATA / self.params.dataset
+        return self.root / path, self.data[str(path)]
+
+    def refused(self, searched: dict[str, Any]) -> tuple[dict[str, float], str]:
+        """Constraints of a network, and why it is refused; see `peculiar.space`."""
+        bands, pixels = self.observed.images.shape[1:3]
+        side = check_crop(self.train.best.crop, pixels)
+        found = constraints(searched, self.params.space, bands, side)
+        return found, reasons(found)
+
+    def check(self) -> None:
+        """Refuse a space of which nothing, or with a Gaussian process not all, can be built.
+
+        Raises
+        ------
+        InputError
+            When the rest of the network, `train.best`, does not go with a family or head, or when
+            networks are refused of which a Gaussian process, to which they have no value, would
+            learn nothing and suggest them for ever.
+        """
+        for corner in corners(self.params.space):
+            self.train.best.complete(corner, where="params.yaml: train.best with search.space")
+            reason = self.refused(corner)[1]
+            if reason and self.params.sampler == "gp":
+                raise InputError(
+                    f"params.yaml: search.space: sampler gp needs one of which all can be trained, "
+                    f"but {corner['layers']} {reason}: narrow it"
+                )
+
+    def __call__(self, trial: Trial) -> Value:
+        """L2 loss on the validation labels after training, Mpc, and what else is an objective."""
+        check_queued(trial, self.params)
+        trial.set_user_attr(PROCESS, tracking.this_process())
+        searched = suggest(trial, self.params.space)
+        constrain(trial, *self.refused(searched))
+        trial.set_user_attr(SEARCHED, searched)
+        spec = self.train.best.complete(searched, self.params.epochs, "search.space")
+        with tracking.run(
+            self.experiment,
+            f"trial-{trial.number}",
+            params={"seed": self.train.seed, "network": spec.model_dump()},
+            tags={"stage": "search", "trial": str(trial.number)},
+            data=self.data,
+            parent=self.parent,
+        ) as run_id:
+            trial.set_user_attr(RUN, run_id)
+            try:
+                values = self._values(trial, spec, run_id)
+            except PrunedError as pruned:  # the run is over, and has not failed
+                tracking.tag_run(run_id, {"pruned": str(pruned)})
+                values = {}
+        if not values:
+            raise PrunedError("see its run")
+        chosen = tuple(values[name] for name in self.params.objectives)
+        return chosen if len(chosen) > 1 else chosen[0]
+
+    def _values(self, trial: Trial, spec: NetworkSection, run_id: str) -> dict[str, float]:
+        """Train with each seed; the mean of each objective."""
+        values: list[dict[str, float]] = []
+        history: list[dict[str, float]] = []
+
+        def on_epoch(epoch: int, curve: dict[str, float]) -> None:
+            done = len(values) * spec.epochs * spec.members
+            history.append({"epoch": done + epoch, **curve})
+            tracking.log_curves(run_id, history[-1:])
+            if self.params.pruner in ("median", "hyperband"):
+                report(trial, curve["validation_l2_mpc"], epoch)
+
+        for number in range(self.params.seeds):
+            trained, metrics, seconds = self._train(spec, number, on_epoch)
+            # of the whole network: that of the last epoch may be another's, or one member's
+            l2 = metrics[LABELS[spec.label]]
+            weights = sum(weight.numel() for weight in trained.parameters())
+            values.append({
+                "l2": l2 if math.isfinite(l2) else math.inf,  # it diverged: no network is worse
+                "parameters": float(weights),
+                "seconds": seconds,
+            })  # fmt: skip
+            if number == 0:
+                tracking.log_metrics(run_id, metrics, prefix="validation_")
+                if self.params.models:
+                    example = self.observed.images[self.observed.rows("train")[:2]]
+                    tracking.log_model(trained, example)
+            if self.params.pruner == "wilcoxon":
+                report(trial, values[-1]["l2"], number)
+        means = {name: float(np.mean([v[name] for v in values])) for name in values[0]}
+        tracking.log_metrics(run_id, means, prefix="objective_")
+        tracking.log_figure(history_figure(history, f"trial {trial.number}"), "history.png")
+        return means
+
+    def _train(
+        self, spec: NetworkSection, number: int, on_epoch: Callable[[int, dict[str, float]], None]
+    ) -> tuple[Network, dict[str, float], float]:
+        """A network with the seed of that number, its metrics on validation, and its seconds."""
+        start = time.monotonic()
+        shared = None
+        if spec.family != "starlet":  # whose numbers are not pixels
+            shared = scaled(*self._dataset(), spec.softening_mag_arcsec2, spec.crop)
+        trained = train_network(
+            self.observed, spec, seed_of(self.train.seed, number), on_epoch, shared, self.root / RAW
+        )
+        seconds = time.monotonic() - start
+        return trained, validate(trained, self.observed)[2], seconds
