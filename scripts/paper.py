@@ -145,13 +145,13 @@ def clone(folder: Path) -> None:
     (folder / ".dvc/config.local").write_text(cache)
 
 
-def run(folder: Path, params: dict[str, Any]) -> None:
-    """Train and evaluate all rows that are not there yet."""
+def run(folder: Path, params: dict[str, Any], stage: str = "evaluate") -> None:
+    """Run a stage, and what it needs, as far as that is not there yet."""
     clone(folder)
     (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     environment = os.environ | {"PYTHONPATH": "src", "PATH": path}
-    command = [sys.executable, "-m", "dvc", "repro", "evaluate"]
+    command = [sys.executable, "-m", "dvc", "repro", stage]
     done = subprocess.run(command, cwd=folder, env=environment, check=False)
     if done.returncode:
         raise InputError(f"{folder}: `dvc repro` failed: mend what it says above, then go on")
