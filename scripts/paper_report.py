@@ -2,18 +2,27 @@
 
 import base64
 import html
+import os
+import platform
 from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 
+import astropy.units as u
 import numpy as np
+import torch
 from astropy.table import Table
 from markdown_it import MarkdownIt
 from paper_claims import METRICS, Rows, broken, claims, published
 
 from peculiar import trained
 from peculiar.errors import InputError
+from peculiar.figures import cameras_figure, placed_figure
+from peculiar.galaxies import OBSERVED_COLUMNS, RAW_COLUMNS, open_set, read_table
+from peculiar.placing import place
 
 Key = tuple[str, bool, str, str, str]
+SHOWN_MPC = (50.0, 60.0, 75.0, 100.0)
 FIGURES = {  # figure: row of the table, kind of picture
     3: ("normal", True, "D", "3-Layer CNN", "distances"),
     4: ("uniform", True, "D_z", "2-Layer CNN", "redshift_distances"),
@@ -33,10 +42,21 @@ def measured(folder: Path, keys: Sequence[Key]) -> Rows:
     table["normalised"] = [key[1] for key in keys]
     table["label"] = [key[2] for key in keys]
     table["network"] = [key[3] for key in keys]
+    for column, fifth in (("l2_near_mpc", 0), ("l2_far_mpc", -1)):
+        table[column] = [fifth_l2_mpc(folder, key[-1], fifth) for key in keys]
     table["seconds"] = [
         trained.read_run(folder / "results/train" / key[-1]).seconds for key in keys
     ]
     return Rows(table)
+
+
+def fifth_l2_mpc(folder: Path, name: str, fifth: int) -> float:
+    """L2(D), Mpc, of one fifth of the test images, the nearest being 0 and the farthest -1."""
+    path = folder / f"results/evaluate/predictions/{name}.csv"
+    predicted = Table.read(path, format="ascii.csv")
+    error = np.asarray(predicted["D_p_mpc"] - predicted["D_mpc"], dtype=float)
+    part = np.array_split(error[np.argsort(predicted["D_mpc"], kind="stable")], 5)[fifth]
+    return float(np.sqrt(np.mean(part**2)))
 
 
 def side_by_side(theirs: Rows, ours: Sequence[Rows]) -> list[str]:
@@ -44,20 +64,20 @@ def side_by_side(theirs: Rows, ours: Sequence[Rows]) -> list[str]:
     short = ("L1(D_z)", "L2(D_z)", "L1(D)", "L2(D)", "slope", "rms v")
     head = ["distances", "normalised", "label", "network", *short, "seconds"]
     lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
-    for place, row in enumerate(ours[0].table):
+    for number, row in enumerate(ours[0].table):
         key = [row["distances"], "yes" if row["normalised"] else "no", row["label"], row["network"]]
         published_row = theirs.table[match(theirs, row)]
         cells = []
         for metric in METRICS:
             digits = 0 if metric.endswith("kms") else 3 if metric == "velocity_slope" else 2
-            own = float(np.mean([rows.table[metric][place] for rows in ours]))
+            own = float(np.mean([rows.table[metric][number] for rows in ours]))
             their = float(published_row[metric])
             if row["label"] == "D" and metric not in ("l1_d_mpc", "l2_d_mpc"):
                 cells.append("-")
                 continue
             mark = " [a]" if metric == "velocity_rms_kms" and broken(published_row) else ""
             cells.append(f"{own:.{digits}f} ({their:.{digits}f}{mark}, {own - their:+.{digits}f})")
-        seconds = np.mean([rows.table["seconds"][place] for rows in ours])
+        seconds = np.mean([rows.table["seconds"][number] for rows in ours])
         lines.append(f"| {' | '.join([*key, *cells, f'{seconds:.0f}'])} |")
     return lines
 
@@ -88,6 +108,8 @@ def markdown(folders: Sequence[Path], theirs: Rows, ours: Sequence[Rows]) -> str
         f"{len(ours)} seed(s) of training, {hours:.1f} hours in all. Errors are of the mean over "
         "seeds, on the same galaxies and splits.",
         "",
+        made_with(folders, [str(name) for name in first["name"]]),
+        "",
         "The paper's numbers are of Illustris. Else it differs by a split by image, peculiar "
         "velocities of 6 Mpc (ours 400 km/s / H0 = 5.71 Mpc), normal distances between 50 and 100 "
         "Mpc (ours are not cut there), and perhaps the batch size and the scaling of pixels, of "
@@ -114,6 +136,53 @@ def markdown(folders: Sequence[Path], theirs: Rows, ours: Sequence[Rows]) -> str
         "rounding.",
         "",
     ])  # fmt: skip
+
+
+def made_with(folders: Sequence[Path], names: Sequence[str]) -> str:
+    """Seeds, digests of the data, code and versions of all runs."""
+    runs = [trained.read_run(f / "results/train" / name) for f in folders for name in names]
+    seeds = ", ".join(map(str, sorted({run.seed for run in runs})))
+    data = sorted({f"{path} {digest}" for run in runs for path, digest in run.data.items()})
+    packages = ("peculiar", "torch", "torchvision", "numpy", "astropy", "dvc", "mlflow", "optuna")
+    versions = ", ".join(f"{name} {version(name)}" for name in packages)
+    head = folders[0] / ".git/HEAD"
+    commit = head.read_text().strip() if head.exists() else "unknown"
+    hardware = f"{os.cpu_count()} processors"
+    if torch.cuda.is_available():
+        hardware += f", {torch.cuda.get_device_name()}"
+    return (
+        f"Seeds {seeds}. Data (DVC's md5): {'; '.join(data)}. Commit {commit}. {versions}, Python "
+        f"{platform.python_version()}, {hardware}."
+    )
+
+
+def sky(folder: Path, output: Path) -> list[tuple[str, Path]]:
+    """Figures 1 and 2, of the galaxy of median mass, drawn into `output`; with captions."""
+    images, table = open_set(folder / "data/fetch", RAW_COLUMNS)
+    masses = np.asarray(table["log10_stellar_mass"].value)
+    row = int(np.argsort(masses)[len(masses) // 2])
+    raw, bands = images[np.array([row])][0], "".join(table.meta["bands"])
+    source = f"{table.meta['source']}, galaxy {table['id'][row]}"
+    meta = read_table(folder / "data/observe/uniform", OBSERVED_COLUMNS).meta
+    kpc = table["kpc_per_pixel"][row].to_value(u.kpc)
+    distances = np.array(SHOWN_MPC)
+    placed = place(
+        torch.from_numpy(np.repeat(raw[:1, -1:], len(distances), axis=0)),
+        torch.full((len(distances),), float(kpc[0])),
+        torch.from_numpy(distances),
+        pixels=round(np.sqrt(raw[0, 0].size) / 2),
+        pixel_scale_arcsec=meta["pixel_scale_arcsec"],
+        dimming=meta["dimming"],
+    ).numpy()
+    found = []
+    for number, figure in (
+        (1, cameras_figure(raw, bands, source)),
+        (2, placed_figure(placed, SHOWN_MPC, bands[-1], source)),
+    ):
+        path = output / f"figure_{number}.png"
+        figure.savefig(path, dpi=100)
+        found.append((f"Ours, as the paper's figure {number}: {source}", path))
+    return found
 
 
 def pictures(folder: Path, keys: Sequence[Key]) -> list[tuple[str, Path]]:
@@ -163,4 +232,5 @@ def report(folders: Sequence[Path], keys: Sequence[Key], output: Path) -> None:
     ])  # fmt: skip
     both.write(output / "table.csv", format="ascii.csv", overwrite=True)
     (output / "report.md").write_text(text)
-    (output / "report.html").write_text(page(text, pictures(folders[0], keys)))
+    shown = [*sky(folders[0], output), *pictures(folders[0], keys)]
+    (output / "report.html").write_text(page(text, shown))

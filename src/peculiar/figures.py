@@ -1,4 +1,4 @@
-"""Pictures in the manner of the paper's figures 2 to 5."""
+"""Pictures in the manner of the paper's figures 1 to 5."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -120,6 +120,47 @@ def calibration_figure(predicted: Mapping[str, Array], title: str) -> Figure:
     return figure
 
 
+def _greys(
+    panels: Array,
+    tops: Sequence[float],
+    rows: Sequence[str],
+    columns: Sequence[str],
+    title: str,
+) -> Figure:
+    """Images (row, column, y, x), logarithmic, five decades from each row's top."""
+    size = (PANEL_INCH * len(columns), PANEL_INCH * len(rows) + 0.6)
+    figure = Figure(figsize=size, layout="constrained")
+    figure.suptitle(title)
+    grid = figure.subplots(len(rows), len(columns), squeeze=False)
+    for row, top in enumerate(tops):
+        for column, image in enumerate(panels[row]):
+            axes = grid[row, column]
+            faint = np.log10(np.clip(image / top, 1e-5, None))
+            axes.imshow(faint, cmap="gray", vmin=-5, vmax=0, origin="lower")
+            axes.set(xticks=[], yticks=[])
+            if row == 0:
+                axes.set_title(columns[column])
+            if column == 0:
+                axes.set_ylabel(rows[row])
+    return figure
+
+
+def cameras_figure(images: Array, bands: str, title: str) -> Figure:
+    """Raw images of one galaxy, a row a camera and a column a band (paper, figure 1).
+
+    Parameters
+    ----------
+    images : ndarray, (camera, band, y, x)
+        Surface brightness, W/m/m^2/sr.
+    bands : str
+        One letter a band.
+    title : str
+        What is shown and where it comes from.
+    """
+    cameras = [f"CAM{camera}" for camera in range(len(images))]
+    return _greys(images, [float(images.max())] * len(images), cameras, bands, title)
+
+
 def placed_figure(images: Array, distances_mpc: Sequence[float], bands: str, title: str) -> Figure:
     """One galaxy at several distances, a row a band, logarithmic grey (paper, figure 2).
 
@@ -134,22 +175,9 @@ def placed_figure(images: Array, distances_mpc: Sequence[float], bands: str, tit
     title : str
         What is shown and where it comes from.
     """
-    size = (1.9 * len(distances_mpc), 1.9 * len(bands) + 0.6)
-    figure = Figure(figsize=size, layout="constrained")
-    figure.suptitle(title)
-    grid = figure.subplots(len(bands), len(distances_mpc), squeeze=False)
-    for row, band in enumerate(bands):
-        top = float(images[:, row].max())
-        for column, distance in enumerate(distances_mpc):
-            axes = grid[row, column]
-            faint = np.log10(np.clip(images[column, row] / top, 1e-5, None))
-            axes.imshow(faint, cmap="gray", vmin=-5, vmax=0, origin="lower")
-            axes.set(xticks=[], yticks=[])
-            if row == 0:
-                axes.set_title(f"{distance:g} Mpc")
-            if column == 0:
-                axes.set_ylabel(band)
-    return figure
+    rows = images.swapaxes(0, 1)
+    columns = [f"{distance:g} Mpc" for distance in distances_mpc]
+    return _greys(rows, [float(row.max()) for row in rows], bands, columns, title)
 
 
 @dataclass(frozen=True)
