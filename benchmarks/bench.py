@@ -61,7 +61,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     report(head, timings, missed, keep=chosen.keep)
 
 
-def report(head: dict[str, object], timings: list[Timing], missed: list[str], *, keep: bool) -> None:
+def report(
+    head: dict[str, object], timings: list[Timing], missed: list[str], *, keep: bool
+) -> None:
     """Write and print the table, what fell, and what missed its aim."""
     print(markdown(head, timings))
     before = last_table(KEPT, str(head["name"]))

@@ -15,7 +15,15 @@ from numpy.typing import NDArray
 from rows_placing import _powers, light
 
 from peculiar.smoothing import SIGMA_0, kernel_levels
-from peculiar.standin import CAMERAS, StandIn, Stars, _image_axes, make_broadband, photograph, simulate
+from peculiar.standin import (
+    CAMERAS,
+    StandIn,
+    Stars,
+    _image_axes,
+    make_broadband,
+    photograph,
+    simulate,
+)
 from peculiar.standin import TEN_PARSEC_KPC as TEN_PC
 
 GROUP = "stand-in galaxies"
