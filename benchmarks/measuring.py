@@ -267,7 +267,7 @@ def markdown(head: Mapping[str, Any], timings: Sequence[Timing]) -> str:
         lines += [
             f"### {group}",
             "",
-            "| work | who | unit | median | low to high | ours is better by | limit | of it | note |",
+            "| work | who | unit | median | low to high | ours over it | limit | of it | note |",
             "|---|---|---|---|---|---|---|---|---|",
         ]
         for t in timings:

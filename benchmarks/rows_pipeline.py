@@ -6,6 +6,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -115,11 +116,10 @@ def measured_parts(folder: Path, epochs: int) -> dict[str, tuple[list[float], in
         with tracking.run(experiment, f"run {number}", params=params) as run_id:
             for epoch in range(1, epochs + 1):
                 row = {"epoch": epoch, "train_l2_mpc": 1.0, "validation_l2_mpc": 1.0}
-                logging += timed(
-                    found["an epoch"], lambda row=row: tracking.log_curves(run_id, [row])
-                )
-            network = network_of(spec_of("cnn2"))
-            logging += timed(found["a model"], lambda n=network: tracking.log_model(n, example))
+                log = partial(tracking.log_curves, run_id, [row])
+                logging += timed(found["an epoch"], log)
+            log_model = partial(tracking.log_model, network_of(spec_of("cnn2")), example)
+            logging += timed(found["a model"], log_model)
         found["start and end of a run"].append(time.perf_counter() - start - logging)
     times = {"start and end of a run": 1, "an epoch": EPOCHS, "a model": 1}
     return {part: (seconds, times[part]) for part, seconds in found.items()}

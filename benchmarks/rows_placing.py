@@ -12,7 +12,7 @@ from typing import Any
 import cv2
 import numpy as np
 import scipy.ndimage
-import skimage.transform  # type: ignore[import-untyped]
+import skimage.transform
 import torch
 from measuring import Machine, Timing, Work, by_turns, threads
 from numpy.typing import NDArray
@@ -103,12 +103,15 @@ def skimage_resize(image: Floats, ratio: float) -> Floats:
     """`skimage.transform.resize`, cubic after a Gaussian blur, of the nearest whole pixels."""
     seen, size = image[:, middle(ratio), middle(ratio)], (PIXELS, PIXELS)
     return np.array(
-        [skimage.transform.resize(one, size, order=3, anti_aliasing=True) for one in seen]
+        [
+            skimage.transform.resize(one, size, order=3, anti_aliasing=True)  # type: ignore[no-untyped-call]
+            for one in seen
+        ]
     )
 
 
 def torch_interpolate(image: Floats, ratio: float) -> Floats:
-    """torch's antialiased bicubic of the nearest whole pixels."""
+    """Antialiased bicubic of torch, of the nearest whole pixels."""
     seen = torch.from_numpy(image[None, :, middle(ratio), middle(ratio)])
     size = (PIXELS, PIXELS)
     return np.asarray(interpolate(seen, size, mode="bicubic", antialias=True)[0])
@@ -128,7 +131,8 @@ def flux_errors(
     """Absolute flux errors, (image, band)."""
     pairs = list(zip(images, ratios, strict=True))
     seen = np.array([one(i, r).sum((-2, -1), dtype=float) * r**2 for i, r in pairs])
-    return np.abs(seen / np.array([light_in_field(i, r) for i, r in pairs]) - 1)
+    errors = seen / np.array([light_in_field(i, r) for i, r in pairs]) - 1
+    return np.asarray(np.abs(errors))
 
 
 PEERS: dict[str, Callable[[Floats, float], Floats]] = {
@@ -267,9 +271,10 @@ def profile() -> str:
     images, distance_mpc = galaxies(8, rng), rng.uniform(50, 100, 8)
     ratio = torch.from_numpy(ratios_of(distance_mpc)).float()
     own = ours(images, distance_mpc, torch.device("cpu"))
+    taps = placing.taps(ratio, SIDE, PIXELS)
     parts: dict[str, Callable[[], object]] = {
         "weights of the kernel": lambda: placing.taps(ratio, SIDE, PIXELS),
-        "their blocks": lambda index=placing.taps(ratio, SIDE, PIXELS): placing._banded(*index),
+        "their blocks": lambda: placing._banded(*taps),
         "all": own,
     }
     lines = []

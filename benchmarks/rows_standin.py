@@ -14,6 +14,7 @@ from measuring import Machine, Timing, Work, by_turns, threads
 from numpy.typing import NDArray
 from rows_placing import _powers, light
 
+from peculiar.bands import TEN_PARSEC_KPC as TEN_PC
 from peculiar.smoothing import SIGMA_0, kernel_levels
 from peculiar.standin import (
     CAMERAS,
@@ -24,7 +25,6 @@ from peculiar.standin import (
     photograph,
     simulate,
 )
-from peculiar.standin import TEN_PARSEC_KPC as TEN_PC
 
 GROUP = "stand-in galaxies"
 Floats = NDArray[np.float64]

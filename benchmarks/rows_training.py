@@ -191,12 +191,12 @@ def variant(
 
     def epoch() -> float:
         start = time.perf_counter()
-        for at in torch.randperm(len(labels)).split(spec.batch_size):
+        for at in torch.split(torch.randperm(len(labels)), spec.batch_size):
             loss = loss_of(kept[at], labels[at])
             optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
-        return time.perf_counter() - start + 0 * float(loss)
+        return time.perf_counter() - start + 0 * loss.item()
 
     return epoch
 
@@ -228,7 +228,7 @@ def operations(spec: NetworkSection) -> float:
         scaled = network.front(torch.ones(2, len(BANDS), PIXELS, PIXELS))
     with FlopCounterMode(display=False) as counter:
         network.learn(scaled, torch.ones(2))[0].backward()  # type: ignore[no-untyped-call]
-    return counter.get_total_flops() / 2
+    return float(counter.get_total_flops()) / 2
 
 
 def rows(machine: Machine, repeats: int, quick: bool, device: torch.device) -> Iterator[Timing]:
