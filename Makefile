@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: repro test lint ui paper clean setup lock
+.PHONY: repro test lint ui paper bench clean setup lock
 .DEFAULT_GOAL := repro
 
 repro: setup  ## the whole pipeline, to a promoted model
@@ -27,6 +27,9 @@ paper: setup  ## Table A2: the paper's forty networks beside the published numbe
 	python scripts/paper.py paper results/paper \
 	    $(if $(GALAXIES),--galaxies $(GALAXIES)) $(if $(EPOCHS),--epochs $(EPOCHS)) \
 	    $(if $(SEEDS),--seeds $(SEEDS))
+
+bench: setup  ## speed against what one would use instead, and the machine's limits
+	python benchmarks/bench.py $(ARGS)
 
 clean:  ## remove what the pipeline wrote; runs (mlruns/) and DVC's cache stay
 	rm -rf data results .pytest_cache .mypy_cache .ruff_cache .hypothesis

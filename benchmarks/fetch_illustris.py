@@ -19,7 +19,13 @@ from typing import Any
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 
-from illustris_server import KEY, Behaviour, Subhalo, order, running  # noqa: E402
+from illustris_server import (  # type: ignore[import-not-found]  # noqa: E402
+    KEY,
+    Behaviour,
+    Subhalo,
+    order,
+    running,
+)
 
 from peculiar.illustris_store import fill  # noqa: E402
 from peculiar.params_data import IllustrisSection  # noqa: E402

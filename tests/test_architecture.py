@@ -195,6 +195,24 @@ def test_bare_modules_really_import_alone():
     assert {"mlflow", "dvc", "optuna"}.isdisjoint(done.stdout.split())
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("stage", "heavy"),
+    [
+        ("fetch", {"torch", "mlflow", "matplotlib", "scipy.signal"}),
+        ("observe", {"torch._dynamo", "mlflow", "matplotlib", "scipy.signal"}),
+        ("train", {"torch._dynamo", "scipy.signal", "optuna"}),
+        ("evaluate", {"torch._dynamo", "scipy.signal", "optuna"}),
+        ("promote", {"torch", "matplotlib", "scipy.signal", "optuna"}),
+    ],
+)
+def test_a_stage_does_not_wait_for_imports_that_it_does_not_need(stage, heavy):
+    """torch takes a second or two; `torch._dynamo`, which torchvision imports, one more."""
+    code = f"import sys; import peculiar.{stage}; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert heavy.isdisjoint(done.stdout.split())
+
+
 @pytest.mark.parametrize("stage", pipeline())
 def test_dvc_deps_are_the_imports_of_the_stage(stage):
     entry = pipeline()[stage]

@@ -8,8 +8,11 @@ from hypothesis import strategies as st
 from PIL import Image
 from scipy.ndimage import map_coordinates
 
+from peculiar import placing
 from peculiar.placing import (
+    PIECE,
     Kernels,
+    _by_matrices,
     arcsec_per_pixel,
     best_device,
     keys_cubic,
@@ -83,19 +86,51 @@ def test_weights_of_a_wide_input_sum_to_one(r):
     np.testing.assert_allclose(weights.sum(-1), 1, atol=1e-12)
 
 
-@given(mpc=distances, x=st.floats(-3, 3), size=st.sampled_from([(40, 56), (61, 33)]))
-def test_sparse_and_dense_matrices_give_the_same(mpc, x, size):
+@given(
+    mpc=distances,
+    x=st.floats(-3, 3),
+    size=st.sampled_from([(40, 56), (61, 33)]),
+    pixels=st.sampled_from([15, 16, 24, 33]),
+)
+def test_blocks_and_whole_matrices_give_the_same(mpc, x, size, pixels):
     """What a CPU does and what a GPU does."""
     images = torch.as_tensor(noise(2, 3, *size))
     scales = (column([KPC, 2 * KPC]), column([mpc, 1.5 * mpc]))
-    settings = {"pixels": 24, "pixel_scale_arcsec": SCALE, "dimming": "physical",
+    settings = {"pixels": pixels, "pixel_scale_arcsec": SCALE, "dimming": "physical",
                 "centre_offset": torch.tensor([[x, -x], [0.0, x]])}  # fmt: skip
-    sparse = place(images, *scales, **settings)
+    blocks = place(images, *scales, **settings)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(torch.backends.mkl, "is_available", lambda: False)
-        dense = place(images, *scales, **settings)
-    assert sparse.is_contiguous()
-    np.testing.assert_allclose(sparse, dense, atol=1e-12)
+        patch.setattr(
+            placing, "resample", lambda images, axes, _: _by_matrices(images, *axes(slice(None)))
+        )
+        matrices = place(images, *scales, **settings)
+    assert blocks.is_contiguous()
+    np.testing.assert_allclose(blocks, matrices, atol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_number_of_threads_does_not_touch_a_bit(dtype):
+    images = torch.as_tensor(noise(2 * PIECE + 3, 2, 40, 40), dtype=dtype)
+    n = len(images)
+    scales = torch.full((n,), KPC, dtype=torch.float64), column(np.linspace(30, 120, n))
+    settings = {"pixels": 32, "pixel_scale_arcsec": SCALE, "dimming": "physical"}
+    before, placed = torch.get_num_threads(), []
+    try:
+        for threads in (1, 3):
+            torch.set_num_threads(threads)
+            placed.append(place(images, *scales, **settings))
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(*placed)
+
+
+def test_what_fails_in_a_thread_is_raised(monkeypatch):
+    def fail(*_):
+        raise MemoryError("no room")
+
+    monkeypatch.setattr(placing, "_by_blocks", fail)
+    with pytest.raises(MemoryError, match="no room"):
+        placed(blob(32, 5), KPC, 60)
 
 
 @pytest.mark.parametrize(("dimming", "power"), [("physical", -2), ("literal", -4)])

@@ -14,7 +14,6 @@ from typing import Literal
 import numpy as np
 from astropy.convolution import Gaussian2DKernel, Moffat2DKernel
 from numpy.typing import NDArray
-from scipy.signal import fftconvolve
 
 from peculiar.bands import ARCSEC_RAD, flux_density, surface_brightness
 
@@ -131,6 +130,8 @@ def convolve(
     ndarray, (n, band, y, x), float64
         Same unit. Light that the PSF carries over the frame's edge is lost.
     """
+    from scipy.signal import fftconvolve  # takes half a second, which others need not pay
+
     blurred = np.empty(images.shape)
     for column, band in enumerate(bands):
         kernel = psf_kernel(instrument, band, pixel_scale_arcsec)[None]

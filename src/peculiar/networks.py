@@ -9,15 +9,13 @@ from typing import Literal, Protocol
 
 import torch
 from torch import Tensor, nn
-from torchvision.models import resnet18, resnet50
-from torchvision.ops import Conv2dNormActivation
 
 from peculiar.errors import InputError
 from peculiar.pixels import Pixels, check_crop
 from peculiar.starlet import Starlet, perceptron
 
 Family = Literal["cnn", "pyramid", "starlet", "resnet18", "resnet50"]
-RESNETS = {"resnet18": resnet18, "resnet50": resnet50}
+RESNETS = ("resnet18", "resnet50")
 
 
 class Layer(Protocol):
@@ -102,7 +100,9 @@ def resnet(family: str, bands: int, outputs: int) -> nn.Module:
     activation function and an output size of 1" (paper, appendix A); no pretrained weights, which
     would be for three bands.
     """
-    network: nn.Module = RESNETS[family](num_classes=outputs)
+    from torchvision.models import get_model  # imports a compiler, which takes a second
+
+    network: nn.Module = get_model(family, num_classes=outputs)
     network.conv1 = nn.Conv2d(bands, 64, kernel_size=7, stride=2, padding=3, bias=False)
     return network
 
@@ -134,6 +134,8 @@ class Pyramid(nn.Module):
     FLOOR = 1e-3  # of a mean before its logarithm, in units of the normalised maps
 
     def __init__(self, layers: Sequence[Layer], bands: int, hidden: int, outputs: int):
+        from torchvision.ops import Conv2dNormActivation  # as in `resnet`
+
         super().__init__()
         even = [layer.kernel for layer in layers if layer.kernel % 2 == 0]
         if even:

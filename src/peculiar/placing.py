@@ -7,10 +7,12 @@ with `antialias=True` and torchvision v2; cv2 and plain torch use a = -0.75 with
 differs by up to a tenth of a galaxy's peak.
 """
 
-import warnings
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from math import ceil
-from typing import Literal
+from typing import Literal, Self
 
 import numpy as np
 import torch
@@ -21,6 +23,11 @@ from peculiar.bands import ARCSEC_RAD
 
 Dimming = Literal["physical", "literal"]
 ILLUSTRIS_CAMERA_MPC = 50.0
+BLOCK = 16  # output pixels that a CPU makes in one product
+PIECE = 8  # images that one thread makes at once; torch does not divide their `taps` any further
+# output pixels, the input pixels that make them, and a matrix (output, input)
+_Block = tuple[slice, slice, NDArray[np.floating]]
+Taps = tuple[Tensor, Tensor]
 
 
 def best_device() -> torch.device:
@@ -81,6 +88,10 @@ class Kernels:
     width: Tensor
     box: Tensor
 
+    def __getitem__(self, some: slice) -> Self:
+        """Those of some images."""
+        return type(self)(self.slope[some], self.width[some], self.box[some])
+
 
 def keys_cubic(x: Tensor, a: float | Tensor = -0.5) -> Tensor:
     """Keys' cubic convolution kernel of slope a, which is zero beyond |x| = 2."""
@@ -96,7 +107,7 @@ def taps(
     size_out: int,
     offset: Tensor | None = None,
     kernels: Kernels | None = None,
-) -> tuple[Tensor, Tensor]:
+) -> Taps:
     """Which pixels of a row make each output pixel, at a scale of its own for each image.
 
     Parameters
@@ -140,50 +151,77 @@ def taps(
     return position.clamp(0, size_in - 1).long(), weight * inside
 
 
-def _sparse(index: Tensor, weight: Tensor, bands: int, size_in: int) -> Tensor:
-    """One sparse matrix (n band size_out, n band size_in) that resamples all images and bands."""
-    n, size_out, t = index.shape
-    blocks = torch.arange(n * bands).view(n, bands, 1, 1) * size_in
-    columns = (index[:, None] + blocks).flatten()
-    values = weight[:, None].expand(n, bands, size_out, t).flatten()
-    rows = torch.arange(0, len(columns) + 1, t)
-    shape = (n * bands * size_out, n * bands * size_in)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # "Sparse CSR tensor support is in beta"
-        return torch.sparse_csr_tensor(rows, columns, values, shape, check_invariants=False)
-
-
 def _dense(index: Tensor, weight: Tensor, size_in: int) -> Tensor:
     """Matrices (n, 1, size_out, size_in), of which a GPU multiplies the zeros faster than not."""
     matrix = torch.zeros(*index.shape[:2], size_in, device=weight.device, dtype=weight.dtype)
     return matrix.scatter_add_(-1, index, weight)[:, None]
 
 
-def resample(images: Tensor, rows: tuple[Tensor, Tensor], columns: tuple[Tensor, Tensor]) -> Tensor:
-    """Apply `taps` along y and x.
+def _banded(index: Tensor, weight: Tensor) -> list[list[_Block]]:
+    """The matrices of `taps`, cut into blocks of output pixels, for each image."""
+    at, weights = index.numpy(), weight.numpy()
+    n, size_out, _ = at.shape
+    starts = np.arange(0, size_out, BLOCK)
+    first = at[:, starts, 0]  # the input pixels grow along the output, and along the taps
+    last = at[:, np.minimum(starts + BLOCK, size_out) - 1, -1] + 1
+    shape = n, size_out, int((last - first).max())
+    row = np.arange(n * size_out).reshape(n, size_out, 1) * shape[-1]
+    place = row + at - np.repeat(first, BLOCK, axis=1)[:, :size_out, None]
+    # summed, since pixels beyond an edge, of weight zero, have the place of the one at the edge
+    sums = np.bincount(place.ravel(), weights.ravel(), minlength=int(np.prod(shape)))
+    matrices = sums.astype(weights.dtype).reshape(shape)
+    return [
+        [
+            (slice(out, out + BLOCK), slice(low, high), matrix[out : out + BLOCK, : high - low])
+            for out, low, high in zip(starts.tolist(), lows, highs, strict=True)
+        ]
+        for matrix, lows, highs in zip(matrices, first.tolist(), last.tolist(), strict=True)
+    ]
 
-    On a CPU, sparse matrices are three times as fast as dense ones; both give the same to rounding.
 
-    Parameters
-    ----------
-    images : Tensor, (n, band, y, x)
-        Images.
-    rows, columns : tuple of Tensor
-        From `taps`, for y and x.
+def _by_blocks(
+    images: NDArray[np.floating], rows: Taps, columns: Taps, placed: NDArray[np.floating]
+) -> None:
+    """`resample` on a CPU, block by block: what is multiplied is small, and stays in its cache."""
+    downs = _banded(*rows)
+    acrosses = downs if columns is rows else _banded(*columns)
+    for image, down, across, out in zip(images, downs, acrosses, placed, strict=True):
+        left, right = across[0][1].start, across[-1][1].stop
+        between = np.empty((*out.shape[:2], right - left), dtype=image.dtype)
+        # NumPy's products of small matrices take half the time of torch's
+        for made, seen, matrix in down:
+            np.matmul(matrix, image[:, seen, left:right], out=between[:, made])
+        for made, seen, matrix in across:
+            part = between[..., seen.start - left : seen.stop - left]
+            np.matmul(part, np.ascontiguousarray(matrix.T), out=out[..., made])
 
-    Returns
-    -------
-    Tensor, (n, band, y out, x out)
+
+def _by_matrices(images: Tensor, rows: Taps, columns: Taps) -> Tensor:
+    """`resample` on a GPU, by whole matrices."""
+    # only what is seen of each row: the rest would be resampled along y for nothing
+    index, weight = columns
+    first, last = int(index.min()), int(index.max())
+    across = _dense(index - first, weight, last + 1 - first).transpose(-1, -2)
+    return _dense(*rows, images.shape[-2]) @ images[..., first : last + 1] @ across
+
+
+def resample(images: Tensor, axes: Callable[[slice], tuple[Taps, Taps]], pixels: int) -> Tensor:
+    """Images (n, band, y, x) to (n, band, pixels, pixels), by `axes` of some to their `taps`.
+
+    A GPU multiplies whole matrices, a CPU only the bands along their diagonals, some images in
+    each thread; both give the same to rounding (docs/decisions/0028).
     """
-    n, bands, size_y, size_x = images.shape
-    if images.is_cuda or not torch.backends.mkl.is_available():  # type: ignore[no-untyped-call]
-        across = _dense(*columns, size_x).transpose(-1, -2)
-        return _dense(*rows, size_y) @ images @ across
-    flat = images.reshape(n * bands * size_y, size_x)
-    placed = (_sparse(*rows, bands, size_y) @ flat).view(n * bands, -1, size_x)
-    flat = placed.transpose(-1, -2).reshape(n * bands * size_x, -1)
-    placed = _sparse(*columns, bands, size_x) @ flat
-    return placed.view(n, bands, columns[0].shape[1], -1).transpose(-1, -2).contiguous()
+    if images.is_cuda:
+        return _by_matrices(images, *axes(slice(None)))
+    placed = torch.empty(*images.shape[:2], pixels, pixels, dtype=images.dtype)
+
+    def make(some: slice) -> None:
+        _by_blocks(images[some].numpy(), *axes(some), placed[some].numpy())
+
+    pieces = [slice(start, start + PIECE) for start in range(0, len(images), PIECE)]
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+        deque(pool.map(make, pieces), maxlen=0)  # raises what a thread raised
+    return placed
 
 
 def place(
@@ -240,12 +278,19 @@ def place(
     # weights in float64 would double the cost; float32 positions are good to 1e-5 pixel here
     scale_in = arcsec_per_pixel(kpc_per_pixel.double(), distance_mpc.double())
     ratio = (pixel_scale_arcsec / scale_in).to(images.dtype)
-    x, y = (None, None) if centre_offset is None else centre_offset.to(ratio).unbind(-1)
-    rows = taps(ratio, images.shape[-2], pixels, y, kernels)
-    index, weight = taps(ratio, images.shape[-1], pixels, x, kernels)
-    # only what is seen of each row: the rest would be resampled along y for nothing
-    first, last = int(index.min()), int(index.max())
-    placed = resample(images[..., first : last + 1], rows, (index - first, weight))
+    offset = torch.zeros(len(ratio), 2) if centre_offset is None else centre_offset
+    offset = offset.to(ratio).expand(len(ratio), 2)
+    size_y, size_x = images.shape[-2:]
+
+    def axes(some: slice) -> tuple[Taps, Taps]:
+        own = None if kernels is None else kernels[some]
+        x, y = offset[some].unbind(-1)
+        rows = taps(ratio[some], size_y, pixels, y, own)
+        if size_x == size_y and torch.equal(x, y):
+            return rows, rows
+        return rows, taps(ratio[some], size_x, pixels, x, own)
+
+    placed = resample(images, axes, pixels)
     if dimming == "literal":
         factor = (ILLUSTRIS_CAMERA_MPC / distance_mpc) ** 2
         placed = placed * factor.to(placed.dtype)[:, None, None, None]

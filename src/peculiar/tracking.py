@@ -12,17 +12,16 @@ import socket
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
 import mlflow
 import numpy as np
 import psutil
-import torch
 from filelock import FileLock
-from matplotlib.figure import Figure
 from mlflow.data.meta_dataset import MetaDataset
 from mlflow.data.sources import LocalArtifactDatasetSource  # type: ignore[attr-defined]
 from mlflow.entities import Metric, RunStatus, RunTag
@@ -32,13 +31,17 @@ from mlflow.exceptions import MlflowException
 from peculiar.errors import InputError
 from peculiar.lineage import git_state
 
+if TYPE_CHECKING:  # not every stage needs them, and they take seconds to import
+    import torch
+    from matplotlib.figure import Figure
+
 EXPERIMENT = "peculiar"
 STORE = Path(os.environ.get("DVC_ROOT", "")) / "mlruns"
 CHAMPION, PREVIOUS = "champion", "previous"
 ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")  # of a model; of an alias
 SYSTEM_METRICS_SECONDS = 5
 DIGEST_LENGTH = 36  # of a dataset in MLflow; an md5 with DVC's ".dir" just fits
-REQUIREMENTS = [f"torch=={torch.__version__.split('+')[0]}", f"numpy=={np.__version__}"]
+REQUIREMENTS = [f"{name}=={version(name).split('+')[0]}" for name in ("torch", "numpy")]
 
 
 def connect(store: Path = STORE) -> str:
@@ -222,7 +225,7 @@ def tag_run(run_id: str, tags: Mapping[str, str]) -> None:
     mlflow.MlflowClient().log_batch(run_id, tags=[RunTag(*tag) for tag in tags.items()])
 
 
-def log_figure(figure: Figure, name: str) -> None:
+def log_figure(figure: "Figure", name: str) -> None:
     """A picture in the active run, `figures/NAME`."""
     mlflow.log_figure(figure, f"figures/{name}")
 
@@ -232,7 +235,7 @@ def log_file(path: Path, folder: str | None = None) -> None:
     mlflow.log_artifact(str(path), folder)
 
 
-def log_model(network: torch.nn.Module, example: np.ndarray[Any, np.dtype[np.float32]]) -> str:
+def log_model(network: "torch.nn.Module", example: np.ndarray[Any, np.dtype[np.float32]]) -> str:
     """Log a network in the active run, exported with `torch.export`: no pickle.
 
     Parameters
@@ -247,6 +250,8 @@ def log_model(network: torch.nn.Module, example: np.ndarray[Any, np.dtype[np.flo
     str
         The model's URI.
     """
+    import torch
+
     network = network.eval().cpu().to(memory_format=torch.contiguous_format)
     with torch.inference_mode():
         output = network(torch.from_numpy(example)).numpy()
@@ -261,7 +266,7 @@ def log_model(network: torch.nn.Module, example: np.ndarray[Any, np.dtype[np.flo
     return str(info.model_uri)
 
 
-def load_model(uri: str) -> torch.nn.Module:
+def load_model(uri: str) -> "torch.nn.Module":
     """Load an exported network, by "models:/NAME@ALIAS" or what `log_model` returned."""
     model: torch.nn.Module = mlflow.pytorch.load_model(uri)
     return model

@@ -8,19 +8,18 @@ import csv
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-import torch
 from pydantic import ConfigDict, model_validator
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 
 from peculiar.errors import InputError
-from peculiar.heads import Network, Prior, build
 from peculiar.params import Section, validate
 from peculiar.params_data import InstrumentSection
 from peculiar.params_networks import NetworkSection
+
+if TYPE_CHECKING:  # who only reads `run.json` need not wait for torch
+    from peculiar.heads import Network
 
 RUN, WEIGHTS, HISTORY = "run.json", "weights.safetensors", "history.csv"
 
@@ -68,8 +67,10 @@ class Run(Section):
             raise ValueError("a grid_mpc belongs to heads that give distributions, and to no other")
         return self
 
-    def fresh_network(self) -> Network:
+    def fresh_network(self) -> "Network":
         """The network before any training."""
+        from peculiar.heads import Prior, build
+
         grid = self.grid_mpc
         prior = None  # its values stand among the weights
         if grid is not None:
@@ -85,8 +86,12 @@ class Run(Section):
         )
 
 
-def write(folder: Path, network: Network, history: Sequence[Mapping[str, float]], run: Run) -> None:
+def write(
+    folder: Path, network: "Network", history: Sequence[Mapping[str, float]], run: Run
+) -> None:
     """Write the three files into an existing folder."""
+    from safetensors.torch import save_file
+
     tensors = {name: tensor.cpu().contiguous() for name, tensor in network.state_dict().items()}
     save_file(tensors, folder / WEIGHTS)
     with (folder / HISTORY).open("w", newline="") as stream:
@@ -108,7 +113,7 @@ def read_run(folder: Path) -> Run:
     return validate(Run, values, str(path))
 
 
-def read_network(folder: Path, run: Run) -> Network:
+def read_network(folder: Path, run: Run) -> "Network":
     """Build the network of `run` and load its weights.
 
     Raises
@@ -116,6 +121,10 @@ def read_network(folder: Path, run: Run) -> Network:
     InputError
         When the weights are missing, damaged, or of another network.
     """
+    import torch
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
     path = folder / WEIGHTS
     network = run.fresh_network()
     try:
