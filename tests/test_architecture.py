@@ -93,7 +93,8 @@ ROOMS = {
         "posterior",
         "views",
     },
-    "trained": {"heads", "params", "params_data", "params_networks"},
+    "validity": {"bands", "galaxies", "params"},
+    "trained": {"heads", "params", "params_data", "params_networks", "validity"},
     "tracking": {"lineage"},
 }
 
