@@ -5,11 +5,11 @@ velocities v = H0 (D_z - D) that are normal about zero. Nothing is assumed of th
 p(D | image), and the edges of the distance distribution, which tell much about galaxies near
 them, are used. A grid's probabilities are spread evenly over its cells.
 
-A redshift with an error s is cz = H0 D + v + e with e normal of deviation s. The redshift then tells
-the distance to sqrt(sigma_v^2 + s^2) only, and given a distance the velocity is no longer certain:
-what is left, u = cz - H0 D = v + e, is shared between both by their variances. So v is normal about
-w u, w = sigma_v^2 / (sigma_v^2 + s^2), with the deviation sigma_v s / sqrt(sigma_v^2 + s^2), and the
-posterior of v is the mean of these normal laws over p(D | image, cz).
+A redshift with an error s is cz = H0 D + v + e with e normal of deviation s. The redshift then
+tells the distance to sqrt(sigma_v^2 + s^2) only, and given a distance the velocity is no longer
+certain: what is left, u = cz - H0 D = v + e, is shared between both by their variances. So v is
+normal about w u, w = sigma_v^2 / (sigma_v^2 + s^2), with the deviation sigma_v s / sqrt(sigma_v^2 +
+s^2), and the posterior of v is the mean of these normal laws over p(D | image, cz).
 """
 
 from collections.abc import Callable
