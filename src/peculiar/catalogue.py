@@ -110,6 +110,12 @@ def chunks(path: Path, size: int) -> Iterator[list[Row]]:
         raise InputError(f"{path} has no rows: give a catalogue of galaxies")
 
 
+def has_paths(path: Path) -> bool:
+    """Whether a catalogue names its images by path and not by id; refusals as in `chunks`."""
+    _, cells = READERS[path.suffix if path.suffix != ".gz" else ".fits"](path)
+    return any("path" in row for row in islice(cells, 1))
+
+
 def _factor(path: Path, name: str, unit: str | None) -> float:
     if not unit:
         return 1.0

@@ -13,7 +13,7 @@ import numpy as np
 from astropy.table import QTable, Table
 from numpy.typing import NDArray
 
-from peculiar.catalogue import Row
+from peculiar.catalogue import Row, has_paths
 from peculiar.champion import Champion
 from peculiar.errors import InputError
 from peculiar.galaxies import (
@@ -88,6 +88,36 @@ class Set:
         seen, raw = np.array([place]), len(images.shape) == 5
         image = images.pick(seen, np.array([row.camera]))[0] if raw else images[seen][0]
         return _galaxy(self.folder, table, place, row, image[bands]), 0
+
+
+def source_of(given: Path, images: Path | None, atlas: Path | None) -> Files | Set:
+    """Where the images of a catalogue's rows are, or of a folder of shards.
+
+    Parameters
+    ----------
+    given : Path
+        Catalogue, or folder of shards.
+    images : Path or None
+        Folder of files or shards; None for the catalogue's own folder.
+    atlas : Path or None
+        The NASA-Sloan Atlas' catalogue.
+
+    Raises
+    ------
+    InputError
+        When a folder is not there or has no shards.
+    """
+    if given.is_dir():
+        if not is_set(given):
+            raise InputError(f"{given} has no {TABLE}: give a folder that fetch or observe wrote")
+        return Set(given.resolve())
+    folder = (images or given.parent).resolve()
+    if not folder.is_dir():
+        raise InputError(f"--images {images}: there is no such folder")
+    if is_set(folder):
+        return Set(folder)
+    by_id = given.is_file() and not has_paths(given)
+    return Files(folder, by_id, None if atlas is None else atlas.resolve())
 
 
 def _galaxy(

@@ -20,7 +20,6 @@ from threading import Lock
 import numpy as np
 import pyarrow as pa  # type: ignore[import-untyped]
 from filelock import FileLock, Timeout
-from numpy.typing import NDArray
 from tqdm import tqdm
 
 from peculiar import catalogue, sources, tracking
@@ -28,6 +27,7 @@ from peculiar.catalogue import Row
 from peculiar.champion import Champion, load_champion
 from peculiar.errors import InputError, NotFinite
 from peculiar.estimates import COLUMNS, estimates, outputs, warnings
+from peculiar.galaxies import TABLE
 from peculiar.pictures import draw
 from peculiar.sightings import Sighting, sight
 from peculiar.tables import assemble, whole_file, write_part
@@ -50,8 +50,6 @@ class Job:
         Where the images are.
     at_mpc : float
         Distance to place simulated galaxies at whose rows have none, Mpc; NaN for none.
-    cz_kms, cz_error_kms : float
-        Redshift of rows that have none, and error of all whose catalogue gives none, km/s.
     pictures : Path or None
         Folder for a picture of each galaxy.
     """
@@ -92,10 +90,10 @@ def predict_rows(champion: Champion, job: Job, rows: list[Row]) -> pa.Table:
         of_good = estimates(champion, output, cz, errors)
         for name, values in of_good.items():
             columns[name][good] = values
+        new = warnings(champion, images, of_good, errors)
         for place, k in enumerate(good):
-            new = warnings_of(champion, images[place : place + 1], of_good, place, errors)
-            flags[k] += new
-            if "cz_beyond" in new:
+            flags[k] += new[place]
+            if "cz_beyond" in new[place]:
                 reasons[k] = f"cz {cz[place]:.0f} km/s is beyond the champion's distances"
         if job.pictures is not None:
             for place, k in enumerate(good):
@@ -110,19 +108,6 @@ def predict_rows(champion: Champion, job: Job, rows: list[Row]) -> pa.Table:
                           pa.string()),
         "reason": pa.array(reasons, pa.string()),
     })  # fmt: skip
-
-
-def warnings_of(
-    champion: Champion,
-    image: NDArray[np.float32],
-    columns: dict[str, NDArray[np.float64]],
-    place: int,
-    errors: NDArray[np.float64],
-) -> tuple[str, ...]:
-    """Flags of one of the galaxies in `columns`."""
-    one = slice(place, place + 1)
-    alone = {name: values[one] for name, values in columns.items()}
-    return warnings(champion, image, alone, errors[one])[0]
 
 
 def _sight(champion: Champion, job: Job, row: Row) -> Sighting | Exception:
@@ -183,12 +168,12 @@ def _on_dask(address: str, job: Job, chunks: Chunks) -> Iterator[tuple[int, pa.T
     from distributed import Client
 
     try:
-        client = Client(address, timeout=10)
+        client = Client(address, timeout=10)  # type: ignore[no-untyped-call]
     except (OSError, ValueError) as error:
         raise InputError(f"--scheduler {address}: no Dask scheduler answers ({error!r:.80}): start "
                          "one with `dask scheduler`") from None  # fmt: skip
     with client:
-        threads = sum(client.nthreads().values())
+        threads = sum(client.nthreads().values())  # type: ignore[no-untyped-call]
         if not threads:
             raise InputError(f"--scheduler {address} has no workers: start `dask worker {address}`")
         where = tracking.STORE.resolve(), os.environ.get("MLFLOW_TRACKING_URI")
@@ -240,12 +225,13 @@ def predict_catalogue(
     InputError
         When the catalogue cannot be read, or another run writes the same output.
     """
+    read = sources.rows_of if given.is_dir() else catalogue.chunks
+    next(read(given, 1))  # refuse what cannot be read before anything is written
     folder = output.with_name(f".{output.name}.parts")
     folder.mkdir(exist_ok=True)
     try:
         with FileLock(folder.with_suffix(".lock"), timeout=0):
             _keep(folder, _identity(job, given, rows_at_once))
-            read = sources.rows_of if given.is_dir() else catalogue.chunks
             parts: list[Path] = []
 
             def missing() -> Iterator[tuple[int, list[Row]]]:
@@ -273,7 +259,7 @@ def predict_catalogue(
 
 def _identity(job: Job, given: Path, rows_at_once: int) -> str:
     """What parts belong to: the catalogue's contents, the champion and the options."""
-    file = given / sources.TABLE if given.is_dir() else given
+    file = given / TABLE if given.is_dir() else given
     if not file.is_file():
         raise InputError(f"{file} is missing: mend the path")
     digest = sha256()

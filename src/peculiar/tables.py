@@ -6,7 +6,6 @@ memory at a time. CSV is ECSV with commas: a header of comments that holds units
 
 import csv
 import io
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,7 +30,7 @@ def whole_file(path: Path) -> Iterator[Path]:
     partial = path.with_name(f".{path.name}.partial")
     try:
         yield partial
-        os.replace(partial, path)
+        partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
 
@@ -61,7 +60,7 @@ def assemble(parts: Sequence[Path], units: Units, meta: Meta, output: Path) -> i
     int
         Rows.
     """
-    count = sum(pq.read_metadata(part).num_rows for part in parts)
+    count = sum(int(pq.read_metadata(part).num_rows) for part in parts)
     first = _table(pq.read_table(parts[0]).slice(0, 0), units, meta)
     write = {".fits": _write_fits, ".parquet": _write_parquet}.get(output.suffix, _write_text)
     with whole_file(output) as partial:
