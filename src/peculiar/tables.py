@@ -20,6 +20,7 @@ from astropy.table.meta import get_yaml_from_table
 from peculiar.errors import InputError
 
 ENDINGS = (".ecsv", ".csv", ".fits", ".parquet")
+FITS_BLOCK = 2880
 Meta = Mapping[str, str | float]
 Units = Mapping[str, str]
 
@@ -121,6 +122,8 @@ def _write_parquet(parts: Sequence[Path], first: Table, _: int, path: Path) -> N
         for field in pq.read_schema(parts[0])
     ]  # fmt: skip
     plain = {key: str(value) for key, value in first.meta.items()}
+    # what astropy makes columns of texts with
+    plain |= {f"table::len::{name}": str(n) for name, n in _widths(parts, first).items()}
     schema = pa.schema(fields, {**plain, b"table_meta_yaml": described})
     with pq.ParquetWriter(path, schema) as writer:
         for part in parts:
@@ -128,11 +131,7 @@ def _write_parquet(parts: Sequence[Path], first: Table, _: int, path: Path) -> N
 
 
 def _write_fits(parts: Sequence[Path], first: Table, count: int, path: Path) -> None:
-    texts = [name for name in first.colnames if first[name].dtype.kind == "U"]
-    width = dict.fromkeys(texts, 1)
-    for part in parts:
-        for name, column in zip(texts, pq.read_table(part, columns=texts).columns, strict=True):
-            width[name] = max(width[name], *(len(_ascii(cell)) for cell in column.to_pylist()))
+    width = _widths(parts, first)
     kinds = [
         (n, f"S{width[n]}" if n in width else first[n].dtype.newbyteorder(">"))
         for n in first.colnames
@@ -143,17 +142,27 @@ def _write_fits(parts: Sequence[Path], first: Table, count: int, path: Path) -> 
         if first[name].unit is not None:
             header[f"TUNIT{number}"] = first[name].unit.to_string("fits")
     header.update({key.upper(): value for key, value in first.meta.items()})
-    written = fits.StreamingHDU(str(path), header)
-    try:
+    with path.open("wb") as stream:
+        for part_header in (fits.PrimaryHDU().header, header):
+            stream.write(part_header.tostring().encode("ascii"))
         for part in parts:
             columns = pq.read_table(part)
             rows = np.empty(len(columns), dtype=kinds)
             for name, column in zip(columns.column_names, columns.columns, strict=True):
                 cells = column.to_pylist()
                 rows[name] = [_ascii(cell) for cell in cells] if name in width else cells
-            written.write(rows)
-    finally:
-        written.close()
+            stream.write(rows.tobytes())
+        stream.write(bytes(-stream.tell() % FITS_BLOCK))
+
+
+def _widths(parts: Sequence[Path], first: Table) -> dict[str, int]:
+    """Letters of the longest text in each column of texts, one or more."""
+    texts = [name for name in first.colnames if first[name].dtype.kind == "U"]
+    width = dict.fromkeys(texts, 1)
+    for part in parts:
+        for name, column in zip(texts, pq.read_table(part, columns=texts).columns, strict=True):
+            width[name] = max(width[name], *(len(_ascii(cell)) for cell in column.to_pylist()))
+    return width
 
 
 def _ascii(text: str) -> bytes:
