@@ -243,7 +243,9 @@ def _read_parquet(path: Path) -> Read:
     def rows() -> Iterator[Cells]:
         try:
             with file:
-                for batch in file.iter_batches(1024, columns=list(names.values())):
+                for batch in file.iter_batches(
+                    1024, columns=list(names.values()), use_threads=False
+                ):
                     values = [batch[column].to_pylist() for column in names.values()]
                     for cells in zip(*values, strict=True):
                         yield dict(zip(names, cells, strict=True))

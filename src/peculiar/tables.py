@@ -62,7 +62,7 @@ def assemble(parts: Sequence[Path], units: Units, meta: Meta, output: Path) -> i
         Rows.
     """
     count = sum(int(pq.read_metadata(part).num_rows) for part in parts)
-    first = _table(pq.read_table(parts[0]).slice(0, 0), units, meta)
+    first = _table(pq.read_table(parts[0], use_threads=False).slice(0, 0), units, meta)
     write = {".fits": _write_fits, ".parquet": _write_parquet}.get(output.suffix, _write_text)
     with whole_file(output) as partial:
         write(parts, first, count, partial)
@@ -110,7 +110,9 @@ def _write_text(parts: Sequence[Path], first: Table, _: int, path: Path) -> None
         stream.write(header.getvalue())
         writer = csv.writer(stream, lineterminator="\n")
         for part in parts:
-            columns = [column.to_pylist() for column in pq.read_table(part).columns]
+            columns = [
+                column.to_pylist() for column in pq.read_table(part, use_threads=False).columns
+            ]
             writer.writerows(zip(*columns, strict=True))
 
 
@@ -127,7 +129,7 @@ def _write_parquet(parts: Sequence[Path], first: Table, _: int, path: Path) -> N
     schema = pa.schema(fields, {**plain, b"table_meta_yaml": described})
     with pq.ParquetWriter(path, schema) as writer:
         for part in parts:
-            writer.write_table(pq.read_table(part).cast(schema))
+            writer.write_table(pq.read_table(part, use_threads=False).cast(schema))
 
 
 def _write_fits(parts: Sequence[Path], first: Table, count: int, path: Path) -> None:
@@ -146,7 +148,7 @@ def _write_fits(parts: Sequence[Path], first: Table, count: int, path: Path) -> 
         for part_header in (fits.PrimaryHDU().header, header):
             stream.write(part_header.tostring().encode("ascii"))
         for part in parts:
-            columns = pq.read_table(part)
+            columns = pq.read_table(part, use_threads=False)
             rows = np.empty(len(columns), dtype=kinds)
             for name, column in zip(columns.column_names, columns.columns, strict=True):
                 cells = column.to_pylist()
@@ -160,7 +162,9 @@ def _widths(parts: Sequence[Path], first: Table) -> dict[str, int]:
     texts = [name for name in first.colnames if first[name].dtype.kind == "U"]
     width = dict.fromkeys(texts, 1)
     for part in parts:
-        for name, column in zip(texts, pq.read_table(part, columns=texts).columns, strict=True):
+        for name, column in zip(
+            texts, pq.read_table(part, columns=texts, use_threads=False).columns, strict=True
+        ):
             width[name] = max(width[name], *(len(_ascii(cell)) for cell in column.to_pylist()))
     return width
 
