@@ -1,4 +1,4 @@
-"""Rows of a catalogue come back as they are in each format, or the file is refused in a sentence."""
+"""Rows of a catalogue come back as they are in each format, or one sentence refuses the file."""
 
 import gzip
 import math
@@ -85,8 +85,9 @@ def test_random_bytes_are_rows_or_one_sentence(tmp_path, content, ending):
     try:
         rows = rows_of(path)
     except InputError as error:
-        assert "\n" not in str(error)
-    else:
+        rows = [] if "\n" not in str(error) else None
+    assert rows is not None
+    if rows:
         assert [row.number for row in rows] == list(range(len(rows)))
 
 
@@ -96,5 +97,5 @@ def test_a_truncated_table_is_refused(tmp_path):
         path = tmp_path / f"x.{ending}"
         table.write(path, format=FORMATS[ending])
         path.write_bytes(path.read_bytes()[:-3000])
-        with pytest.raises(InputError, match="is truncated|cannot be read"):
+        with pytest.raises(InputError, match=r"is truncated|cannot be read"):
             rows_of(path)

@@ -38,8 +38,13 @@ def test_parts_are_joined_with_units_and_meta(tmp_path, ending):
 def test_a_file_is_whole_or_as_before(tmp_path):
     path = tmp_path / "x"
     path.write_text("before")
-    with pytest.raises(KeyboardInterrupt), whole_file(path) as partial:
-        partial.write_text("half")
-        raise KeyboardInterrupt
+
+    def interrupted():
+        with whole_file(path) as partial:
+            partial.write_text("half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
     assert path.read_text() == "before"
     assert list(tmp_path.iterdir()) == [path]

@@ -188,13 +188,13 @@ def _check(path: Path, names: list[str]) -> dict[str, str]:
 
 def _read_text(path: Path) -> Read:
     """CSV, or ECSV, which is CSV below a header of comments."""
-    stream = path.open(newline="", encoding="utf-8-sig", errors="replace")
+    encoding = {"newline": "", "encoding": "utf-8-sig", "errors": "replace"}
     comments, header = [], ""
-    for line in stream:
-        header = line
-        if not line.startswith("#"):
-            break
-        comments.append(line[1:].removeprefix(" ").rstrip())
+    with path.open(**encoding) as stream:  # type: ignore[call-overload]
+        for header in stream:
+            if not header.startswith("#"):
+                break
+            comments.append(header[1:].removeprefix(" ").rstrip())
     units, delimiter = {}, ","
     if comments and comments[0].startswith("%ECSV"):
         try:
@@ -202,25 +202,22 @@ def _read_text(path: Path) -> Read:
             units = {column["name"].lower(): column.get("unit") for column in described["datatype"]}
             delimiter = described.get("delimiter", " ")
         except Exception as error:  # astropy and PyYAML raise many kinds on a damaged header
-            stream.close()
             raise InputError(f"{path} has a damaged header ({type(error).__name__})") from None
     names = next(csv.reader([header], delimiter=delimiter), [])
-    try:
-        columns = _check(path, names)
-    except InputError:
-        stream.close()
-        raise
+    columns = _check(path, names)
 
     def rows() -> Iterator[Cells]:
-        reader = csv.reader(stream, delimiter=delimiter, skipinitialspace=delimiter == " ")
-        with stream:
+        with path.open(**encoding) as stream:  # type: ignore[call-overload]
+            below = islice(stream, len(comments) + 1, None)
+            reader = csv.reader(below, delimiter=delimiter, skipinitialspace=delimiter == " ")
             try:
                 for cells in reader:
                     if cells:  # no empty line
                         row = dict(zip(names, cells, strict=False))
                         yield {name: row.get(column) for name, column in columns.items()}
             except csv.Error as error:
-                raise InputError(f"{path} is no CSV at line {reader.line_num} ({error})") from None
+                line = len(comments) + 1 + reader.line_num
+                raise InputError(f"{path} is no CSV at line {line} ({error})") from None
 
     return units, rows()
 
