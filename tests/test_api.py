@@ -75,7 +75,7 @@ def test_an_error_of_the_redshift_is_used_and_images_are_resampled(model):
     [
         ({"images": np.ones((1, 1, 8, 8))}, "images must be a Quantity in W"),
         ({"images": images(1).value * u.Jy}, "images is in Jy, not in W"),
-        ({"images": images(1)[:, :, 0]}, r"images must be \(n, 1, y, x\) for the bands r, not"),
+        ({"images": images(1)[0, 0]}, r"images must be \(n, 1, y, x\) for the bands r, not"),
         ({"images": images(0)}, "images must be"),
         ({"cz": [1, 2] * SPEED}, "one value for each of 1 images"),
         ({"cz": 5 * u.Mpc}, "cz is in Mpc, not in km / s"),
