@@ -109,8 +109,29 @@ ROOMS = {
         "study",
         "tracking",
     },
-    "trained": {"heads", "params", "params_data", "params_networks"},
+    "validity": {"bands", "galaxies", "params"},
+    "trained": {"heads", "params", "params_data", "params_networks", "validity"},
     "tracking": {"lineage"},
+    # of the user's commands alone
+    "champion": {"instrument", "placing", "tracking", "validity"},
+    "estimates": {"champion", "hubble", "posterior", "validity"},
+    "sightings": {"champion", "galaxies", "instrument", "placing"},
+    "catalogue": {"bands", "fitsfile"},
+    "sources": {"catalogue", "champion", "galaxies", "layouts", "nsa"},
+    "tables": set(),
+    "pictures": {"bands", "catalogue", "champion", "tables"},
+    "survey": {
+        "catalogue",
+        "champion",
+        "estimates",
+        "galaxies",
+        "pictures",
+        "sightings",
+        "sources",
+        "tables",
+        "tracking",
+    },
+    "api": {"champion", "estimates", "galaxies", "params", "params_networks", "sightings"},
 }
 
 
@@ -165,6 +186,17 @@ def test_stages_import_nouns_and_never_another_stage(stage):
 
 def test_nothing_imports_the_command_line():
     assert not any({"__main__", "predict"} & first_party(m) for m in MODULES if m != "__main__")
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_stages_do_not_know_of_the_user_s_commands(stage):
+    assert transitive(stage).isdisjoint({"api", "champion", "survey", "predict", "sightings"})
+
+
+def test_the_package_imports_nothing_heavy():
+    code = "import sys, peculiar; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert {"torch", "mlflow", "numpy", "peculiar.api"}.isdisjoint(done.stdout.split())
 
 
 @pytest.mark.parametrize(("library", "home"), [("mlflow", "tracking"), ("optuna", "study")])

@@ -42,7 +42,10 @@ def test_predict_leaves_a_real_galaxy_where_it_is(pipeline, file, tmp_path, caps
         assert "errors were measured on what it was trained on (stand-in) and do not" in printed
         table = QTable.read(output)
         assert table["D_flow"][0].to_value("Mpc") == pytest.approx(299792.458 * 0.0001 / 70)
-        assert table.colnames[-5:] == ["D_z", "v_p", "v_hat", "v_error", "D_flow"]
+        ends = ["v_low68", "v_high68", "v_low95", "v_high95"]
+        assert table.colnames[2:] == [
+            "D_p", "D_error", "D_z", "v_p", "v_hat", "v_error", *ends, "flags", "D_flow",
+        ]  # fmt: skip
         assert "placed_at" not in table.colnames
         for arguments, message in [
             ([str(real), "--catalogue", catalogue, "--at", "60"], "real galaxy, .* drop --at"),

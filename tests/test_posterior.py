@@ -237,3 +237,53 @@ def test_another_prior_takes_the_place_of_the_learnt_one(kind, before, after, ra
         velocity_on_grid(expected, GRID, D_z, 400, 70),
         atol=0.5,
     )
+
+
+@given(p=rows, D_z=st.floats(50, 100), error=st.floats(1, 900))
+def test_intervals_of_redshifts_with_errors_hold_what_they_say(p, D_z, error):
+    D_z = np.full(3, D_z)
+    sharp = velocity_on_grid(p, GRID, D_z, 400, 70)
+    v = velocity_on_grid(p, GRID, D_z, 400, 70, cz_error_kms=[0, error, error])
+    np.testing.assert_allclose(v.mean_kms[0], sharp.mean_kms[0], rtol=1e-9, atol=1e-6)
+    np.testing.assert_allclose(v.deviation_kms[0], sharp.deviation_kms[0], rtol=1e-6)
+    np.testing.assert_allclose(v.low_kms[95][0], sharp.low_kms[95][0], atol=0.01)
+    for level, k in {68: 1, 95: 2}.items():
+        np.testing.assert_allclose(v.pit(v.low_kms[level]), norm.cdf(-k), atol=1e-6)
+        np.testing.assert_allclose(v.pit(v.high_kms[level]), norm.cdf(k), atol=1e-6)
+
+
+def test_a_redshift_of_no_use_leaves_the_prior_of_velocities():
+    p = gaussian([75.0], 6, GRID)
+    v = velocity_on_grid(p, GRID, [75.0], 400, 70, cz_error_kms=1e6)
+    assert v.mean_kms[0] == pytest.approx(0, abs=1)
+    assert v.deviation_kms[0] == pytest.approx(400, rel=1e-3)
+    assert v.high_kms[68][0] == pytest.approx(400, rel=1e-3)
+
+
+@given(D_p=st.floats(60, 90), D_z=st.floats(50, 100), s=st.floats(2, 20), e=st.floats(1, 900))
+def test_gaussians_with_errors_of_both_have_their_closed_form(D_p, D_z, s, e):
+    on_grid = velocity_on_grid(gaussian([D_p], s, WIDE), WIDE, [D_z], 400, 70, cz_error_kms=e)
+    v = velocity([D_p], [D_z], s, 400, 70, None, cz_error_kms=[e])
+    image = np.hypot(70 * s, e)
+    assert v.mean_kms[0] == pytest.approx(70 * (D_z - D_p) / (1 + (image / 400) ** 2), abs=1e-6)
+    assert v.deviation_kms[0] == pytest.approx(400 * image / np.hypot(400, image))
+    assert on_grid.mean_kms[0] == pytest.approx(v.mean_kms[0], abs=0.1)
+    assert on_grid.deviation_kms[0] == pytest.approx(v.deviation_kms[0], rel=1e-3)
+    assert on_grid.low_kms[95][0] == pytest.approx(v.low_kms[95][0], abs=0.5)
+    cut = velocity([D_p], [D_z], s, 400, 70, (-500, 700), cz_error_kms=e)
+    assert cut.high_kms[68][0] == pytest.approx(v.high_kms[68][0], abs=5)
+
+
+def test_pit_is_uniform_for_galaxies_whose_redshifts_have_errors():
+    rng = np.random.default_rng(5)
+    n, sigma_D, error = 3000, 5.0, rng.choice([0.0, 150, 600], 3000)
+    D, v = rng.uniform(50, 100, n), rng.normal(0, 400, n)
+    D_z = D + (v + rng.normal(0, error)) / 70
+    p = gaussian(D + rng.normal(0, sigma_D, n), sigma_D, GRID)
+    posterior = velocity_on_grid(p, GRID, D_z, 400, 70, cz_error_kms=error)
+    assert kstest(posterior.pit(v), "uniform").pvalue > 0.01
+    inside = (posterior.low_kms[68] <= v) & (v <= posterior.high_kms[68])
+    assert inside.mean() == pytest.approx(0.683, abs=0.02)
+    # as if they had none, the intervals are too narrow
+    naive = velocity_on_grid(p, GRID, D_z, 400, 70)
+    assert kstest(naive.pit(v), "uniform").pvalue < 1e-6

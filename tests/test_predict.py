@@ -53,6 +53,11 @@ def test_the_champion_knows_its_data(champion, pipeline):
     assert champion.H0_kms_mpc == meta["H0_kms_mpc"]
     assert champion.pixel_scale_arcsec == meta["pixel_scale_arcsec"]
     assert champion.pixels == 32
+    run = trained.read_run(pipeline / "results/train/uniform-cnn2")
+    assert champion.validity == run.validity
+    assert champion.validity.distance_mpc == champion.range_mpc == (50, 100)
+    assert len(champion.digest) == 64
+    assert champion.describe()["digest"] == champion.digest
 
 
 def test_a_table_has_units_and_the_paper_s_relations(champion, standin_file):

@@ -19,14 +19,24 @@ def parser() -> argparse.ArgumentParser:
     commands = whole.add_subparsers(dest="command", required=True)
 
     add = commands.add_parser("predict", help="distance and velocity from the promoted network")
-    add.add_argument("files", nargs="+", type=Path,
-                     help="FITS files: Illustris, TNG SKIRT, NASA-Sloan Atlas")  # fmt: skip
+    add.add_argument("files", nargs="+", type=Path, metavar="INPUT",
+                     help="FITS files: Illustris, TNG SKIRT, NASA-Sloan Atlas; or one catalogue "
+                     "(.csv, .ecsv, .parquet, FITS table: path or id, cz_kms, and if need be "
+                     "cz_error_kms, distance_mpc, camera), or a folder that fetch or observe "
+                     "wrote")  # fmt: skip
     add.add_argument("--at", nargs="+", type=float, metavar="MPC",
                      help="distances to place a simulated galaxy at")  # fmt: skip
     add.add_argument("--cz", type=float, metavar="KM/S",
                      help="redshift times speed of light; else a real galaxy's own")  # fmt: skip
+    add.add_argument("--cz-error", type=float, metavar="KM/S", default=0.0, help="its error")
     add.add_argument("--catalogue", type=Path, help="NASA-Sloan Atlas, for its images")
-    add.add_argument("--output", type=Path, help="table to write: .ecsv, .csv or .fits")
+    add.add_argument("--output", type=Path, help="table to write: .ecsv, .csv, .fits or .parquet")
+    add.add_argument("--images", type=Path, metavar="FOLDER",
+                     help="what a catalogue's paths are relative to, or holds its ids; else the "
+                     "catalogue's own folder")  # fmt: skip
+    add.add_argument("--pictures", type=Path, metavar="FOLDER",
+                     help="a picture of each galaxy of a catalogue")  # fmt: skip
+    add.add_argument("--scheduler", metavar="TCP://...", help="Dask's, to predict a catalogue with")
 
     add = commands.add_parser("place", help="picture of a galaxy at several distances (figure 2)")
     add.add_argument("file", type=Path, help="Illustris or TNG SKIRT FITS file")
@@ -69,22 +79,31 @@ def _check_distances(distances_mpc: Sequence[float]) -> None:
 
 
 def predict(chosen: argparse.Namespace) -> None:
-    """Print, and write if asked, the predictions for some files."""
+    """Print, and write if asked, the predictions for some files, or those for a catalogue."""
     from astropy.table import vstack
 
+    from peculiar.catalogue import is_catalogue
     from peculiar.fetch import LABELS
     from peculiar.layouts import read_galaxy
     from peculiar.nsa import read_catalogue
     from peculiar.params import load
     from peculiar.params_networks import Promote
     from peculiar.predict import is_real, load_champion, predict_galaxy, predict_real
+    from peculiar.tables import check_output, write_table
 
     _check_distances(chosen.at or [])
-    formats = {".ecsv": "ascii.ecsv", ".csv": "ascii.csv", ".fits": "fits"}
     if chosen.output:
-        _check_output(chosen.output, list(formats))
+        check_output(chosen.output)
     if chosen.cz is not None and not abs(chosen.cz) < SPEED_OF_LIGHT_MS / 1e3:
         raise InputError(f"--cz {chosen.cz:g}: give a speed in km/s below that of light")
+    if not 0 <= chosen.cz_error < SPEED_OF_LIGHT_MS / 1e3:
+        raise InputError(f"--cz-error {chosen.cz_error:g}: give a speed in km/s, not negative")
+    if any(path.is_dir() or is_catalogue(path) for path in chosen.files):
+        _predict_catalogue(chosen)
+        return
+    for option in ("images", "pictures", "scheduler"):
+        if getattr(chosen, option):
+            raise InputError(f"--{option} is for catalogues: give one, or leave it out")
     champion = load_champion(load(Promote).model)
     catalogue = read_catalogue(chosen.catalogue) if chosen.catalogue else None
     tables = []
@@ -97,11 +116,11 @@ def predict(chosen: argparse.Namespace) -> None:
                 print(f"{path.name}: the champion's errors were measured on what it was trained "
                       f"on ({champion.data_source}) and do not hold for real images: see "
                       "docs/real_galaxies")  # fmt: skip
-            table = predict_real(champion, galaxy, chosen.cz)
+            table = predict_real(champion, galaxy, chosen.cz, chosen.cz_error)
         elif not chosen.at:
             raise InputError(f"{path} is of a simulated galaxy: say with --at how far to place it")
         else:
-            table = predict_galaxy(champion, galaxy, chosen.at, chosen.cz)
+            table = predict_galaxy(champion, galaxy, chosen.at, chosen.cz, chosen.cz_error)
         table.add_column([path.name] * len(table), name="file", index=0)
         tables.append(table)
     whole = vstack(tables, metadata_conflicts="silent")
@@ -110,7 +129,41 @@ def predict(chosen: argparse.Namespace) -> None:
     print(f"champion version {champion.version}, bands {champion.bands}{known}")
     print("\n".join(whole.pformat(max_lines=-1, max_width=-1)))
     if chosen.output:
-        whole.write(chosen.output, format=formats[chosen.output.suffix], overwrite=True)
+        write_table(whole, chosen.output)
+
+
+def _predict_catalogue(chosen: argparse.Namespace) -> None:
+    """Write the predictions for a catalogue or a folder of shards."""
+    from peculiar.champion import load_champion
+    from peculiar.params import load
+    from peculiar.params_networks import Promote
+    from peculiar.sources import source_of
+    from peculiar.survey import Job, predict_catalogue
+
+    given = chosen.files[0]
+    if len(chosen.files) > 1:
+        raise InputError(f"{given} and other inputs: give one catalogue or folder by itself")
+    if not chosen.output:
+        raise InputError(f"{given} is a catalogue: say with --output where its predictions go")
+    if chosen.cz is not None or chosen.cz_error:
+        raise InputError("--cz and --cz-error are columns of a catalogue: cz_kms, cz_error_kms")
+    if len(chosen.at or []) > 1:
+        raise InputError("--at: a catalogue's galaxies are placed once each: give one distance")
+    source = source_of(given, chosen.images, chosen.catalogue)
+    champion = load_champion(load(Promote).model)
+    if chosen.pictures:
+        chosen.pictures.mkdir(parents=True, exist_ok=True)
+    job = Job(
+        champion.model,
+        champion.version,
+        champion.digest,
+        source,
+        chosen.at[0] if chosen.at else float("nan"),
+        chosen.pictures and chosen.pictures.resolve(),
+    )
+    count = predict_catalogue(champion, job, given, chosen.output, chosen.scheduler)
+    print(f"champion version {champion.version}, {champion.digest[:12]}: wrote {count} rows to "
+          f"{chosen.output}")  # fmt: skip
 
 
 def place(chosen: argparse.Namespace) -> None:

@@ -16,6 +16,10 @@ class InputError(Exception):
     """Something the user can mend; the message names the file or key, and the mend."""
 
 
+class NotFinite(InputError):
+    """An image has pixels that are not numbers."""
+
+
 @contextmanager
 def one_sentence() -> Iterator[None]:
     """Turn what a user can mend into one line on stderr and exit code 1.

@@ -16,7 +16,7 @@ from astropy.io.fits.verify import VerifyError
 from astropy.utils.exceptions import AstropyWarning
 from numpy.typing import NDArray
 
-from peculiar.errors import InputError
+from peculiar.errors import InputError, NotFinite
 
 MEND = "delete it and fetch it again"
 """Where a file is damaged; one of another kind would only come again."""
@@ -127,15 +127,15 @@ def pixels(path: Path, hdu: fits.ImageHDU, part: int | slice = slice(None)) -> N
 
 
 def plane(path: Path, hdu: fits.ImageHDU, index: int, name: str) -> NDArray[np.float32]:
-    """Read one plane, (y, x) in the file's unit, of a cube; `InputError` where not finite."""
+    """Read one plane, (y, x) in the file's unit, of a cube; `NotFinite` where not finite."""
     return finite(path, pixels(path, hdu, index), name)
 
 
 def finite(path: Path, image: NDArray[np.float32], name: str) -> NDArray[np.float32]:
-    """Give the image itself, or `InputError` where it is not finite."""
+    """Give the image itself, or `NotFinite` where it is not finite."""
     bad = int(np.count_nonzero(~np.isfinite(image)))
     if bad:
-        raise InputError(f"{path} has {bad} pixels that are not finite in {name}: {MEND}")
+        raise NotFinite(f"{path} has {bad} pixels that are not finite in {name}: {MEND}")
     return image
 
 

@@ -49,8 +49,8 @@ def peculiar_velocity_kms(D_z_mpc: ArrayLike, D_mpc: ArrayLike, H0_kms_mpc: floa
 
 
 def velocity_posterior_kms(
-    velocity_kms: ArrayLike, sigma_D_mpc: float, sigma_v_kms: float, H0_kms_mpc: float
-) -> tuple[Array, float]:
+    velocity_kms: ArrayLike, sigma_D_mpc: ArrayLike, sigma_v_kms: float, H0_kms_mpc: float
+) -> tuple[Array, Array]:
     """Mean and deviation of p(v | image, cz) for Gaussian errors.
 
     The product of the image's velocity N(v; v_p, H0 sigma_D) and the velocity prior
@@ -62,7 +62,7 @@ def velocity_posterior_kms(
     ----------
     velocity_kms : array_like, any shape
         v_p = H0 (D_z - D_p) from the network's distance, km/s.
-    sigma_D_mpc : float
+    sigma_D_mpc : array_like, () or the same shape
         Error of the network's distance, Mpc.
     sigma_v_kms : float
         Deviation of peculiar velocities, km/s.
@@ -73,14 +73,14 @@ def velocity_posterior_kms(
     -------
     mean : ndarray, same shape
         Posterior mean, km/s.
-    deviation : float
+    deviation : ndarray, shape of `sigma_D_mpc`
         Posterior standard deviation, km/s.
     """
-    sigma_image_kms = H0_kms_mpc * sigma_D_mpc
+    sigma_image_kms = H0_kms_mpc * np.asarray(sigma_D_mpc, dtype=float)
     total = np.hypot(sigma_v_kms, sigma_image_kms)
     weight = (sigma_v_kms / total) ** 2
     mean = weight * np.asarray(velocity_kms, dtype=float)
-    return mean, float(sigma_v_kms * sigma_image_kms / total)
+    return mean, sigma_v_kms * sigma_image_kms / total
 
 
 def distance_given_redshift_mpc(

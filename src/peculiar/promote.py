@@ -216,6 +216,7 @@ def describe(
         "dimming": best.dimming,
         "instrument": "" if best.instrument is None else best.instrument.model_dump_json(),
         "split_by": best.split_by,
+        "validity": "" if best.validity is None else best.validity.model_dump_json(),
         **git_state(),
         "candidates": {
             f"{run.dataset}-{run.network}": why or run.validation[criterion(run)]

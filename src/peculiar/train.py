@@ -19,6 +19,7 @@ from peculiar.judgement import grid_of, validate
 from peculiar.lineage import digests
 from peculiar.params import load
 from peculiar.params_networks import NetworkSection, Train
+from peculiar.validity import validity_of
 
 RAW, DATA, OUT = Path("data/fetch"), Path("data/observe"), Path("results/train")
 BEST = Path("results/search/best.yaml")
@@ -122,6 +123,7 @@ def train(params: Train, spec: NetworkSection, network_name: str, data: Path) ->
             zero_rms_kms=float(np.sqrt(np.mean(predicted["v_kms"] ** 2))),
             spread_dz_mpc=float(np.std(predicted["D_z_mpc"])),
             validation=validation,
+            validity=validity_of(observed),
         )
         trained.write(partial, network, history, run)
         tracking.log_file(partial / trained.RUN)

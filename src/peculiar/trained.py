@@ -17,6 +17,7 @@ from peculiar.errors import InputError
 from peculiar.params import Section, validate
 from peculiar.params_data import InstrumentSection
 from peculiar.params_networks import NetworkSection
+from peculiar.validity import Validity
 
 if TYPE_CHECKING:  # who only reads `run.json` need not wait for torch
     from peculiar.heads import Network
@@ -31,7 +32,8 @@ class Run(Section):
     of each name, `sigma_D_mpc` is the error of the network's distances measured there,
     `zero_rms_kms` the rms of the same velocities about v = 0, and `spread_dz_mpc` the deviation of
     the same D_z. `grid_mpc` has the distances that p(D | image) is for, None for a point head.
-    `data` maps each data dependency to its digest. Metrics may be NaN after a failed training.
+    `data` maps each data dependency to its digest, and `validity` has what the training images
+    spanned (None in runs older than it). Metrics may be NaN after a failed training.
     """
 
     model_config = ConfigDict(allow_inf_nan=True, ser_json_inf_nan="constants")
@@ -60,6 +62,7 @@ class Run(Section):
     zero_rms_kms: float
     spread_dz_mpc: float
     validation: dict[str, float]
+    validity: Validity | None = None
 
     @model_validator(mode="after")
     def _headed(self) -> Self:
