@@ -38,6 +38,7 @@ def tiny_params(bands: str = "griz") -> dict[str, Any]:
     pyramid["layers"] = [{"filters": 8, "kernel": 3, "stride": 2}] * 2
     params["train"]["specs"]["starlet"] |= {"epochs": 2, "views": 2, "batch_size": 8, "hidden": 8}
     params["evaluate"]["bootstrap"] = 20
+    params["promote"]["bootstrap"] = 500
     return params
 
 

@@ -1,4 +1,4 @@
-"""The command line: `peculiar predict`, `place`, `inspect` and `standin`.
+"""The command line: `peculiar predict`, `place`, `inspect`, and the registry's commands.
 
 The pipeline itself is `dvc repro` (or `make repro`).
 """
@@ -45,6 +45,16 @@ def parser() -> argparse.ArgumentParser:
     add.add_argument("folder", type=Path)
     add.add_argument("--galaxies", type=int, default=1)
     add.add_argument("--seed", type=int, default=1)
+
+    add = commands.add_parser("promote", help="weigh the trained networks, promote the best")
+    add.add_argument("--dry-run", action="store_true", help="only say what would be done")
+    add.add_argument("--allow", nargs="+", default=[], metavar="WHAT", choices=[
+        "other-data", "leaking-split", "literal-dimming", "withdrawn"],
+        help="let through what is kept out: other-data leaking-split literal-dimming "
+        "withdrawn")  # fmt: skip
+
+    add = commands.add_parser("rollback", help="make the champion before champion again")
+    add.add_argument("--why", required=True, help="reason, kept in the history")
     return whole
 
 
@@ -191,7 +201,38 @@ def standin(chosen: argparse.Namespace) -> None:
         print(f"wrote {path}")
 
 
-COMMANDS = {"predict": predict, "place": place, "inspect": inspect, "standin": standin}
+def promote(chosen: argparse.Namespace) -> None:
+    """Weigh the networks in `results` and promote the best."""
+    from peculiar.params import load
+    from peculiar.params_networks import Promote, Train
+    from peculiar.promote import OUT, promote
+
+    promote(load(Promote), load(Train), OUT, allowed=chosen.allow, dry_run=chosen.dry_run)
+
+
+def rollback(chosen: argparse.Namespace) -> None:
+    """Make the champion before champion again."""
+    from peculiar.rollback import rollback
+
+    print(rollback(_model(), chosen.why))
+
+
+def _model() -> str:
+    """Name of our model in MLflow's registry."""
+    from peculiar.params import load
+    from peculiar.params_networks import Promote
+
+    return load(Promote).model
+
+
+COMMANDS = {
+    "predict": predict,
+    "place": place,
+    "inspect": inspect,
+    "standin": standin,
+    "promote": promote,
+    "rollback": rollback,
+}
 
 if __name__ == "__main__":
     main()

@@ -10,7 +10,7 @@ import torch
 from astropy.table import QTable
 from numpy.typing import NDArray
 
-from peculiar import tracking
+from peculiar import registry, tracking
 from peculiar.errors import InputError
 from peculiar.galaxies import Galaxy
 from peculiar.hubble import peculiar_velocity_kms, redshift_distance_mpc
@@ -81,7 +81,7 @@ def load_champion(model: str) -> Champion:
         )
     tags = version.tags
     return Champion(
-        network=tracking.load_model(f"models:/{model}@{tracking.CHAMPION}"),
+        network=registry.load(version),
         grid_mpc=np.array(json.loads(tags["grid_mpc"])) if tags.get("grid_mpc") else None,
         version=str(version.version),
         bands=tags["bands"],
