@@ -55,6 +55,19 @@ def parser() -> argparse.ArgumentParser:
 
     add = commands.add_parser("rollback", help="make the champion before champion again")
     add.add_argument("--why", required=True, help="reason, kept in the history")
+
+    add = commands.add_parser("serve", help="serve the champion over HTTP on 127.0.0.1")
+    add.add_argument("--port", type=int, default=5001)
+
+    add = commands.add_parser("reproduce", help="train a version again and compare")
+    add.add_argument("version", help="number, or an alias such as champion")
+    add.add_argument("--keep", type=Path, metavar="FOLDER", help="for the worktree, to be kept")
+
+    add = commands.add_parser("export", help="write the registry into a folder of plain files")
+    add.add_argument("folder", type=Path)
+
+    add = commands.add_parser("import", help="register what `export` wrote in the present store")
+    add.add_argument("folder", type=Path)
     return whole
 
 
@@ -217,6 +230,37 @@ def rollback(chosen: argparse.Namespace) -> None:
     print(rollback(_model(), chosen.why))
 
 
+def serve(chosen: argparse.Namespace) -> None:
+    """Serve the champion until interrupted."""
+    from peculiar.serve import serve
+
+    serve(_model(), chosen.port)
+
+
+def reproduce(chosen: argparse.Namespace) -> None:
+    """Train a version again and compare; the exit code is 1 where they differ."""
+    from peculiar.reproduce import reproduce
+
+    found = reproduce(_model(), chosen.version, chosen.keep)
+    print(found.text())
+    if not found.equal:
+        raise SystemExit(1)
+
+
+def export(chosen: argparse.Namespace) -> None:
+    """Write the registry into a folder."""
+    from peculiar.share import export
+
+    print(export(_model(), chosen.folder))
+
+
+def import_(chosen: argparse.Namespace) -> None:
+    """Register what `export` wrote."""
+    from peculiar.share import adopt
+
+    print(adopt(chosen.folder))
+
+
 def _model() -> str:
     """Name of our model in MLflow's registry."""
     from peculiar.params import load
@@ -232,6 +276,10 @@ COMMANDS = {
     "standin": standin,
     "promote": promote,
     "rollback": rollback,
+    "serve": serve,
+    "reproduce": reproduce,
+    "export": export,
+    "import": import_,
 }
 
 if __name__ == "__main__":

@@ -84,13 +84,18 @@ def holder_of(model: str, alias: str) -> Holder | None:
     with tempfile.TemporaryDirectory() as folder:
         path = registry.artifact(str(version.run_id), trained.VALIDATION, Path(folder))
         validation = None if path is None else trained.read_validation(path)
-    data = version.tags.get("data", "")
-    return Holder(str(version.version), str(version.run_id), data, validation)
+    # an imported version has a run of another id than the one that trained it
+    run_id = version.tags.get("run_id", str(version.run_id))
+    return Holder(str(version.version), run_id, version.tags.get("data", ""), validation)
 
 
 def choices(found: Sequence[Candidate], params: Promote, allowed: Collection[str]) -> list[Choice]:
     """Weigh the candidates for `champion`, and for the alias of each kind of data."""
-    withdrawn = {v.run_id for v in registry.versions(params.model) if registry.WITHDRAWN in v.tags}
+    withdrawn = {
+        v.tags.get("run_id", "")
+        for v in registry.versions(params.model)
+        if registry.WITHDRAWN in v.tags
+    }
     kinds = dict.fromkeys(alias_of_kind(candidate.run) for candidate in found)
     chosen = []
     for alias in (tracking.CHAMPION, *kinds):

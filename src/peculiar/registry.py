@@ -7,6 +7,7 @@ aliases: each move is a tag `history.0001`, `history.0002`, ... of the registere
 
 import contextlib
 import json
+import shutil
 import socket
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -29,6 +30,7 @@ DIGEST = "model_sha256"
 EXPORTED = "data/model.pt2"
 PICKLED = (".pth", ".pkl", ".pickle", ".joblib")
 HISTORY = "history."
+OF_RUN = ("run.json", "validation.ecsv", "params.yaml", "best.yaml", "cards")  # files kept
 WITHDRAWN = "withdrawn"  # tag of a version that was rolled back
 WAIT_S, STALE_MINUTES = 20, 10  # for another promotion; after which it must have died
 
@@ -103,8 +105,7 @@ def load(version: ModelVersion) -> torch.nn.Module:
         When the files are missing, pickled or changed.
     """
     with tempfile.TemporaryDirectory() as temporary:
-        uri = f"models:/{version.name}/{version.version}"
-        folder = tracking.fetch_model(uri, Path(temporary))
+        folder = tracking.fetch_model(_uri(version), Path(temporary))
         check(version, folder)
         try:
             return tracking.load_model(str(folder))
@@ -318,3 +319,42 @@ def remember(model: str, entry: Mapping[str, Any]) -> None:
     mlflow.MlflowClient().set_registered_model_tag(
         model, f"{HISTORY}{number:04d}", json.dumps(dict(entry))
     )
+
+
+def save(version: ModelVersion, folder: Path) -> None:
+    """Copy a version's model and its run's files into `model` and `run` of a folder.
+
+    Raises
+    ------
+    InputError
+        When the model is not what was promoted.
+    """
+    folder.mkdir(parents=True)
+    with tempfile.TemporaryDirectory() as temporary:
+        files = tracking.fetch_model(_uri(version), Path(temporary))
+        check(version, files)
+        leave_out = shutil.ignore_patterns(tracking.BESIDE)
+        shutil.copytree(files, folder / "model", ignore=leave_out)
+    (folder / "run").mkdir()
+    for name in OF_RUN:
+        artifact(str(version.run_id), name, folder / "run")
+
+
+def adopt(
+    model: str, experiment_id: str, folder: Path, tags: Mapping[str, str], description: str
+) -> str:
+    """Register what `save` wrote, under a run of its own, and return the version's number."""
+    client = mlflow.MlflowClient()
+    run = client.create_run(experiment_id, run_name="import", tags={"stage": "import"})
+    run_id = run.info.run_id
+    client.log_artifacts(run_id, str(folder / "run"))
+    client.log_artifacts(run_id, str(folder / "model"), "model")
+    client.set_terminated(run_id)
+    version = register(model, f"{run.info.artifact_uri}/model", run_id, tags)
+    if description:
+        describe(version, description)
+    return str(version.version)
+
+
+def _uri(version: ModelVersion) -> str:
+    return f"models:/{version.name}/{version.version}"

@@ -237,17 +237,28 @@ def log_model(network: torch.nn.Module, example: np.ndarray[Any, np.dtype[np.flo
         The model's URI.
     """
     network = network.eval().cpu().to(memory_format=torch.contiguous_format)
-    with torch.inference_mode():
-        output = network(torch.from_numpy(example)).numpy()
-    info = mlflow.pytorch.log_model(
-        network,
-        name="model",
-        input_example=example,
-        signature=mlflow.models.infer_signature(example, output),
-        serialization_format="pt2",
-        pip_requirements=REQUIREMENTS,
-    )
+    info = mlflow.pytorch.log_model(network, name="model", **_exported(network, example))
     return str(info.model_uri)
+
+
+def save_model(
+    network: torch.nn.Module, example: np.ndarray[Any, np.dtype[np.float32]], folder: Path
+) -> None:
+    """Export a network as `log_model` does, into a folder that is not there yet."""
+    mlflow.pytorch.save_model(network, str(folder), **_exported(network, example))
+
+
+def _exported(
+    network: torch.nn.Module, example: np.ndarray[Any, np.dtype[np.float32]]
+) -> dict[str, Any]:
+    with torch.no_grad():
+        output = network(torch.from_numpy(example)).numpy()
+    return {
+        "input_example": example,
+        "signature": mlflow.models.infer_signature(example, output),
+        "serialization_format": "pt2",
+        "pip_requirements": REQUIREMENTS,
+    }
 
 
 def fetch_model(uri: str, folder: Path) -> Path:
