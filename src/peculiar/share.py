@@ -118,7 +118,7 @@ def adopt(folder: Path) -> str:
 
 
 def check(folder: Path) -> None:
-    """Compare files with `SHA256SUMS` and models with what was promoted; `InputError` if changed."""
+    """Compare files with `SHA256SUMS`, models with what was promoted; `InputError` if changed."""
     again = f"export again, or copy {folder} again"
     try:
         lines = (folder / SUMS).read_text().splitlines()
