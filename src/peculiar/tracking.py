@@ -264,7 +264,10 @@ def _exported(
 def fetch_model(uri: str, folder: Path) -> Path:
     """A copy of a logged model's files below an existing folder; `InputError` without them."""
     try:
-        return Path(mlflow.artifacts.download_artifacts(uri, dst_path=str(folder)))
+        files = Path(mlflow.artifacts.download_artifacts(uri, dst_path=str(folder)))
+        if not (files / "MLmodel").is_file():  # a folder that is gone comes as an empty one
+            raise FileNotFoundError("there are none")
+        return files
     except (MlflowException, OSError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(
