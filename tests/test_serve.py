@@ -94,7 +94,7 @@ def test_served_and_local_predictions_agree(pipeline, champion, images):
         assert at == {serve.HOST}
     finally:
         os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        process.communicate()
     with torch.inference_mode():
         D_p = champion.network(torch.from_numpy(images)).numpy()
     np.testing.assert_allclose(served[:, 0], D_p, rtol=1e-5)

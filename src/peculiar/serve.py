@@ -40,7 +40,7 @@ class Served(nn.Module):
         self.network = champion.network
         self.gives_distances = champion.grid_mpc is None
         grid = [0.0] if champion.grid_mpc is None else champion.grid_mpc
-        self.register_buffer("grid_mpc", torch.tensor(grid, dtype=torch.float32))
+        self.register_buffer("grid_mpc", torch.tensor(grid, dtype=torch.float64))
         self.register_buffer("sigma_D_mpc", torch.tensor(champion.sigma_D_mpc))
 
     def forward(self, images: Tensor) -> Tensor:
@@ -48,9 +48,10 @@ class Served(nn.Module):
         output = self.network(images)
         if self.gives_distances:
             return torch.stack([output, self.sigma_D_mpc.expand_as(output)], dim=-1)
-        D = output @ self.grid_mpc
-        variance = (output * (self.grid_mpc - D[:, None]).square()).sum(dim=-1)
-        return torch.stack([D, variance.sqrt()], dim=-1)
+        p = output.double()  # as `peculiar.posterior.moments` does
+        D = p @ self.grid_mpc
+        variance = (p * (self.grid_mpc - D[:, None]).square()).sum(dim=-1)
+        return torch.stack([D, variance.sqrt()], dim=-1).float()
 
 
 def save(champion: Champion, folder: Path) -> None:
