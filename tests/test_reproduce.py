@@ -37,11 +37,11 @@ def test_the_same_is_equal(folders):
     [
         (
             {"validation": {"l2_d_mpc": 0.15, "velocity_slope": 1.0}},
-            "l2_d_mpc: 0.1, now 0.15 (diff",
+            "l2_d_mpc: 0.1, now 0.15",
         ),
         (
             {"data": {"data/observe/uniform": "ffff.dir"}},
-            "data/observe/uniform: 0a1b.dir, now ffff",
+            "uniform: 0a1b.dir, now ffff",
         ),
     ],
 )

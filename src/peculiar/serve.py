@@ -50,7 +50,8 @@ class Served(nn.Module):
             return torch.stack([output, self.sigma_D_mpc.expand_as(output)], dim=-1)
         p = output.double()  # as `peculiar.posterior.moments` does
         D = p @ self.grid_mpc
-        variance = (p * (self.grid_mpc - D[:, None]).square()).sum(dim=-1)
+        within = (self.grid_mpc[1] - self.grid_mpc[0]) ** 2 / 12  # a cell
+        variance = (p * (self.grid_mpc - D[:, None]).square()).sum(dim=-1) + within
         return torch.stack([D, variance.sqrt()], dim=-1).float()
 
 
