@@ -10,7 +10,7 @@ import torch
 import yaml
 from astropy.table import QTable
 from hypothesis import settings
-from tiny import run_stages, tiny_params
+from tiny import clone, dvc, run_stages, tiny_params, write_params
 
 from peculiar.bands import surface_brightness
 from peculiar.galaxies import (
@@ -121,4 +121,14 @@ def pipeline(tmp_path_factory):
     """Folder in which all stages have run on a tiny stand-in (tests/tiny.py), to a champion."""
     folder = tmp_path_factory.mktemp("pipeline")
     run_stages(folder, tiny_params())
+    return folder
+
+
+@pytest.fixture(scope="session")
+def dvc_folder(tmp_path_factory):
+    """A clone in which `dvc repro` has run on a tiny stand-in, to a champion."""
+    folder = tmp_path_factory.mktemp("dvc") / "peculiar"
+    clone(folder)
+    write_params(tiny_params(), folder)
+    dvc(folder, "repro")
     return folder

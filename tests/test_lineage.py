@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from peculiar import lineage
 from peculiar.lineage import code_digest, digest, digests, git_state
 
 LOCK = """
@@ -147,3 +148,21 @@ def test_git_state_tells_commit_and_changes_of_tracked_files(here):
     assert git_state() == clean
     (here / "new.py").touch()
     assert git_state() == clean | {"git_dirty": "true"}
+
+
+def test_a_user_without_a_name_has_a_number(monkeypatch):
+    def nameless():
+        raise KeyError("getpwuid(): uid not found")
+
+    monkeypatch.setattr(lineage.getpass, "getuser", nameless)
+    assert lineage.who() == str(os.getuid())
+
+
+def test_the_digest_of_a_folder_is_of_names_and_contents(tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/a").write_bytes(b"1")
+    first = lineage.files_sha256(tmp_path, "beside")
+    (tmp_path / "beside").write_bytes(b"2")
+    assert lineage.files_sha256(tmp_path, "beside") == first
+    (tmp_path / "data/a").rename(tmp_path / "data/b")
+    assert lineage.files_sha256(tmp_path, "beside") != first

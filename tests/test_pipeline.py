@@ -13,23 +13,9 @@ from pathlib import Path
 import psutil
 import pytest
 import yaml
-from tiny import clone, tiny_params, write_params
+from tiny import ENVIRONMENT, clone, dvc, tiny_params, write_params
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("dvc")]
-ENVIRONMENT = {key: value for key, value in os.environ.items() if key != "MLFLOW_TRACKING_URI"} | {
-    "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-    "PYTHONPATH": "src",
-    "OMP_NUM_THREADS": "1",
-}
-
-
-def dvc(folder, *arguments, check=True):
-    command = [sys.executable, "-m", "dvc", *arguments]
-    done = subprocess.run(
-        command, cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, check=False
-    )
-    assert not check or done.returncode == 0, done.stdout + done.stderr
-    return done
 
 
 def stages_run(done):
@@ -47,13 +33,9 @@ def champion(folder):
         return database.execute(query).fetchall()
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("dvc") / "peculiar"
-    clone(folder)
-    write_params(tiny_params(), folder)
-    dvc(folder, "repro")
-    return folder
+@pytest.fixture
+def folder(dvc_folder):
+    return dvc_folder
 
 
 def test_one_command_leads_to_a_champion_with_all_tables_and_figures(folder):

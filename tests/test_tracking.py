@@ -132,21 +132,19 @@ with tracking.run(tracking.connect(Path({store!r})), 'doomed', params={{}}) as r
 
 def test_a_reused_pid_is_not_taken_for_the_run():
     started = psutil.Process().create_time()
-    assert tracking._alive(f"{os.getpid()}@{started:.0f}")
-    assert not tracking._alive(f"{os.getpid()}@{started - 100:.0f}")
-    assert not tracking._alive("")
+    assert tracking.alive(f"{os.getpid()}@{started:.0f}")
+    assert not tracking.alive(f"{os.getpid()}@{started - 100:.0f}")
+    assert not tracking.alive("")
 
 
 def test_the_logged_model_predicts_the_same_and_holds_no_pickle(experiment, network):
     example = np.random.default_rng(0).random((2, 2, 16, 16), dtype=np.float32)
-    with tracking.run(experiment, "model", params={}) as run_id:
+    with tracking.run(experiment, "model", params={}):
         uri = tracking.log_model(network, example)
-    version = tracking.promote("alpha", uri, run_id, {"why": "test"})
-    loaded = tracking.load_model("models:/alpha@champion")
+    loaded = tracking.load_model(uri)
     batch = torch.rand(5, 2, 16, 16)  # another batch size than the example's
     with torch.inference_mode():
         torch.testing.assert_close(loaded(batch), network(batch))
-    assert version.tags["why"] == "test"
     info = mlflow.models.get_model_info(uri)
     assert info.signature.inputs.inputs[0].shape == (-1, 2, 16, 16)
     folder = mlflow.artifacts.download_artifacts(uri)
@@ -176,19 +174,6 @@ def test_a_logged_distribution_is_the_same_for_any_number_of_images(experiment, 
             torch.testing.assert_close(p, network(batch))
         assert p.shape == (n, 50)
         torch.testing.assert_close(p.sum(dim=1), torch.ones(n))
-
-
-def test_promotion_moves_champion_and_keeps_previous(experiment, network):
-    example = np.zeros((2, 2, 16, 16), dtype=np.float32)
-    assert tracking.aliased("beta") is None
-    versions = []
-    for _ in range(3):
-        with tracking.run(experiment, "model", params={}) as run_id:
-            uri = tracking.log_model(network, example)
-        versions.append(tracking.promote("beta", uri, run_id, {}).version)
-        assert tracking.aliased("beta").version == versions[-1]
-    assert tracking.aliased("beta", tracking.PREVIOUS).version == versions[-2]
-    assert tracking.aliased("beta").run_id == run_id
 
 
 def test_a_server_that_does_not_answer_is_one_sentence(experiment, monkeypatch, tmp_path):

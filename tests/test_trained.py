@@ -53,6 +53,7 @@ HISTORY = [
     {"epoch": 1, "train_l2_mpc": 9.25, "validation_l2_mpc": 10.5},
     {"epoch": 2, "train_l2_mpc": 8.0, "validation_l2_mpc": float("nan")},
 ]
+SAID = {"galaxy": np.array([7, 7, 9]), "D_p_mpc": np.array([60.0, np.nan, 1 / 3])}
 
 
 def make_run(**changes):
@@ -73,9 +74,13 @@ def make_run(**changes):
         "instrument": None,
         "split_by": "galaxy",
         "data_source": "stand-in",
+        "range_mpc": (50.0, 100.0),
+        "images": {"train": 160, "validation": 80},
         "data": {"data/observe/uniform": "0a1b.dir"},
+        "code": {"git_commit": "c0de", "git_dirty": "false", "sha256": "5" * 64},
         "run_id": "f00d",
         "model_uri": "models:/m-1",
+        "model_sha256": "a" * 64,
         "seconds": 1.5,
         "sigma_D_mpc": 1 / 3,
         "spread_dz_mpc": 15.0,
@@ -106,14 +111,14 @@ def network():
 
 @pytest.fixture
 def folder(tmp_path, network):
-    trained.write(tmp_path, network, HISTORY, make_run())
+    trained.write(tmp_path, network, HISTORY, SAID, make_run())
     return tmp_path
 
 
 @pytest.mark.parametrize("changes", [{}, BINNED, ENSEMBLE], ids=["point", "binned", "ensemble"])
 def test_network_and_run_come_back(tmp_path, changes):
     network = trained_network(make_run(**changes))
-    trained.write(tmp_path, network, HISTORY, make_run(**changes))
+    trained.write(tmp_path, network, HISTORY, SAID, make_run(**changes))
     run = trained.read_run(tmp_path)
     assert run == make_run(**changes)
     back = trained.read_network(tmp_path, run).eval()
@@ -140,15 +145,32 @@ def test_history_is_a_csv_row_an_epoch(folder):
     assert math.isnan(rows[1]["validation_l2_mpc"])
 
 
-def test_the_three_files_are_all(folder):
-    names = {trained.RUN, trained.WEIGHTS, trained.HISTORY}
+def test_validation_predictions_come_back_bit_by_bit(folder):
+    back = trained.read_validation(folder / trained.VALIDATION)
+    assert back.keys() == SAID.keys()
+    for name, column in SAID.items():
+        np.testing.assert_array_equal(back[name], column)
+
+
+def test_missing_and_damaged_validation_predictions_are_refused(folder):
+    path = folder / trained.VALIDATION
+    path.write_bytes(b"# %ECSV 1.0\n# ---\n\x00")
+    with pytest.raises(InputError, match=r"validation\.ecsv is damaged .*: run `dvc checkout`"):
+        trained.read_validation(path)
+    path.unlink()
+    with pytest.raises(InputError, match=r"validation\.ecsv is missing: run `dvc repro` to train"):
+        trained.read_validation(path)
+
+
+def test_the_four_files_are_all(folder):
+    names = {trained.RUN, trained.WEIGHTS, trained.HISTORY, trained.VALIDATION}
     assert {path.name for path in folder.iterdir()} == names
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
 def test_metrics_of_a_failed_training_come_back(tmp_path, network, value):
     run = make_run(sigma_D_mpc=value, validation={"l2_d_mpc": value, "coverage_68": 0.0})
-    trained.write(tmp_path, network, HISTORY, run)
+    trained.write(tmp_path, network, HISTORY, SAID, run)
     back = trained.read_run(tmp_path)
     assert repr(back.sigma_D_mpc) == repr(back.validation["l2_d_mpc"]) == repr(value)
     assert back.validation["coverage_68"] == 0
@@ -228,7 +250,7 @@ def test_weights_of_another_network_are_refused_in_one_line(folder, changes):
 )
 def test_weights_of_another_distribution_are_refused_in_one_line(tmp_path, changes):
     run = make_run(**ENSEMBLE)
-    trained.write(tmp_path, run.fresh_network(), HISTORY, run)
+    trained.write(tmp_path, run.fresh_network(), HISTORY, SAID, run)
     with pytest.raises(InputError, match="does not hold this network") as refusal:
         trained.read_network(tmp_path, make_run(**(ENSEMBLE | changes)))
     assert "\n" not in str(refusal.value)

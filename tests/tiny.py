@@ -3,6 +3,8 @@
 import contextlib
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -38,6 +40,7 @@ def tiny_params(bands: str = "griz") -> dict[str, Any]:
     pyramid["layers"] = [{"filters": 8, "kernel": 3, "stride": 2}] * 2
     params["train"]["specs"]["starlet"] |= {"epochs": 2, "views": 2, "batch_size": 8, "hidden": 8}
     params["evaluate"]["bootstrap"] = 20
+    params["promote"]["bootstrap"] = 500
     return params
 
 
@@ -69,8 +72,6 @@ def run_stages(folder: Path, params: dict[str, Any]) -> None:
 
 def clone(folder: Path) -> None:
     """A checkout of the working tree with a history of its own, for runs of DVC."""
-    import subprocess
-
     folder.mkdir(exist_ok=True)
     for name in (".gitignore", "dvc.yaml", "pyproject.toml"):
         shutil.copy(ROOT / name, folder)
@@ -82,3 +83,24 @@ def clone(folder: Path) -> None:
                 for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}  # fmt: skip
     for arguments in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "start"]):
         subprocess.run(["git", *arguments], cwd=folder, check=True, env=os.environ | identity)
+
+
+ENVIRONMENT = {key: value for key, value in os.environ.items() if key != "MLFLOW_TRACKING_URI"} | {
+    "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+    "PYTHONPATH": "src",
+    "OMP_NUM_THREADS": "1",
+}
+
+
+def python(folder: Path, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+    """Run a module in a clone, with the clone's package."""
+    done = subprocess.run(
+        [sys.executable, "-m", *arguments], cwd=folder, env=ENVIRONMENT, capture_output=True,
+        text=True, check=False,
+    )  # fmt: skip
+    assert not check or done.returncode == 0, done.stdout + done.stderr
+    return done
+
+
+def dvc(folder: Path, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+    return python(folder, "dvc", *arguments, check=check)

@@ -1,4 +1,4 @@
-"""The command line: `peculiar predict`, `place`, `inspect` and `standin`.
+"""The command line: `peculiar predict`, `place`, `inspect`, and the registry's commands.
 
 The pipeline itself is `dvc repro` (or `make repro`).
 """
@@ -55,6 +55,29 @@ def parser() -> argparse.ArgumentParser:
     add.add_argument("folder", type=Path)
     add.add_argument("--galaxies", type=int, default=1)
     add.add_argument("--seed", type=int, default=1)
+
+    add = commands.add_parser("promote", help="weigh the trained networks, promote the best")
+    add.add_argument("--dry-run", action="store_true", help="only say what would be done")
+    add.add_argument("--allow", nargs="+", default=[], metavar="WHAT", choices=[
+        "other-data", "leaking-split", "literal-dimming", "withdrawn"],
+        help="let through what is kept out: other-data leaking-split literal-dimming "
+        "withdrawn")  # fmt: skip
+
+    add = commands.add_parser("rollback", help="make the champion before champion again")
+    add.add_argument("--why", required=True, help="reason, kept in the history")
+
+    add = commands.add_parser("serve", help="serve the champion over HTTP on 127.0.0.1")
+    add.add_argument("--port", type=int, default=5001)
+
+    add = commands.add_parser("reproduce", help="train a version again and compare")
+    add.add_argument("version", help="number, or an alias such as champion")
+    add.add_argument("--keep", type=Path, metavar="FOLDER", help="for the worktree, to be kept")
+
+    add = commands.add_parser("export", help="write the registry into a folder of plain files")
+    add.add_argument("folder", type=Path)
+
+    add = commands.add_parser("import", help="register what `export` wrote in the present store")
+    add.add_argument("folder", type=Path)
     return whole
 
 
@@ -244,7 +267,73 @@ def standin(chosen: argparse.Namespace) -> None:
         print(f"wrote {path}")
 
 
-COMMANDS = {"predict": predict, "place": place, "inspect": inspect, "standin": standin}
+def promote(chosen: argparse.Namespace) -> None:
+    """Weigh the networks in `results` and promote the best."""
+    from peculiar.params import load
+    from peculiar.params_networks import Promote, Train
+    from peculiar.promote import OUT, promote
+
+    promote(load(Promote), load(Train), OUT, allowed=chosen.allow, dry_run=chosen.dry_run)
+
+
+def rollback(chosen: argparse.Namespace) -> None:
+    """Make the champion before champion again."""
+    from peculiar.rollback import rollback
+
+    print(rollback(_model(), chosen.why))
+
+
+def serve(chosen: argparse.Namespace) -> None:
+    """Serve the champion until interrupted."""
+    from peculiar.serve import serve
+
+    serve(_model(), chosen.port)
+
+
+def reproduce(chosen: argparse.Namespace) -> None:
+    """Train a version again and compare; the exit code is 1 where they differ."""
+    from peculiar.reproduce import reproduce
+
+    found = reproduce(_model(), chosen.version, chosen.keep)
+    print(found.text())
+    if not found.equal:
+        raise SystemExit(1)
+
+
+def export(chosen: argparse.Namespace) -> None:
+    """Write the registry into a folder."""
+    from peculiar.share import export
+
+    print(export(_model(), chosen.folder))
+
+
+def import_(chosen: argparse.Namespace) -> None:
+    """Register what `export` wrote."""
+    from peculiar.share import adopt
+
+    print(adopt(chosen.folder))
+
+
+def _model() -> str:
+    """Name of our model in MLflow's registry."""
+    from peculiar.params import load
+    from peculiar.params_networks import Promote
+
+    return load(Promote).model
+
+
+COMMANDS = {
+    "predict": predict,
+    "place": place,
+    "inspect": inspect,
+    "standin": standin,
+    "promote": promote,
+    "rollback": rollback,
+    "serve": serve,
+    "reproduce": reproduce,
+    "export": export,
+    "import": import_,
+}
 
 if __name__ == "__main__":
     main()

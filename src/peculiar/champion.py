@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from peculiar import tracking
+from peculiar import registry, tracking
 from peculiar.errors import InputError
 from peculiar.instrument import Instrument
 from peculiar.placing import Dimming
@@ -118,7 +118,7 @@ def load_champion(model: str) -> Champion:
             "`dvc repro --force --single-item promote` where everything else is up to date"
         )
     tags = version.tags
-    network = tracking.load_model(f"models:/{model}@{tracking.CHAMPION}")
+    network = registry.load(version)
     return Champion(
         network=network,
         grid_mpc=np.array(json.loads(tags["grid_mpc"])) if tags.get("grid_mpc") else None,

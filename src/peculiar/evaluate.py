@@ -24,13 +24,14 @@ from peculiar.figures import (
 from peculiar.galaxies import Observed, whole_folder
 from peculiar.judgement import (
     baselines,
+    bootstrap_errors,
     column_mpc,
     measures,
     predict_split,
     predictions_of,
 )
 from peculiar.lineage import digests
-from peculiar.metrics import METRICS, bootstrap_rows
+from peculiar.metrics import METRICS
 from peculiar.params import load
 from peculiar.params_networks import Evaluate, Train
 
@@ -58,12 +59,8 @@ def row(
     """One row of the table: names, metrics, and the bootstrap deviation of each metric."""
     metrics = measures(predicted, H0_kms_mpc)
     rng = np.random.default_rng(params.seed)  # the same samples for every row
-    galaxy = predicted["galaxy"].astype(np.int64)
-    samples = [
-        measures({key: value[rows] for key, value in predicted.items()}, H0_kms_mpc)
-        for rows in bootstrap_rows(galaxy, params.bootstrap, rng)
-    ]
-    errors = {f"{key}_err": float(np.std([s[key] for s in samples], ddof=1)) for key in METRICS}
+    spread = bootstrap_errors(predicted, H0_kms_mpc, params.bootstrap, rng)
+    errors = {f"{key}_err": error for key, error in spread.items()}
     return {**name, **metrics, **errors}
 
 

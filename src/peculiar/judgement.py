@@ -8,7 +8,7 @@ from peculiar.feeding import predict
 from peculiar.galaxies import Observed
 from peculiar.heads import DistanceNetwork, Network
 from peculiar.hubble import distance_given_redshift_mpc, peculiar_velocity_kms
-from peculiar.metrics import distance_error_mpc, measure
+from peculiar.metrics import METRICS, bootstrap_rows, distance_error_mpc, measure
 from peculiar.placing import best_device
 from peculiar.posterior import SIGMAS, Velocity, normal, velocity, velocity_on_grid
 
@@ -176,6 +176,18 @@ def measures(predicted: dict[str, Array], H0_kms_mpc: float) -> dict[str, float]
         },
         H0_kms_mpc,
     )
+
+
+def bootstrap_errors(
+    predicted: dict[str, Array], H0_kms_mpc: float, samples: int, rng: np.random.Generator
+) -> dict[str, float]:
+    """Deviation of each of `measures` over bootstrap samples of whole galaxies."""
+    galaxy = predicted["galaxy"].astype(np.int64)
+    found = [
+        measures({key: value[rows] for key, value in predicted.items()}, H0_kms_mpc)
+        for rows in bootstrap_rows(galaxy, samples, rng)
+    ]
+    return {key: float(np.std([sample[key] for sample in found], ddof=1)) for key in METRICS}
 
 
 def baselines(observed: Observed, split: str, prior_mpc: ArrayLike) -> dict[str, dict[str, Array]]:

@@ -1,5 +1,6 @@
-"""Which code and which data a result comes from: git's commit and DVC's digests."""
+"""Who made a result, of which code and which data: git's commit and DVC's digests."""
 
+import getpass
 import hashlib
 import os
 import subprocess
@@ -47,6 +48,16 @@ def digest(path: Path, lock: Path = LOCK) -> str:
     return f"sha256:{total.hexdigest()}"
 
 
+def files_sha256(folder: Path, leave_out: str) -> str:
+    """sha256 over the names and contents of all files of a folder but those of one name."""
+    total = hashlib.sha256()
+    for file in sorted(path for path in folder.rglob("*") if path.is_file()):
+        if file.name != leave_out:
+            content = hashlib.sha256(file.read_bytes()).hexdigest()
+            total.update(f"{content}  {file.relative_to(folder).as_posix()}\n".encode())
+    return total.hexdigest()
+
+
 def digests(paths: Iterable[Path]) -> dict[str, str]:
     """`digest` of each path, by its name."""
     return {str(path): digest(path) for path in paths}
@@ -58,6 +69,14 @@ def code_digest(package: Path = Path(__file__).parent) -> str:
     for path in sorted(package.glob("*.py")):
         total.update(path.name.encode() + b"\0" + path.read_bytes())
     return total.hexdigest()
+
+
+def who() -> str:
+    """Name of the user, or the number where it has no name (in a container)."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return str(os.getuid())
 
 
 def git_state() -> dict[str, str]:

@@ -1,22 +1,33 @@
-"""Stage `promote`: give the alias `champion` to the best network, or say why not."""
+"""Stage `promote`: give the alias `champion` to the best network, or say why not.
 
-import getpass
+The best at each kind of data has an alias of its own, by the same rules (`promotion.weigh`).
+"""
+
 import json
-import math
-import os
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from peculiar import tracking, trained
+from peculiar import registry, tracking, trained
+from peculiar.cards import card
 from peculiar.errors import InputError, one_sentence
 from peculiar.galaxies import whole_folder
-from peculiar.lineage import git_state
-from peculiar.metrics import METRICS
+from peculiar.lineage import git_state, who
 from peculiar.params import load
 from peculiar.params_networks import Promote, Train
+from peculiar.promotion import (
+    Candidate,
+    Holder,
+    alias_of_kind,
+    baseline,
+    criterion,
+    data_digest,
+    refusal,
+    table,
+    weigh,
+)
 
 TRAINED, EVALUATED, OUT = Path("results/train"), Path("results/evaluate"), Path("results/promote")
 WORDS = {
@@ -26,13 +37,18 @@ WORDS = {
 
 
 @dataclass(frozen=True)
-class Champion:
-    """What the registry says of the present champion; `score` is by the candidates' criterion."""
+class Choice:
+    """What was found for one alias: its holder, and the candidates for it, best first."""
 
-    run_id: str
-    version: str
-    data: str
-    score: float
+    alias: str
+    holder: Holder | None
+    weighed: Sequence[Candidate]
+
+    @property
+    def winner(self) -> Candidate | None:
+        """Who takes the alias; None where it stays as it is."""
+        best = self.weighed[0]
+        return best if best.against is None else None
 
 
 def main() -> None:
@@ -41,44 +57,56 @@ def main() -> None:
         promote(load(Promote), load(Train), OUT)
 
 
-def criterion(run: trained.Run) -> str:
-    """The metric on the validation split that decides; less is better.
-
-    For measured distances no true velocity is known, only the label D_z.
-    """
-    return "l2_dz_mpc" if run.distribution == "measured" else "posterior_rms_kms"
-
-
-def baseline(run: trained.Run) -> tuple[str, float]:
-    """What a network must beat by its criterion on the validation split: its name and score."""
-    if run.distribution != "measured":
-        return "v = 0", run.zero_rms_kms
-    return "a constant distance", run.spread_dz_mpc
+def tested() -> dict[str, dict[str, float]]:
+    """Metrics of each network on the test split, as `evaluate` wrote them."""
+    path = EVALUATED / "metrics.json"
+    if not path.exists():
+        raise InputError(f"{path} is missing: run `dvc repro evaluate` first")
+    found: dict[str, dict[str, float]] = json.loads(path.read_text())
+    return found
 
 
-def refusal(run: trained.Run, tested: Mapping[str, float] | None) -> str | None:
-    """Why a network cannot be promoted at all; None where it can.
+def candidates(train: Train) -> list[Candidate]:
+    """Every trained network, with the reason where it cannot be promoted at all."""
+    metrics, found = tested(), []
+    for name in (f"{dataset}-{network}" for dataset, network in train.items()):
+        run = trained.read_run(TRAINED / name)
+        validation = trained.read_validation(TRAINED / name / trained.VALIDATION)
+        found.append(Candidate(run, validation, refusal(run, metrics.get(name))))
+    return found
 
-    Parameters
-    ----------
-    run : Run
-        The candidate, with its metrics on the validation split.
-    tested : mapping or None
-        Its metrics on the test split: only whether they are there and finite is asked, so that the
-        test split decides nothing.
-    """
-    for split, metrics in (("validation", run.validation), ("test", tested or {})):
-        missing = [key for key in METRICS if key not in metrics]
-        if missing:
-            return f"its {split} metrics lack {', '.join(missing)}"
-        asked = [criterion(run)] if run.distribution == "measured" else METRICS
-        broken = [key for key in asked if not math.isfinite(metrics[key])]
-        if broken:
-            return f"its {split} metrics {', '.join(broken)} are not finite"
-    rms, (name, least) = run.validation[criterion(run)], baseline(run)
-    if rms >= least:
-        return f"its {criterion(run)} {rms:.1f} does not beat {name}, {least:.1f}"
-    return None
+
+def holder_of(model: str, alias: str) -> Holder | None:
+    """Who has an alias, with its predictions for the validation images."""
+    version = tracking.aliased(model, alias)
+    if version is None:
+        return None
+    with tempfile.TemporaryDirectory() as folder:
+        path = registry.artifact(str(version.run_id), trained.VALIDATION, Path(folder))
+        validation = None if path is None else trained.read_validation(path)
+    # an imported version has a run of another id than the one that trained it
+    run_id = version.tags.get("run_id", str(version.run_id))
+    return Holder(str(version.version), run_id, version.tags.get("data", ""), validation)
+
+
+def choices(found: Sequence[Candidate], params: Promote, allowed: Collection[str]) -> list[Choice]:
+    """Weigh the candidates for `champion`, and for the alias of each kind of data."""
+    withdrawn = {
+        v.tags.get("run_id", "")
+        for v in registry.versions(params.model)
+        if registry.WITHDRAWN in v.tags
+    }
+    kinds = dict.fromkeys(alias_of_kind(candidate.run) for candidate in found)
+    chosen = []
+    for alias in (tracking.CHAMPION, *kinds):
+        own = [c for c in found if alias in (tracking.CHAMPION, alias_of_kind(c.run))]
+        holder = holder_of(params.model, alias)
+        weighed = weigh(
+            own, holder, confidence=params.confidence, samples=params.bootstrap,
+            seed=params.seed, allowed=allowed, withdrawn=withdrawn,
+        )  # fmt: skip
+        chosen.append(Choice(alias, holder, weighed))
+    return chosen
 
 
 def stage_of(run: trained.Run) -> str:
@@ -88,141 +116,180 @@ def stage_of(run: trained.Run) -> str:
     return f"train@{run.dataset}-{run.network}"
 
 
-def who() -> str:
-    """Name of the user, or the number where it has no name (in a container)."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return str(os.getuid())
-
-
-def data_digest(run: trained.Run) -> str:
-    """Digest of the observed dataset that a network was trained and validated on."""
-    return run.data[f"data/observe/{run.dataset}"]
-
-
-def kept(run: trained.Run, champion: Champion | None) -> str | None:
-    """Why the present champion stays; None where the candidate takes its place."""
-    if champion is None:
-        return None
-    if champion.run_id == run.run_id:
-        return "it is the champion already"
-    rms = run.validation[criterion(run)]
-    if champion.data == data_digest(run) and rms >= champion.score:
-        return (
-            f"its {criterion(run)} {rms:.1f} is not better than the champion's "
-            f"{champion.score:.1f} on the same data"
+def check_model(run: trained.Run) -> None:
+    """Refuse a candidate whose exported model MLflow has no more, or in other files."""
+    again = f"train again with `dvc repro --force --single-item {stage_of(run)}`"
+    if not tracking.run_exists(run.run_id):
+        raise InputError(
+            f"MLflow has no run {run.run_id} of {run.network}: give back its mlruns/, or {again}"
         )
-    return None
+    if tracking.model_sha256(run.model_uri) != run.model_sha256:
+        raise InputError(
+            f"the files of {run.model_uri} are not those that {run.network} was trained to: give "
+            f"back MLflow's artifacts, or {again}"
+        )
 
 
-def present_champion(model: str, metric: str) -> Champion | None:
-    """Read the champion's tags from the registry, and its score by a metric, NaN without it."""
-    version = tracking.aliased(model)
-    if version is None:
-        return None
-    tags = version.tags
-    return Champion(
-        str(version.run_id), str(version.version), tags.get("data", ""),
-        float(tags.get(f"validation_{metric}", "nan")),
-    )  # fmt: skip
+def promote(
+    params: Promote,
+    train: Train,
+    folder: Path,
+    *,
+    allowed: Collection[str] = (),
+    dry_run: bool = False,
+) -> None:
+    """Weigh the networks, say so, move the aliases, and write the decision into `folder`.
 
-
-def candidates(train: Train) -> list[tuple[trained.Run, str | None]]:
-    """Every trained network with the reason against it, best first on the validation split."""
-    path = EVALUATED / "metrics.json"
-    if not path.exists():
-        raise InputError(f"{path} is missing: run `dvc repro evaluate` first")
-    tested = json.loads(path.read_text())
-    names = [f"{dataset}-{network}" for dataset, network in train.items()]
-    runs = [(trained.read_run(TRAINED / name), tested.get(name)) for name in names]
-    judged = [(run, refusal(run, metrics)) for run, metrics in runs]
-    return sorted(judged, key=lambda item: (item[1] is not None, _rms(item[0])))
-
-
-def _rms(run: trained.Run) -> float:
-    rms = run.validation.get(criterion(run), math.inf)
-    return rms if math.isfinite(rms) else math.inf
-
-
-def promote(params: Promote, train: Train, folder: Path) -> None:
-    """Weigh the networks, move the alias, and write the decision into `folder`.
+    Parameters
+    ----------
+    params : Promote
+        Name in the registry, and how sure one must be.
+    train : Train
+        Says which networks there are.
+    folder : Path
+        For `decision.json`.
+    allowed : collection of str
+        Keys of `promotion.ALLOWABLE` that are let through.
+    dry_run : bool
+        Only say what would be done.
 
     Raises
     ------
     InputError
-        When no network may be promoted and there is no champion either.
+        When no network may be promoted and there is no champion either, or another promotion came
+        in between.
     """
     experiment = tracking.connect()
-    judged = candidates(train)
-    best, reason = judged[0]
-    champion = present_champion(params.model, criterion(best))
-    if reason is None:
-        reason = kept(best, champion)
-    if reason is not None and champion is None:
-        raise InputError(f"no network can be promoted; the best, {best.network}: {reason}")
-    if not tracking.run_exists(best.run_id) and reason is None:
+    chosen = choices(candidates(train), params, allowed)
+    champion = chosen[0]
+    print(table(champion.weighed, champion.holder))
+    decision = describe(champion, chosen[1:])
+    if champion.winner is None and champion.holder is None:
+        best = champion.weighed[0]
         raise InputError(
-            f"MLflow has no run {best.run_id} of {best.network}: give back its mlruns/, or train "
-            f"again with `dvc repro --force --single-item {stage_of(best)}`"
+            f"no network can be promoted; the best, {best.run.network}: {best.against}"
         )
-    decision = describe(best, reason, champion, judged)
+    if dry_run:
+        print(summary(params.model, decision) + " (a dry run: nothing was changed)")
+        return
+    for run in {c.winner.run.run_id: c.winner.run for c in chosen if c.winner}.values():
+        check_model(run)
     with (
         tracking.run(
             experiment, "promote", params=params.model_dump(), tags={"stage": "promote"}
         ),
         whole_folder(folder) as partial,
     ):  # fmt: skip
-        if reason is None:
-            tags = {key: str(value) for key, value in decision.items() if key != "candidates"}
-            version = tracking.promote(params.model, best.model_uri, best.run_id, tags)
-            decision["version"] = version.version
+        if any(choice.winner for choice in chosen):
+            act(params.model, chosen, decision)
         path = partial / "decision.json"
         path.write_text(json.dumps(decision, indent=2) + "\n")
         tracking.log_file(path)
     print(summary(params.model, decision))
 
 
-def describe(
-    best: trained.Run,
-    reason: str | None,
-    champion: Champion | None,
-    judged: list[tuple[trained.Run, str | None]],
-) -> dict[str, Any]:
+def act(model: str, chosen: Sequence[Choice], decision: dict[str, Any]) -> None:
+    """Register the winners and move the aliases, unless one was moved since it was weighed."""
+    weighed = {c.alias: c.holder.version if c.holder else None for c in chosen}
+    with registry.locked(model):
+        registry.expect(model, weighed)
+        aliases: dict[str, str] = {}
+        for choice in chosen:
+            if choice.winner is None:
+                continue
+            own = decision if choice is chosen[0] else describe(choice, [])
+            version = _version(model, choice.winner, own)
+            if choice.alias == tracking.CHAMPION and choice.holder is not None:
+                aliases[tracking.PREVIOUS] = choice.holder.version
+            aliases[choice.alias] = version
+        event = {key: decision[key] for key in ("who", "when", "why")}
+        registry.move(model, aliases, {"what": "promote", **event})
+    decision["version"] = aliases.get(tracking.CHAMPION, weighed[tracking.CHAMPION])
+    decision["aliases"] = aliases
+
+
+def _version(model: str, winner: Candidate, decision: Mapping[str, Any]) -> str:
+    """Number of the winner's version, with tags and model card."""
+    run = winner.run
+    tags = {key: _text(value) for key, value in decision.items() if key != "kinds"}
+    version = registry.register(model, run.model_uri, run.run_id, tags)
+    number = str(version.version)
+    assert winner.validation is not None
+    metrics = tested()[winner.name]
+    registry.describe(version, card(model, number, run, winner.validation, metrics, decision))
+    return number
+
+
+def _text(value: Any) -> str:
+    """A value as a tag."""
+    return json.dumps(value) if isinstance(value, dict) else str(value)
+
+
+def describe(choice: Choice, kinds: Sequence[Choice]) -> dict[str, Any]:
     """Who, when, why and from what."""
-    metric, (name, score) = criterion(best), baseline(best)
-    beaten = "there was none" if champion is None else f"version {champion.version} before it"
+    best, holder = choice.weighed[0], choice.holder
+    run = best.run
+    metric, (name, score) = criterion(run), baseline(run)
     return {
-        "promoted": reason is None,
-        "why": reason or f"lowest {metric} on validation; champion: {beaten}",
+        "promoted": best.against is None,
+        "why": best.against or why(best, holder),
         "who": who(),
-        "when": datetime.now(UTC).isoformat(timespec="seconds"),
-        "network": best.network,
-        "dataset": best.dataset,
+        "when": registry.now(),
+        "network": run.network,
+        "dataset": run.dataset,
         "criterion": metric,
-        "data_source": best.data_source,
-        "data": data_digest(best),
-        "run_id": best.run_id,
-        f"validation_{metric}": best.validation.get(metric),
+        "data_source": run.data_source,
+        "data": data_digest(run),
+        "run_id": run.run_id,
+        registry.DIGEST: run.model_sha256,
+        f"validation_{metric}": run.validation.get(metric),
         "baseline": name,
         "baseline_score": score,
-        "sigma_D_mpc": best.sigma_D_mpc,
-        "grid_mpc": "" if best.grid_mpc is None else json.dumps(best.grid_mpc),
-        "sigma_v_kms": best.sigma_v_kms,
-        "H0_kms_mpc": best.H0_kms_mpc,
-        "bands": "".join(best.bands),
-        "pixels": best.pixels,
-        "pixel_scale_arcsec": best.pixel_scale_arcsec,
-        "dimming": best.dimming,
-        "instrument": "" if best.instrument is None else best.instrument.model_dump_json(),
-        "split_by": best.split_by,
-        "validity": "" if best.validity is None else best.validity.model_dump_json(),
+        "sigma_D_mpc": run.sigma_D_mpc,
+        "grid_mpc": "" if run.grid_mpc is None else json.dumps(run.grid_mpc),
+        "sigma_v_kms": run.sigma_v_kms,
+        "H0_kms_mpc": run.H0_kms_mpc,
+        "bands": "".join(run.bands),
+        "pixels": run.pixels,
+        "pixel_scale_arcsec": run.pixel_scale_arcsec,
+        "dimming": run.dimming,
+        "instrument": "" if run.instrument is None else run.instrument.model_dump_json(),
+        "split_by": run.split_by,
+        "validity": "" if run.validity is None else run.validity.model_dump_json(),
+        "trained_by": run.code,
         **git_state(),
-        "candidates": {
-            f"{run.dataset}-{run.network}": why or run.validation[criterion(run)]
-            for run, why in judged
-        },
+        "candidates": {c.name: verdict(c) for c in choice.weighed},
+        "kinds": {kind.alias: kind_verdict(kind) for kind in kinds},
     }
+
+
+def why(best: Candidate, holder: Holder | None) -> str:
+    """Why the best candidate takes the alias."""
+    metric = criterion(best.run)
+    if holder is None:
+        return f"lowest {metric} on validation; there was no champion"
+    if best.paired is None:
+        return f"lowest {metric} on validation; allowed by hand to replace version {holder.version}"
+    return (
+        f"lower {metric} than version {holder.version}'s by {-best.paired.difference:.2f} on the "
+        f"same validation images, in {best.paired.share:.2%} of bootstrap samples of galaxies"
+    )
+
+
+def verdict(candidate: Candidate) -> dict[str, Any]:
+    """What was found of one candidate."""
+    paired = candidate.paired
+    compared = {} if paired is None else {"less_holder": paired.difference, "better": paired.share}
+    return {"score": candidate.score, **compared, "against": candidate.against}
+
+
+def kind_verdict(choice: Choice) -> str:
+    """Who is best at a kind of data, and why."""
+    best = choice.weighed[0]
+    if best.against is None:
+        return f"{best.name}: {why(best, choice.holder)}"
+    held = "nobody" if choice.holder is None else f"version {choice.holder.version}"
+    return f"stays {held}; {best.name}: {best.against}"
 
 
 def summary(model: str, decision: Mapping[str, Any]) -> str:
@@ -232,8 +299,10 @@ def summary(model: str, decision: Mapping[str, Any]) -> str:
         return f"{model}: the champion stays; {name}: {decision['why']}"
     metric = decision["criterion"]
     score = WORDS[metric].format(decision[f"validation_{metric}"])
+    number = decision.get("version")
+    which = "the next version would be" if number is None else f"version {number} is"
     return (
-        f"{model}: version {decision['version']} is champion: {name}, {score} on validation; "
+        f"{model}: {which} champion: {name}, {score} on validation; "
         f"{decision['baseline']} gives {decision['baseline_score']:.0f}"
     )
 

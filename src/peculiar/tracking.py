@@ -1,14 +1,14 @@
-"""MLflow: the only module that imports it.
+"""MLflow's runs; with `registry`, the only module that imports it.
 
 The store is a database, `mlruns/mlflow.db`, and a folder of artifacts beside it, unless
 `MLFLOW_TRACKING_URI` names a server. DVC runs queued experiments in a temporary folder, but names
 the repository in `DVC_ROOT`: the store is there, and its path is made absolute.
 """
 
-import contextlib
 import logging
 import os
 import socket
+import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] = "false"  # whoever may write a pickle runs code
 
 import mlflow
 import numpy as np
@@ -29,7 +31,7 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from peculiar.errors import InputError
-from peculiar.lineage import git_state
+from peculiar.lineage import files_sha256, git_state
 
 if TYPE_CHECKING:  # not every stage needs them, and they take seconds to import
     import torch
@@ -41,6 +43,7 @@ CHAMPION, PREVIOUS = "champion", "previous"
 ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")  # of a model; of an alias
 SYSTEM_METRICS_SECONDS = 5
 DIGEST_LENGTH = 36  # of a dataset in MLflow; an md5 with DVC's ".dir" just fits
+BESIDE = "registered_model_meta"  # a file that MLflow puts into the models it hands out
 REQUIREMENTS = [f"{name}=={version(name).split('+')[0]}" for name in ("torch", "numpy")]
 
 
@@ -97,15 +100,17 @@ def _end_dead_runs(experiment_id: str) -> None:
     query = "attributes.status = 'RUNNING'"
     for run in client.search_runs([experiment_id], query):
         process = run.data.tags.get("peculiar.process", "")
-        if run.data.tags.get("peculiar.host") == here and not _alive(process):
+        if run.data.tags.get("peculiar.host") == here and not alive(process):
             client.set_terminated(run.info.run_id, RunStatus.to_string(RunStatus.KILLED))
 
 
-def _this_process() -> str:
+def this_process() -> str:
+    """Number and start of the present process, never those of a later one."""
     return f"{os.getpid()}@{psutil.Process().create_time():.0f}"
 
 
-def _alive(process: str) -> bool:
+def alive(process: str) -> bool:
+    """Whether a process of this machine, from `this_process`, still runs."""
     pid, _, started = process.partition("@")
     try:
         return f"{psutil.Process(int(pid)).create_time():.0f}" == started
@@ -113,15 +118,15 @@ def _alive(process: str) -> bool:
         return False
 
 
-def this_process() -> str:
+def this_worker() -> str:
     """Host and process, for `gone`."""
-    return f"{socket.gethostname()}/{_this_process()}"
+    return f"{socket.gethostname()}/{this_process()}"
 
 
 def gone(process: str) -> bool:
-    """Whether a process, from `this_process`, was one of this machine and is no more."""
+    """Whether a process, from `this_worker`, was one of this machine and is no more."""
     host, _, here = process.rpartition("/")
-    return host in ("", socket.gethostname()) and not _alive(here)
+    return host in ("", socket.gethostname()) and not alive(here)
 
 
 @contextmanager
@@ -164,7 +169,7 @@ def run(
     """
     origin = {
         "peculiar.host": socket.gethostname(),
-        "peculiar.process": _this_process(),
+        "peculiar.process": this_process(),
         "dvc.stage": os.environ.get("DVC_STAGE", ""),
         "dvc.experiment": os.environ.get("DVC_EXP_NAME", ""),
         **git_state(),
@@ -250,20 +255,52 @@ def log_model(network: "torch.nn.Module", example: np.ndarray[Any, np.dtype[np.f
     str
         The model's URI.
     """
+    network = network.eval().cpu().to(memory_format=torch.contiguous_format)
+    info = mlflow.pytorch.log_model(network, name="model", **_exported(network, example))
+    return str(info.model_uri)
+
+
+def save_model(
+    network: "torch.nn.Module", example: np.ndarray[Any, np.dtype[np.float32]], folder: Path
+) -> None:
+    """Export a network as `log_model` does, into a folder that is not there yet."""
+    mlflow.pytorch.save_model(network, str(folder), **_exported(network, example))
+
+
+def _exported(
+    network: "torch.nn.Module", example: np.ndarray[Any, np.dtype[np.float32]]
+) -> dict[str, Any]:
     import torch
 
-    network = network.eval().cpu().to(memory_format=torch.contiguous_format)
-    with torch.inference_mode():
+    with torch.no_grad():
         output = network(torch.from_numpy(example)).numpy()
-    info = mlflow.pytorch.log_model(
-        network,
-        name="model",
-        input_example=example,
-        signature=mlflow.models.infer_signature(example, output),
-        serialization_format="pt2",
-        pip_requirements=REQUIREMENTS,
-    )
-    return str(info.model_uri)
+    return {
+        "input_example": example,
+        "signature": mlflow.models.infer_signature(example, output),
+        "serialization_format": "pt2",
+        "pip_requirements": REQUIREMENTS,
+    }
+
+
+def fetch_model(uri: str, folder: Path) -> Path:
+    """A copy of a logged model's files below an existing folder; `InputError` without them."""
+    try:
+        files = Path(mlflow.artifacts.download_artifacts(uri, dst_path=str(folder)))
+        if not (files / "MLmodel").is_file():  # a folder that is gone comes as an empty one
+            raise FileNotFoundError("there are none")
+        return files
+    except (MlflowException, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(
+            f"the files of {uri} cannot be had ({reason}): give back MLflow's artifacts, or "
+            "promote another network"
+        ) from None
+
+
+def model_sha256(uri: str) -> str:
+    """sha256 over the files of a logged model."""
+    with tempfile.TemporaryDirectory() as folder:
+        return files_sha256(fetch_model(uri, Path(folder)), BESIDE)
 
 
 def load_model(uri: str) -> "torch.nn.Module":
@@ -295,31 +332,3 @@ def _raise_unless_absent(error: MlflowException) -> None:
     """Let "there is none" pass; a store that does not answer is no answer."""
     if error.error_code not in ABSENT:
         raise error
-
-
-def promote(model: str, model_uri: str, run_id: str, tags: Mapping[str, str]) -> ModelVersion:
-    """Register a logged model, move `champion` to it and leave `previous` on the one before.
-
-    Parameters
-    ----------
-    model : str
-        Name in the registry.
-    model_uri, run_id : str
-        From `log_model`, and the run that trained it.
-    tags : mapping
-        Who, when, why and from what; MLflow itself keeps no history of aliases.
-
-    Returns
-    -------
-    ModelVersion
-        The new champion.
-    """
-    client = mlflow.MlflowClient()
-    before = aliased(model)
-    with contextlib.suppress(MlflowException):  # it exists already
-        client.create_registered_model(model)
-    version = client.create_model_version(model, model_uri, run_id, tags=dict(tags))
-    if before is not None:
-        client.set_registered_model_alias(model, PREVIOUS, before.version)
-    client.set_registered_model_alias(model, CHAMPION, version.version)
-    return version

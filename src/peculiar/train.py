@@ -16,8 +16,8 @@ from peculiar.figures import distances_figure, history_figure
 from peculiar.galaxies import Observed, whole_folder
 from peculiar.heads import DistanceNetwork, Network
 from peculiar.judgement import grid_of, validate
-from peculiar.lineage import digests
-from peculiar.params import load
+from peculiar.lineage import code_digest, digests, git_state
+from peculiar.params import PARAMS, load
 from peculiar.params_networks import NetworkSection, Train
 from peculiar.validity import validity_of
 
@@ -98,6 +98,7 @@ def train(params: Train, spec: NetworkSection, network_name: str, data: Path) ->
         tracking.log_figure(distances_figure(predicted, title), "distances.png")
         example = observed.images[observed.rows("train")[:2]]
         model_uri = tracking.log_model(network, example)
+        splits = ("train", "validation")
         run = trained.Run(
             dataset=data.name,
             distribution=meta["distribution"],
@@ -115,9 +116,13 @@ def train(params: Train, spec: NetworkSection, network_name: str, data: Path) ->
             instrument=meta["instrument"],
             split_by=meta["split_by"],
             data_source=meta["source"],
+            range_mpc=meta["range_mpc"],
+            images={split: len(observed.rows(split)) for split in splits},
             data=inputs,
+            code={**git_state(), "sha256": code_digest()},
             run_id=run_id,
             model_uri=model_uri,
+            model_sha256=tracking.model_sha256(model_uri),
             seconds=round(time.monotonic() - start, 1),
             sigma_D_mpc=sigma_D,
             zero_rms_kms=float(np.sqrt(np.mean(predicted["v_kms"] ** 2))),
@@ -125,8 +130,11 @@ def train(params: Train, spec: NetworkSection, network_name: str, data: Path) ->
             validation=validation,
             validity=validity_of(observed),
         )
-        trained.write(partial, network, history, run)
-        tracking.log_file(partial / trained.RUN)
+        trained.write(partial, network, history, predicted, run)
+        # what `promote` compares with, and what `peculiar reproduce` needs
+        needed = [partial / trained.RUN, partial / trained.VALIDATION, PARAMS]
+        for path in [*needed, *([BEST] if network_name == "best" else [])]:
+            tracking.log_file(path)
         if not np.isfinite(predicted["D_p_mpc"]).all():
             tqdm.write(f"{name}: the training diverged; it will not be promoted")
 

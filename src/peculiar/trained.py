@@ -1,7 +1,8 @@
-"""A trained network on disk: `weights.safetensors`, `run.json` and `history.csv` in a folder.
+"""A trained network on disk: its weights, `run.json`, curves and validation predictions.
 
 `run.json` says how to build the network again and where its MLflow run is; it is a DVC output, so
-that a network restored from DVC's cache still points at the run that made it.
+that a network restored from DVC's cache still points at the run that made it. `validation.ecsv`
+has a row for each image of the validation split, by which `promote` compares two networks.
 """
 
 import csv
@@ -11,6 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
+from astropy.table import Table
+from numpy.typing import NDArray
 from pydantic import ConfigDict, model_validator
 
 from peculiar.errors import InputError
@@ -23,6 +26,9 @@ if TYPE_CHECKING:  # who only reads `run.json` need not wait for torch
     from peculiar.heads import Network
 
 RUN, WEIGHTS, HISTORY = "run.json", "weights.safetensors", "history.csv"
+VALIDATION = "validation.ecsv"
+
+Predicted = dict[str, NDArray[np.float64]]
 
 
 class Run(Section):
@@ -32,8 +38,11 @@ class Run(Section):
     of each name, `sigma_D_mpc` is the error of the network's distances measured there,
     `zero_rms_kms` the rms of the same velocities about v = 0, and `spread_dz_mpc` the deviation of
     the same D_z. `grid_mpc` has the distances that p(D | image) is for, None for a point head.
-    `data` maps each data dependency to its digest, and `validity` has what the training images
-    spanned (None in runs older than it). Metrics may be NaN after a failed training.
+    `range_mpc` has the least and greatest distance of the images, None where there is none, and
+    `images` how many there are in the training and validation splits; `validity` has what the
+    training images spanned (None in runs older than it). `data` maps each data dependency to its
+    digest; `code` has commit and digest of the source; `model_sha256` is the digest of the exported
+    model (`peculiar.tracking.model_sha256`). Metrics may be NaN after a failed training.
     """
 
     model_config = ConfigDict(allow_inf_nan=True, ser_json_inf_nan="constants")
@@ -54,9 +63,13 @@ class Run(Section):
     instrument: InstrumentSection | None
     split_by: str
     data_source: str
+    range_mpc: tuple[float, float] | None
+    images: dict[str, int]
     data: dict[str, str]
+    code: dict[str, str]
     run_id: str
     model_uri: str
+    model_sha256: str
     seconds: float
     sigma_D_mpc: float
     zero_rms_kms: float
@@ -90,9 +103,27 @@ class Run(Section):
 
 
 def write(
-    folder: Path, network: "Network", history: Sequence[Mapping[str, float]], run: Run
+    folder: Path,
+    network: "Network",
+    history: Sequence[Mapping[str, float]],
+    predicted: Mapping[str, NDArray[np.float64]],
+    run: Run,
 ) -> None:
-    """Write the three files into an existing folder."""
+    """Write the four files into an existing folder.
+
+    Parameters
+    ----------
+    folder : Path
+        Existing folder.
+    network : DistanceNetwork or DistributionNetwork
+        With its weights.
+    history : sequence of mapping
+        Per-epoch curves.
+    predicted : mapping of str to ndarray, (n,)
+        `peculiar.judgement.predictions` of the validation split.
+    run : Run
+        What `run.json` shall hold.
+    """
     from safetensors.torch import save_file
 
     tensors = {name: tensor.cpu().contiguous() for name, tensor in network.state_dict().items()}
@@ -101,6 +132,7 @@ def write(
         writer = csv.DictWriter(stream, fieldnames=list(history[0]))
         writer.writeheader()
         writer.writerows(history)
+    Table(dict(predicted)).write(folder / VALIDATION, format="ascii.ecsv")
     (folder / RUN).write_text(run.model_dump_json(indent=2) + "\n")
 
 
@@ -114,6 +146,18 @@ def read_run(folder: Path) -> Run:
     except ValueError as error:
         raise InputError(f"{path} is damaged ({error}): run `dvc checkout`") from None
     return validate(Run, values, str(path))
+
+
+def read_validation(path: Path) -> Predicted:
+    """Columns (n,) of `validation.ecsv`; an `InputError` says what is missing or damaged."""
+    try:
+        table = Table.read(path, format="ascii.ecsv")
+    except FileNotFoundError:
+        raise InputError(f"{path} is missing: run `dvc repro` to train this network") from None
+    except Exception as error:  # astropy and PyYAML raise many kinds on a damaged file
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(f"{path} is damaged ({reason}): run `dvc checkout`") from None
+    return {name: np.asarray(table[name]) for name in table.colnames}
 
 
 def read_network(folder: Path, run: Run) -> "Network":

@@ -106,7 +106,7 @@ class Objective:
     def __call__(self, trial: Trial) -> Value:
         """L2 loss on the validation labels after training, Mpc, and what else is an objective."""
         check_queued(trial, self.params)
-        trial.set_user_attr(PROCESS, tracking.this_process())
+        trial.set_user_attr(PROCESS, tracking.this_worker())
         searched = suggest(trial, self.params.space)
         constrain(trial, *self.refused(searched))
         trial.set_user_attr(SEARCHED, searched)
