@@ -19,6 +19,7 @@ from peculiar.errors import InputError
 from peculiar.params_networks import Search
 
 RETRIES = 2  # of a task that raised, for example because its database was away
+CONNECT_S = 20  # with a scheduler
 LOOPBACK = "127.0.0.1"
 
 
@@ -35,7 +36,7 @@ def client(params: Search) -> Iterator[Client]:
     with dask.config.set({"distributed.comm.timeouts.tcp": "300s"}):
         if params.cluster.startswith("tcp://"):
             try:
-                found = Client(params.cluster, timeout=20)  # type: ignore[no-untyped-call]
+                found = Client(params.cluster, timeout=CONNECT_S)  # type: ignore[no-untyped-call]
             except OSError as error:
                 reason = str(error).splitlines()[0]
                 raise InputError(
@@ -76,27 +77,37 @@ def _local(params: Search) -> SpecCluster:
 
 def _slurm(params: Search) -> SLURMCluster:
     """One job a worker; Dask asks SLURM for another when one ends."""
+    found = SLURMCluster(**_options(params))
+    found.adapt(minimum_jobs=params.workers, maximum_jobs=params.workers)
+    return found
+
+
+def job_script(params: Search) -> str:
+    """What is given to sbatch for each worker."""
+    with SLURMCluster(**_options(params)) as found:
+        return str(found.job_script())
+
+
+def _options(params: Search) -> dict[str, Any]:
     slurm = params.slurm
-    cluster = SLURMCluster(
-        cores=1,  # tasks at a time
-        processes=1,
-        job_cpu=slurm.cores,
-        memory=slurm.memory,
-        walltime=slurm.walltime,
-        queue=slurm.partition,
-        account=slurm.account,
-        job_extra_directives=list(slurm.directives),
-        job_script_prologue=[
-            *(f"export {key}={value}" for key, value in worker_environments(
-                1, slurm.cores, gpus=0)[0].items()),
+    environment = worker_environments(1, slurm.cores, gpus=0)[0]  # SLURM gives the GPUs
+    return {
+        "cores": 1,  # tasks at a time
+        "processes": 1,
+        "job_cpu": slurm.cores,
+        "memory": slurm.memory,
+        "walltime": slurm.walltime,
+        "queue": slurm.partition,
+        "account": slurm.account,
+        "job_extra_directives": list(slurm.directives),
+        "job_script_prologue": [
+            *(f"export {key}={value}" for key, value in environment.items()),
             *slurm.prologue,
         ],
-        interface=slurm.interface,
-        log_directory=slurm.log_directory,
-        death_timeout=slurm.patience_s,
-    )  # fmt: skip
-    cluster.adapt(minimum_jobs=params.workers, maximum_jobs=params.workers)
-    return cluster
+        "interface": slurm.interface,
+        "log_directory": slurm.log_directory,
+        "death_timeout": slurm.patience_s,
+    }
 
 
 def carry(

@@ -43,6 +43,8 @@ class Logbook:
         self.spool, self.down = spool, False
         self.run_id: str | None = None
         self._stack = ExitStack()
+        # as text: a file makes lists of tuples, and MLflow takes no second value of a parameter
+        run |= {"params": tracking.flatten(run.get("params", {}))}
         self._run: dict[str, Any] = {"experiment_id": experiment_id, "name": name, **run}
         self._curves: list[Mapping[str, float]] = []
         self._times_ms: list[int] = []
@@ -67,9 +69,8 @@ class Logbook:
 
     def _lost(self, error: BaseException) -> None:
         self.down = True
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         LOG.warning("MLflow does not answer (%s): %s goes to %s and is delivered later",
-                    reason, self._run["name"], self.spool)  # fmt: skip
+                    _reason(error), self._run["name"], self.spool)  # fmt: skip
 
     def curves(self, row: Mapping[str, float]) -> None:
         """One epoch; see `tracking.log_curves`."""
@@ -124,6 +125,10 @@ class Logbook:
         partial.rename(path)
 
 
+def _reason(error: BaseException) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
+
+
 def deliver(spool: Path) -> int:
     """Tell MLflow what the spool has; how many runs are still there, since it does not answer."""
     if not spool.is_dir():
@@ -135,7 +140,7 @@ def deliver(spool: Path) -> int:
                 _deliver(path)
             except tracking.FAULTS as error:
                 LOG.warning("MLflow does not answer (%s): %d runs stay in %s",
-                            type(error).__name__, len(paths) - done, spool)  # fmt: skip
+                            _reason(error), len(paths) - done, spool)  # fmt: skip
                 return len(paths) - done
             path.unlink()
     return 0

@@ -31,7 +31,14 @@ from optuna.trial import Trial as Trial
 from optuna.trial import TrialState
 from sqlalchemy import event
 from sqlalchemy.exc import SQLAlchemyError
-from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_exponential
+from tenacity import (
+    Retrying,
+    retry,
+    retry_if_exception_type,
+    stop_after_attempt,
+    stop_after_delay,
+    wait_exponential,
+)
 
 from peculiar.errors import InputError
 from peculiar.params_networks import Search
@@ -44,6 +51,15 @@ RETRIES = 3  # of a trial whose process died
 QUEUED, REFUSED, SEARCHED, TASK = "queued", "refused", "searched", "task"  # attributes of trials
 
 Value = float | tuple[float, ...]
+
+# A statement that was on its way when the database went down fails; the next waits for it to be
+# back (`_connect_patiently`). For what may be said twice; a trial that it ends is queued again.
+patient = retry(
+    retry=retry_if_exception_type((optuna.exceptions.StorageInternalError, SQLAlchemyError)),
+    wait=wait_exponential(multiplier=0.2, max=10),
+    stop=stop_after_attempt(5),
+    reraise=True,
+)
 
 
 class PrunedError(optuna.TrialPruned):
@@ -163,11 +179,13 @@ def counts(trial: FrozenTrial) -> bool:
     return over and REFUSED not in trial.user_attrs
 
 
+@patient
 def finished(study: Study) -> list[FrozenTrial]:
     """The trials that count."""
     return [trial for trial in study.get_trials(deepcopy=False) if counts(trial)]
 
 
+@patient
 def left(study: Study, params: Search) -> int:
     """How many trials are still to be started: neither finished nor running."""
     running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
@@ -178,6 +196,7 @@ def left(study: Study, params: Search) -> int:
     return max(0, more)
 
 
+@patient
 def running(study: Study) -> int:
     """How many trials run, in whatever process."""
     return len(study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)))
@@ -272,6 +291,7 @@ def requeue(study: Study, trial: FrozenTrial) -> None:
         RetryHeartbeatStaleTrialCallback(max_retry=RETRIES)(study, trial)
 
 
+@patient
 def requeue_dead(study: Study, dead: Callable[[FrozenTrial], bool]) -> None:
     """Queue again, once, what failed and what runs no more.
 
@@ -329,12 +349,14 @@ def run_task(plan: Plan, objective: Callable[[Trial], Value], task: str, number:
         run_trials(study, named, 1)
 
 
+@patient
 def best(study: Study) -> FrozenTrial | None:
     """The trial with the lowest L2, the first objective; None where no trial is complete."""
     complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     return min(complete, key=lambda trial: trial.values[0], default=None)
 
 
+@patient
 def refusals(study: Study) -> int:
     """How many networks were refused before training, suggested ones and those of a grid."""
     suggested = sum(REFUSED in trial.user_attrs for trial in study.get_trials(deepcopy=False))
