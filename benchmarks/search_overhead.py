@@ -39,9 +39,8 @@ def main() -> None:
     parser.add_argument("--sampler", default="random")
     parser.add_argument("--epoch-s", type=float, default=0.0)
     chosen = parser.parse_args()
-    print(
-        "| trials | workers | sampler | seconds a trial | of the last tenth |\n|---|---|---|---|---|"
-    )
+    print("| trials | workers | sampler | seconds a trial | of the last tenth |")
+    print("|---|---|---|---|---|")
     for workers in chosen.workers:
         for trials in chosen.trials:
             folder = chosen.folder.resolve() / f"{chosen.sampler}-{trials}-{workers}"

@@ -17,7 +17,7 @@ from pathlib import Path
 import yaml
 from tqdm import tqdm
 
-from peculiar import cluster, logbook, tracking
+from peculiar import cluster, logbook, study_figures, tracking
 from peculiar import study as studies
 from peculiar.errors import InputError, one_sentence
 from peculiar.galaxies import whole_folder
@@ -189,7 +189,7 @@ def run_on_cluster(study: Study, plan: Plan, objective: Objective) -> None:
 
 
 def write(folder: Path, study: Study) -> None:
-    """Write `best.yaml` and `trials.csv`; the best of several objectives is the lowest L2's.
+    """Write `best.yaml`, `trials.csv` and pictures; the best of several objectives is the lowest L2's.
 
     An equal best.yaml that is there keeps its time of writing.
     """
@@ -202,6 +202,7 @@ def write(folder: Path, study: Study) -> None:
     else:
         (folder / BEST).write_text(text)
     studies.write_table(study, folder / "trials.csv")
+    study_figures.draw(study, folder / "figures")
 
 
 def log(book: Logbook, folder: Path, study: Study) -> None:
@@ -213,8 +214,9 @@ def log(book: Logbook, folder: Path, study: Study) -> None:
         "trials": float(len(studies.finished(study))),
         "refused": float(studies.refusals(study)),
     })  # fmt: skip
-    for path in sorted(folder.iterdir()):
-        book.attempt(functools.partial(tracking.log_file, path))
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        where = "figures" if path.parent != folder else None
+        book.attempt(functools.partial(tracking.log_file, path, where))
 
 
 if __name__ == "__main__":

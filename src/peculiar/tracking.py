@@ -12,6 +12,7 @@ import socket
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -133,6 +134,12 @@ def gone(process: str) -> bool:
     return host in ("", socket.gethostname()) and not _alive(here)
 
 
+@lru_cache(maxsize=1)
+def _code(_folder: Path) -> dict[str, str]:
+    """State of git where this process runs, looked at once: two programs a trial add up."""
+    return git_state()
+
+
 @contextmanager
 def run(
     experiment_id: str,
@@ -179,7 +186,7 @@ def run(
         "peculiar.process": _this_process(),
         "dvc.stage": os.environ.get("DVC_STAGE", ""),
         "dvc.experiment": os.environ.get("DVC_EXP_NAME", ""),
-        **git_state(),
+        **_code(Path.cwd()),
         **(tags or {}),
     }
     with mlflow.start_run(
