@@ -189,9 +189,9 @@ def run_on_cluster(study: Study, plan: Plan, objective: Objective) -> None:
 
 
 def write(folder: Path, study: Study) -> None:
-    """Write `best.yaml`, `trials.csv` and pictures; the best of several objectives is the lowest L2's.
+    """Write `best.yaml`, `trials.csv` and pictures.
 
-    An equal best.yaml that is there keeps its time of writing.
+    The best of several objectives is the most accurate. An equal best.yaml that is there keeps its time of writing.
     """
     best = studies.best(study)
     assert best is not None

@@ -29,6 +29,8 @@ from peculiar.study import SEARCHED, PrunedError, Trial, Value, check_queued, co
 
 RAW, DATA = Path("data/fetch"), Path("data/observe")
 SPOOL = tracking.STORE / "spool"
+# an outage of the server must not cost a trial minutes, as MLflow's own patience does
+IMPATIENT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
 LABELS = {"D": "l2_d_mpc", "D_z": "l2_dz_mpc"}
 PROCESS, RUN = "process", "run_id"  # attributes of trials
 
@@ -53,6 +55,8 @@ def settle(root: Path, store: str, code: str) -> None:
     if code_digest() != code:
         raise InputError(f"{here} has other code than the search: start it again")
     os.chdir(root)
+    for name, value in IMPATIENT.items():
+        os.environ.setdefault(name, value)
     if tracking.address() != store:
         tracking.attach(store)
 
