@@ -9,6 +9,7 @@ end, divided by their number, without the start of processes.
 """
 
 import argparse
+import resource
 import sys
 from pathlib import Path
 
@@ -18,7 +19,8 @@ from search_faults import open_study, start_driver, write_params
 
 
 def seconds(folder: Path, trials: int, workers: int, sampler: str, epoch_s: float) -> list[float]:
-    """Seconds a trial, in all and of the last tenth."""
+    """Seconds a trial, in all and of the last tenth, and CPU seconds of all with their start."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     folder.mkdir(parents=True)
     write_params(folder, trials=trials, workers=workers, sampler=sampler)
     if start_driver(folder, epoch_s, None).wait():
@@ -27,7 +29,9 @@ def seconds(folder: Path, trials: int, workers: int, sampler: str, epoch_s: floa
     first = min(trial.datetime_start for trial in open_study(folder).trials)
     last = max(1, trials // 10)
     whole = (ended[-1] - first).total_seconds() / trials
-    return [whole, (ended[-1] - ended[-1 - last]).total_seconds() / last]
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return [whole, (ended[-1] - ended[-1 - last]).total_seconds() / last, cpu]
 
 
 def main() -> None:
@@ -39,8 +43,8 @@ def main() -> None:
     parser.add_argument("--sampler", default="random")
     parser.add_argument("--epoch-s", type=float, default=0.0)
     chosen = parser.parse_args()
-    print("| trials | workers | sampler | seconds a trial | of the last tenth |")
-    print("|---|---|---|---|---|")
+    titles = ["trials", "workers", "sampler", "seconds a trial", "of the last tenth", "CPU seconds"]
+    print("| " + " | ".join(titles) + " |\n" + "|---" * len(titles) + "|")
     for workers in chosen.workers:
         for trials in chosen.trials:
             folder = chosen.folder.resolve() / f"{chosen.sampler}-{trials}-{workers}"

@@ -83,8 +83,7 @@ def test_a_trial_whose_process_died_is_run_again_with_the_same_parameters(tmp_pa
     died, alive = here.ask(), here.ask()
     died.set_user_attr("process", "x")
     drawn = space.suggest(died, params.space)
-    (dead,) = study.requeue_dead(here, lambda trial: trial.number == died.number)
-    assert dead.number == died.number
+    study.requeue_dead(here, lambda trial: trial.number == died.number)
     study.run_trials(here, suggesting(params), study.left(here, params))
     states = [trial.state.name for trial in here.trials]
     assert states[died.number] == "FAIL"
@@ -99,9 +98,11 @@ def test_a_trial_that_kills_its_process_is_given_up(tmp_path):
     here, _ = opened(tmp_path)
     here.ask()
     for _ in range(study.RETRIES):
-        assert study.requeue_dead(here, lambda _: True)
+        study.requeue_dead(here, lambda _: True)
+        assert here.trials[-1].state == TrialState.WAITING
         here.ask()
     study.requeue_dead(here, lambda _: True)
+    assert len(here.trials) == 1 + study.RETRIES
     assert {trial.state for trial in here.trials} == {TrialState.FAIL}
 
 

@@ -191,7 +191,8 @@ def run_on_cluster(study: Study, plan: Plan, objective: Objective) -> None:
 def write(folder: Path, study: Study) -> None:
     """Write `best.yaml`, `trials.csv` and pictures.
 
-    The best of several objectives is the most accurate. An equal best.yaml that is there keeps its time of writing.
+    The best of several objectives is the most accurate. An equal best.yaml that is there keeps
+    its time of writing.
     """
     best = studies.best(study)
     assert best is not None
