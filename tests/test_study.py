@@ -7,6 +7,7 @@ from optuna.trial import TrialState
 from tiny import tiny_params
 
 from peculiar import space, study
+from peculiar.errors import InputError
 from peculiar.params import validate
 from peculiar.params_networks import Search
 
@@ -82,8 +83,7 @@ def test_a_trial_whose_process_died_is_run_again_with_the_same_parameters(tmp_pa
     died, alive = here.ask(), here.ask()
     died.set_user_attr("process", "x")
     drawn = space.suggest(died, params.space)
-    (dead,) = study.requeue_dead(here, lambda trial: trial.number == died.number)
-    assert dead.number == died.number
+    study.requeue_dead(here, lambda trial: trial.number == died.number)
     study.run_trials(here, suggesting(params), study.left(here, params))
     states = [trial.state.name for trial in here.trials]
     assert states[died.number] == "FAIL"
@@ -98,9 +98,11 @@ def test_a_trial_that_kills_its_process_is_given_up(tmp_path):
     here, _ = opened(tmp_path)
     here.ask()
     for _ in range(study.RETRIES):
-        assert study.requeue_dead(here, lambda _: True)
+        study.requeue_dead(here, lambda _: True)
+        assert here.trials[-1].state == TrialState.WAITING
         here.ask()
     study.requeue_dead(here, lambda _: True)
+    assert len(here.trials) == 1 + study.RETRIES
     assert {trial.state for trial in here.trials} == {TrialState.FAIL}
 
 
@@ -188,3 +190,42 @@ def test_optuna_still_calls_nothing_else_experimental():
         warnings.simplefilter("error")
         with pytest.raises(optuna.exceptions.ExperimentalWarning):
             optuna.samplers.QMCSampler()
+
+
+def test_a_task_that_is_begun_again_goes_on_with_what_its_worker_left(tmp_path):
+    here = plan(tmp_path, trials=2)
+    first = study.open_study(here)
+    lost = first.ask()
+    lost.set_user_attr(study.TASK, "one")
+    drawn = space.suggest(lost, here.params.space)
+    study.run_task(here, suggesting(here.params), "two", 1)  # of another worker
+    study.run_task(here, suggesting(here.params), "one", 0)
+    states = [trial.state.name for trial in first.trials]
+    assert states == ["FAIL", "COMPLETE", "COMPLETE"]
+    assert first.trials[2].user_attrs["searched"] == drawn
+    assert first.trials[2].user_attrs[study.TASK] == "one"
+    study.run_task(here, suggesting(here.params), "three", 2)
+    assert len(first.trials) == 3  # nothing is left
+
+
+def test_a_task_that_raised_runs_its_network_again(tmp_path):
+    here = plan(tmp_path, name="raised", trials=1)
+
+    def broken(trial):
+        space.suggest(trial, here.params.space)
+        raise OSError("disk")
+
+    with pytest.raises(OSError, match="disk"):
+        study.run_task(here, broken, "one", 0)
+    study.run_task(here, suggesting(here.params), "one", 0)
+    trials = study.open_study(here).trials
+    assert [trial.state.name for trial in trials] == ["FAIL", "COMPLETE"]
+    assert trials[0].params == trials[1].params
+
+
+def test_a_database_that_is_not_there_is_one_sentence(tmp_path):
+    here = plan(tmp_path)
+    nowhere = study.Plan("x", "postgresql://me:secret@127.0.0.1:9/optuna", here.params)
+    with pytest.raises(InputError, match=r"database at 127\.0\.0\.1:9/optuna cannot") as told:
+        study.open_study(nowhere)
+    assert "secret" not in str(told.value)

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from peculiar.judgement import bootstrap_errors
 from peculiar.metrics import METRICS
 from peculiar.trained import Predicted, Run
 
@@ -69,6 +68,8 @@ def card(
     str
         Markdown of at most `LONGEST` characters.
     """
+    from peculiar.judgement import bootstrap_errors  # with torch, which promoting no one needs not
+
     rng = np.random.default_rng(run.seed)
     errors = bootstrap_errors(validation, run.H0_kms_mpc, SAMPLES, rng)
     of_validation = {**run.validation, **{f"{key}_err": errors[key] for key in METRICS}}

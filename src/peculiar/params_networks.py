@@ -1,7 +1,7 @@
 """The sections of `params.yaml` about networks: search, train, evaluate and promote."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -171,8 +171,26 @@ class Space(Section):
         return len(self.depth) > 1 or len(self.family or ("cnn",)) > 1
 
 
+class Slurm(Section):
+    """What a worker's job asks SLURM for."""
+
+    cores: PositiveInt
+    memory: str
+    walltime: Annotated[str, Field(pattern=r"^(\d+-)?\d+(:\d\d){0,2}$")]
+    partition: str | None
+    account: str | None
+    directives: tuple[str, ...]
+    prologue: tuple[str, ...]
+    interface: str | None
+    log_directory: str
+    patience_s: PositiveInt
+
+
 class Search(Section):
     """Stage `search`."""
+
+    # how many trials and where they run, which changes no trial
+    ENGINE: ClassVar = {"trials", "workers", "cluster", "storage", "slurm"}
 
     dataset: Name
     trials: PositiveInt
@@ -183,6 +201,10 @@ class Search(Section):
     pruner: Literal["none", "median", "hyperband", "wilcoxon"]
     objectives: Annotated[tuple[Objective, ...], Field(min_length=1, max_length=2)]
     models: bool
+    workers: PositiveInt
+    cluster: Annotated[str, Field(pattern=r"^(local|slurm|tcp://.+)$")]
+    storage: Annotated[str, Field(pattern=r"^(journal|postgresql://.+)$")]
+    slurm: Slurm
     space: Space
 
     @model_validator(mode="after")
@@ -193,6 +215,8 @@ class Search(Section):
             raise ValueError(f"{self.sampler} needs a space of one depth and one family")
         if self.sampler == "grid" and any(isinstance(knob, Range) for _, knob in self.space):
             raise ValueError("a grid has lists of values and no low and high")
+        if self.cluster == "slurm" and self.storage == "journal":
+            raise ValueError("a journal is for one machine: slurm needs storage: postgresql://...")
         if self.pruner != "none":
             self._prunable()
         return self

@@ -4,28 +4,35 @@ The study stands in `mlruns/`, outside DVC's outputs (which DVC removes before i
 that an interrupted study goes on.
 """
 
+import functools
 import hashlib
 import json
 import shutil
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import yaml
 from tqdm import tqdm
 
+from peculiar import cluster, logbook, study_figures, tracking
 from peculiar import study as studies
-from peculiar import tracking
 from peculiar.errors import InputError, one_sentence
 from peculiar.galaxies import whole_folder
 from peculiar.lineage import code_digest, digests
+from peculiar.logbook import Logbook
 from peculiar.params import load
 from peculiar.params_networks import Search, Train
 from peculiar.space import grid, network
 from peculiar.study import FrozenTrial, Plan, Study
-from peculiar.trials import DATA, PROCESS, RAW, Objective
+from peculiar.trials import DATA, PROCESS, RAW, SPOOL, Objective
 
 OUT = Path("results/search")
 JOURNAL = tracking.STORE / "optuna.journal"
 BEST = "best.yaml"
+POLL_S = 1  # a look at trials of other drivers
 
 
 def main() -> None:
@@ -40,12 +47,13 @@ def inputs(params: Search, train: Train) -> list[Path]:
 
 
 def plan(params: Search, train: Train, data: dict[str, str]) -> Plan:
-    """Where the study is, and a name that changes with everything but the number of trials.
+    """Where the study is, and a name that changes with all that changes a trial.
 
-    Raising `trials` goes on with the study; other data, other code or another space starts one.
+    Raising `trials` goes on with the study, and so does another cluster; other data, other code or
+    another space starts one.
     """
     identity = [
-        params.model_dump(exclude={"trials"}),
+        params.model_dump(exclude=Search.ENGINE),
         train.seed,
         train.best.model_dump(exclude={"epochs"}),
         data,
@@ -54,19 +62,28 @@ def plan(params: Search, train: Train, data: dict[str, str]) -> Plan:
     text = json.dumps(identity, sort_keys=True)
     name = f"{params.dataset}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
     JOURNAL.parent.mkdir(parents=True, exist_ok=True)
-    return Plan(name, str(JOURNAL.resolve()), params)
+    storage = str(JOURNAL.resolve()) if params.storage == "journal" else params.storage
+    return Plan(name, storage, params)
 
 
 def open_study(params: Search, train: Train) -> Study:
     """The study; trials whose process was killed are marked failed and queued again."""
     study = studies.open_study(plan(params, train, digests(inputs(params, train))))
-    studies.requeue_dead(study, dead)
+    studies.requeue_dead(study, lambda trial: dead(trial, params))
     return study
 
 
-def dead(trial: FrozenTrial) -> bool:
-    """Whether the process of a running trial, of this machine, is no more."""
-    return tracking.gone(trial.user_attrs.get(PROCESS, ""))
+def dead(trial: FrozenTrial, params: Search) -> bool:
+    """Whether a trial that failed or runs has no living process.
+
+    A journal is one machine's. In PostgreSQL trials run elsewhere too, and heartbeats tell.
+    """
+    if trial.state.is_finished():
+        return True
+    process = trial.user_attrs.get(PROCESS)
+    if process is None:
+        return params.storage == "journal"
+    return tracking.gone(process)
 
 
 def search(params: Search, train: Train) -> None:
@@ -75,26 +92,46 @@ def search(params: Search, train: Train) -> None:
     data = digests(inputs(params, train))
     study = open_study(params, train)
     begun = study.user_attrs.get("run_id")
+    spool = SPOOL.resolve()
+    logbook.deliver(spool)
     with (
-        tracking.run(
+        Logbook(
+            spool,
             experiment,
             f"search {study.study_name}",
-            params={"search": params.model_dump(exclude={"trials"})},
+            params={"search": params.model_dump(exclude=Search.ENGINE)},
             tags={"stage": "search", "study": study.study_name},
             data=data,
             run_id=begun if begun and tracking.run_exists(begun) else None,
-        ) as parent,
+        ) as book,
         whole_folder(OUT) as partial,
     ):
+        if book.run_id is None:
+            raise InputError("MLflow does not answer: start its server, or mend its address")
+        parent = book.run_id
         study.set_user_attr("run_id", parent)
-        objective = Objective(params, train, experiment, parent, Path.cwd(), data)
-        run(study, params, objective)
+        objective = Objective(
+            params, train, experiment, parent, Path.cwd(), data, tracking.address(), code_digest()
+        )
+        run(study, plan(params, train, data), objective)
         write(partial, study)
-        log(parent, partial, study)
+        log(book, partial, study)
+        book.attempt(lambda: end_orphans(parent, study))
+    if not logbook.deliver(spool):
+        end_orphans(parent, study)
 
 
-def run(study: Study, params: Search, objective: Objective) -> None:
-    """Run the trials that are left."""
+def end_orphans(parent: str, study: Study) -> None:
+    """End as killed the runs of trials that do not count, whose process died or lost its study."""
+    good = {str(trial.number) for trial in studies.finished(study)}
+    for run_id, (status, number) in tracking.children(parent).items():
+        if number not in good and status in ("RUNNING", "FINISHED"):
+            tracking.end_run(run_id, "KILLED")
+
+
+def run(study: Study, plan: Plan, objective: Objective) -> None:
+    """Run the trials that are left, here or on a cluster."""
+    params = plan.params
     objective.check()
     if params.sampler == "grid":
         points = grid(params.space)
@@ -102,16 +139,12 @@ def run(study: Study, params: Search, objective: Objective) -> None:
             point for point in points if not objective.refused(network(point, params.space))[1]
         ]
         studies.queue_grid(study, worth, refused=len(points) - len(worth))
-    left = studies.left(study, params)
-    total = left + len(studies.finished(study))
-    with tqdm(total=total, initial=total - left, desc="search", unit="trial") as bar:
-
-        def watch(_: FrozenTrial) -> None:
-            best = studies.best(study)
-            bar.set_postfix({} if best is None else {"best_mpc": f"{best.values[0]:.2f}"})
-            bar.update()
-
-        studies.run_trials(study, objective, left, watch)
+    if params.cluster == "local" and params.workers == 1:
+        left = studies.left(study, params)
+        with bar(study, params) as progress:
+            studies.run_trials(study, objective, left, lambda _: progress())
+    else:
+        run_on_cluster(study, plan, objective)
     if studies.best(study) is None:
         raise InputError(
             "params.yaml: search.space: every network shrinks the image to nothing or costs more "
@@ -119,10 +152,47 @@ def run(study: Study, params: Search, objective: Objective) -> None:
         )
 
 
-def write(folder: Path, study: Study) -> None:
-    """Write `best.yaml` and `trials.csv`; the best of several objectives is the lowest L2's.
+@contextmanager
+def bar(study: Study, params: Search) -> Iterator[Callable[[], None]]:
+    """A progress bar; what it gives looks at the study again."""
+    done = len(studies.finished(study))
+    total = done + studies.left(study, params) + studies.running(study)
+    with tqdm(total=total, initial=done, desc="search", unit="trial") as drawn:
 
-    An equal best.yaml that is there keeps its time of writing.
+        def progress() -> None:
+            best = studies.best(study)
+            drawn.set_postfix({} if best is None else {"best_mpc": f"{best.values[0]:.2f}"})
+            drawn.update(len(studies.finished(study)) - drawn.n)
+
+        yield progress
+
+
+def run_on_cluster(study: Study, plan: Plan, objective: Objective) -> None:
+    """A Dask task for each trial that is left, until nothing is left and nothing runs.
+
+    A trial that another driver's worker still runs is waited for, and done again if that died.
+    """
+    params, done = plan.params, -1
+    with cluster.client(params) as client, bar(study, params) as progress:
+        while studies.left(study, params) or studies.running(study):
+            if tasks := studies.left(study, params):
+                if len(studies.finished(study)) == done:
+                    return  # a round without a network that is worth training
+                done, first = len(studies.finished(study)), len(study.trials)
+                names = [(f"{uuid.uuid4()}", first + n) for n in range(tasks)]
+                jobs = [(plan, objective, name, number) for name, number in names]
+                for _ in cluster.carry(client, studies.run_task, jobs):
+                    progress()
+            else:
+                time.sleep(POLL_S)
+            studies.requeue_dead(study, lambda trial: dead(trial, params))
+
+
+def write(folder: Path, study: Study) -> None:
+    """Write `best.yaml`, `trials.csv` and pictures.
+
+    The best of several objectives is the most accurate. An equal best.yaml that is there keeps
+    its time of writing.
     """
     best = studies.best(study)
     assert best is not None
@@ -133,20 +203,21 @@ def write(folder: Path, study: Study) -> None:
     else:
         (folder / BEST).write_text(text)
     studies.write_table(study, folder / "trials.csv")
+    study_figures.draw(study, folder / "figures")
 
 
-def log(run_id: str, folder: Path, study: Study) -> None:
+def log(book: Logbook, folder: Path, study: Study) -> None:
     """Log what `write` wrote, and the study's numbers."""
     best = studies.best(study)
     assert best is not None
-    numbers = {
+    book.metrics({
         "best_validation_l2_mpc": best.values[0],
         "trials": float(len(studies.finished(study))),
         "refused": float(studies.refusals(study)),
-    }
-    tracking.log_metrics(run_id, numbers)
-    for path in sorted(folder.iterdir()):
-        tracking.log_file(path)
+    })  # fmt: skip
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        where = "figures" if path.parent != folder else None
+        book.attempt(functools.partial(tracking.log_file, path, where))
 
 
 if __name__ == "__main__":

@@ -1,35 +1,65 @@
 """Optuna's study: where it is kept, who decides what is tried next, and one trial after another.
 
 The only module that imports optuna. A study stands in a journal, a file that survives concurrent
-workers of one machine (Optuna's SQLite did not).
+workers of one machine (Optuna's SQLite did not), or in PostgreSQL, for workers of many.
 """
 
 import json
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from copy import deepcopy
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import optuna
 from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner, WilcoxonPruner
 from optuna.samplers import BaseSampler, GPSampler, QMCSampler, RandomSampler, TPESampler
-from optuna.storages import BaseStorage, JournalStorage, RetryHeartbeatStaleTrialCallback
+from optuna.storages import (
+    BaseStorage,
+    JournalStorage,
+    RDBStorage,
+    RetryHeartbeatStaleTrialCallback,
+    fail_stale_trials,
+)
 from optuna.storages.journal import JournalFileBackend
 from optuna.study import Study as Study
 from optuna.trial import FrozenTrial as FrozenTrial
 from optuna.trial import Trial as Trial
 from optuna.trial import TrialState
+from sqlalchemy import event
+from sqlalchemy.exc import SQLAlchemyError
+from tenacity import (
+    Retrying,
+    retry,
+    retry_if_exception_type,
+    stop_after_attempt,
+    stop_after_delay,
+    wait_exponential,
+)
 
+from peculiar.errors import InputError
 from peculiar.params_networks import Search
 
+HEARTBEAT_S, GRACE_S = 15, 120  # a trial whose heart is silent for so long is dead
+PATIENCE_S = 600  # with a database that is being started again
 STARTUP_TRIALS = 5  # at random, before TPE learns from them; a default study has 8
 TRIES = 50  # refused networks for each trial before the space is called empty
 RETRIES = 3  # of a trial whose process died
-QUEUED, REFUSED, SEARCHED = "queued", "refused", "searched"  # attributes of trials
+QUEUED, REFUSED, SEARCHED, TASK = "queued", "refused", "searched", "task"  # attributes of trials
 
 Value = float | tuple[float, ...]
+
+# A statement that was on its way when the database went down fails; the next waits for it to be
+# back (`_connect_patiently`). For what may be said twice; a trial that it ends is queued again.
+patient = retry(
+    retry=retry_if_exception_type((optuna.exceptions.StorageInternalError, SQLAlchemyError)),
+    wait=wait_exponential(multiplier=0.2, max=10),
+    stop=stop_after_attempt(5),
+    reraise=True,
+)
 
 
 class PrunedError(optuna.TrialPruned):
@@ -38,7 +68,7 @@ class PrunedError(optuna.TrialPruned):
 
 @dataclass(frozen=True)
 class Plan:
-    """What a process needs to open a study: its name, the journal's path, and the parameters."""
+    """What a process needs to open a study: its name, the journal or URL, and the parameters."""
 
     name: str
     storage: str
@@ -85,7 +115,37 @@ def open_study(plan: Plan, seed: int | None = None) -> Study:
 
 
 def _storage(plan: Plan) -> BaseStorage:
-    return JournalStorage(JournalFileBackend(plan.storage))
+    if not plan.storage.startswith("postgresql"):
+        return JournalStorage(JournalFileBackend(plan.storage))
+    where = plan.storage.rpartition("@")[2]
+    try:
+        storage = RDBStorage(
+            plan.storage.replace("postgresql://", "postgresql+psycopg://"),
+            engine_kwargs={"pool_pre_ping": True},
+            heartbeat_interval=HEARTBEAT_S,
+            grace_period=GRACE_S,
+            heartbeat_stale_trial_callback=requeue,
+        )
+    except SQLAlchemyError as error:
+        reason = " ".join(str(error).splitlines()[0].split())
+        raise InputError(
+            f"params.yaml: search.storage: the database at {where} cannot be opened ({reason})"
+        ) from None
+    event.listen(storage.engine, "do_connect", _connect_patiently)
+    return storage
+
+
+def _connect_patiently(
+    dialect: Any, _record: Any, arguments: tuple[Any, ...], keywords: dict[str, Any]
+) -> Any:
+    """A connection to a database that may be starting again: SQLAlchemy replaces broken ones."""
+    retrying = Retrying(
+        retry=retry_if_exception_type(dialect.loaded_dbapi.OperationalError),
+        wait=wait_exponential(multiplier=0.2, max=10),
+        stop=stop_after_delay(PATIENCE_S),
+        reraise=True,
+    )
+    return retrying(dialect.connect, *arguments, **keywords)
 
 
 def _sampler(params: Search, seed: int) -> BaseSampler:
@@ -119,18 +179,27 @@ def counts(trial: FrozenTrial) -> bool:
     return over and REFUSED not in trial.user_attrs
 
 
+@patient
 def finished(study: Study) -> list[FrozenTrial]:
     """The trials that count."""
     return [trial for trial in study.get_trials(deepcopy=False) if counts(trial)]
 
 
+@patient
 def left(study: Study, params: Search) -> int:
-    """How many trials are still to be run."""
-    more = params.trials - len(finished(study))
+    """How many trials are still to be started: neither finished nor running."""
+    running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+    more = params.trials - len(finished(study)) - len(running)
     if params.sampler == "grid":
         waiting = study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
         more = min(more, len(waiting))
     return max(0, more)
+
+
+@patient
+def running(study: Study) -> int:
+    """How many trials run, in whatever process."""
+    return len(study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)))
 
 
 def queue_grid(study: Study, grid: Sequence[Mapping[str, Any]], refused: int) -> None:
@@ -222,21 +291,72 @@ def requeue(study: Study, trial: FrozenTrial) -> None:
         RetryHeartbeatStaleTrialCallback(max_retry=RETRIES)(study, trial)
 
 
-def requeue_dead(study: Study, dead: Callable[[FrozenTrial], bool]) -> list[FrozenTrial]:
-    """Mark running trials whose process is dead as failed and queue them again; those trials."""
-    found = [trial for trial in study.get_trials(states=(TrialState.RUNNING,)) if dead(trial)]
-    for trial in found:
-        study.tell(trial.number, state=TrialState.FAIL)
-        requeue(study, study.trials[trial.number])
-    return found
+@patient
+def requeue_dead(study: Study, dead: Callable[[FrozenTrial], bool]) -> None:
+    """Queue again, once, what failed and what runs no more.
+
+    Parameters
+    ----------
+    study : Study
+        From `open_study`.
+    dead : callable
+        Whether the process of a trial, which failed or is marked as running, is no more. In
+        PostgreSQL trials are also dead whose heart is silent.
+    """
+    with _calm():
+        fail_stale_trials(study)
+    trials = study.get_trials(deepcopy=False)
+    again = {n for trial in trials for n in trial.system_attrs.get("retry_history", [])}
+    for trial in trials:
+        if trial.state == TrialState.RUNNING and dead(trial):
+            with suppress(ValueError, optuna.exceptions.UpdateFinishedTrialError):  # it ended
+                study.tell(trial.number, state=TrialState.FAIL)
+                requeue(study, deepcopy(trial))
+        elif trial.state == TrialState.FAIL and trial.number not in again and dead(trial):
+            requeue(study, deepcopy(trial))
 
 
+@lru_cache(maxsize=1)
+def _opened(plan: Plan, seed: int) -> Study:
+    return open_study(plan, seed)
+
+
+_SEEDS: dict[Plan, int] = {}  # of this process: that of its first task
+
+
+def run_task(plan: Plan, objective: Callable[[Trial], Value], task: str, number: int) -> None:
+    """Run one trial that counts, as a task that may be begun again where its worker died.
+
+    Parameters
+    ----------
+    plan : Plan
+        The study, opened once a process.
+    objective : callable
+        Trial to its value or values.
+    task : str
+        Name of the task, which its trials carry: begun again, it goes on with what they left.
+    number : int
+        Another for each task of a study, for the sampler's seed.
+    """
+    study = _opened(plan, _SEEDS.setdefault(plan, number))
+    requeue_dead(study, lambda trial: trial.user_attrs.get(TASK) == task)
+
+    def named(trial: Trial) -> Value:
+        trial.set_user_attr(TASK, task)
+        return objective(trial)
+
+    if left(study, plan.params):
+        run_trials(study, named, 1)
+
+
+@patient
 def best(study: Study) -> FrozenTrial | None:
     """The trial with the lowest L2, the first objective; None where no trial is complete."""
     complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     return min(complete, key=lambda trial: trial.values[0], default=None)
 
 
+@patient
 def refusals(study: Study) -> int:
     """How many networks were refused before training, suggested ones and those of a grid."""
     suggested = sum(REFUSED in trial.user_attrs for trial in study.get_trials(deepcopy=False))

@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,11 +38,13 @@ if TYPE_CHECKING:  # not every stage needs them, and they take seconds to import
     import torch
     from matplotlib.figure import Figure
 
+FAULTS = (MlflowException, OSError)  # of a store that does not answer
 EXPERIMENT = "peculiar"
 STORE = Path(os.environ.get("DVC_ROOT", "")) / "mlruns"
 CHAMPION, PREVIOUS = "champion", "previous"
 ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")  # of a model; of an alias
 SYSTEM_METRICS_SECONDS = 5
+LARGEST_BATCH = 1000  # metrics
 DIGEST_LENGTH = 36  # of a dataset in MLflow; an md5 with DVC's ".dir" just fits
 BESIDE = "registered_model_meta"  # a file that MLflow puts into the models it hands out
 REQUIREMENTS = [f"{name}=={version(name).split('+')[0]}" for name in ("torch", "numpy")]
@@ -65,17 +68,8 @@ def connect(store: Path = STORE) -> str:
     """
     store = store.resolve()
     store.mkdir(parents=True, exist_ok=True)
-    server = os.environ.get("MLFLOW_TRACKING_URI")
-    uri = server or f"sqlite:///{store / 'mlflow.db'}"
-    mlflow.set_tracking_uri(uri)
-    if server is None:  # MLflow exports it, and the next call would take it for a user's wish
-        os.environ.pop("MLFLOW_TRACKING_URI", None)
-    mlflow.set_registry_uri(uri)
-    # alembic and the registry talk at length at the INFO level of the root logger
-    for name in ("alembic", "mlflow"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    mlflow.set_system_metrics_sampling_interval(SYSTEM_METRICS_SECONDS)
-    mlflow.set_system_metrics_samples_before_logging(1)
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{store / 'mlflow.db'}"
+    attach(uri)
     with FileLock(store / "mlflow.lock"):
         try:
             found = mlflow.get_experiment_by_name(EXPERIMENT)
@@ -92,6 +86,25 @@ def connect(store: Path = STORE) -> str:
             experiment_id = found.experiment_id
         _end_dead_runs(experiment_id)
     return str(experiment_id)
+
+
+def attach(uri: str) -> None:
+    """Point MLflow at a store that `connect` has made, as processes do that run trials."""
+    server = os.environ.get("MLFLOW_TRACKING_URI")
+    mlflow.set_tracking_uri(uri)
+    if server is None:  # MLflow exports it, and the next call would take it for a user's wish
+        os.environ.pop("MLFLOW_TRACKING_URI", None)
+    mlflow.set_registry_uri(uri)
+    # alembic and the registry talk at length at the INFO level of the root logger
+    for name in ("alembic", "mlflow"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    mlflow.set_system_metrics_sampling_interval(SYSTEM_METRICS_SECONDS)
+    mlflow.set_system_metrics_samples_before_logging(1)
+
+
+def address() -> str:
+    """What `attach` needs to know."""
+    return str(mlflow.get_tracking_uri())
 
 
 def _end_dead_runs(experiment_id: str) -> None:
@@ -129,6 +142,12 @@ def gone(process: str) -> bool:
     return host in ("", socket.gethostname()) and not alive(here)
 
 
+@lru_cache(maxsize=1)
+def _code(_folder: Path) -> dict[str, str]:
+    """State of git where this process runs, looked at once: two programs a trial add up."""
+    return git_state()
+
+
 @contextmanager
 def run(
     experiment_id: str,
@@ -139,6 +158,7 @@ def run(
     data: Mapping[str, str] | None = None,
     parent: str | None = None,
     run_id: str | None = None,
+    system_metrics: bool = True,
 ) -> Iterator[str]:
     """One MLflow run with its parameters, code, data and system metrics.
 
@@ -161,6 +181,8 @@ def run(
         Run id of the study that this run is a trial of.
     run_id : str, optional
         Go on with this run instead of starting one.
+    system_metrics : bool
+        Whether to watch the machine, in a thread.
 
     Yields
     ------
@@ -172,7 +194,7 @@ def run(
         "peculiar.process": this_process(),
         "dvc.stage": os.environ.get("DVC_STAGE", ""),
         "dvc.experiment": os.environ.get("DVC_EXP_NAME", ""),
-        **git_state(),
+        **_code(Path.cwd()),
         **(tags or {}),
     }
     with mlflow.start_run(
@@ -182,7 +204,7 @@ def run(
         nested=parent is not None,
         parent_run_id=parent,
         tags=origin,
-        log_system_metrics=True,
+        log_system_metrics=system_metrics,
     ) as active:
         if run_id is not None:
             mlflow.set_tags(origin)
@@ -193,6 +215,25 @@ def run(
             dataset = MetaDataset(source, path, digest)  # type: ignore[abstract]
             mlflow.log_input(dataset, context="input")
         yield active.info.run_id
+
+
+def end_run(run_id: str, status: str) -> None:
+    """End a run as FINISHED, FAILED or KILLED, whatever it was."""
+    mlflow.MlflowClient().set_terminated(run_id, status)
+
+
+def children(parent: str) -> dict[str, tuple[str, str]]:
+    """Status and tag `trial` of each child of a study's run, by its id."""
+    query = f"tags.mlflow.parentRunId = '{parent}'"
+    found: dict[str, tuple[str, str]] = {}
+    client, token = mlflow.MlflowClient(), None
+    experiment = client.get_run(parent).info.experiment_id
+    while True:
+        page = client.search_runs([experiment], query, max_results=1000, page_token=token)
+        found |= {r.info.run_id: (r.info.status, r.data.tags.get("trial", "")) for r in page}
+        token = page.token
+        if not token:
+            return found
 
 
 def flatten(params: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
@@ -206,21 +247,33 @@ def flatten(params: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     return flat
 
 
-def log_curves(run_id: str, curves: Sequence[Mapping[str, float]]) -> None:
-    """Per-epoch curves, `[{"epoch": 1, "validation_l2_mpc": ...}, ...]`, in one batch."""
-    now = int(time.time() * 1000)
+def log_curves(
+    run_id: str, curves: Sequence[Mapping[str, float]], times_ms: Sequence[int] | None = None
+) -> None:
+    """Per-epoch curves, `[{"epoch": 1, "validation_l2_mpc": ...}, ...]`, in one batch.
+
+    Of these times if given, else of now; what is logged twice with one time stands there once.
+    """
+    times_ms = times_ms or [now_ms()] * len(curves)
     metrics = [
-        Metric(key, value, now, int(row["epoch"]))
-        for row in curves
+        Metric(key, value, time_ms, int(row["epoch"]))
+        for row, time_ms in zip(curves, times_ms, strict=True)
         for key, value in row.items()
         if key != "epoch"
     ]
-    mlflow.MlflowClient().log_batch(run_id, metrics=metrics)
+    client = mlflow.MlflowClient()
+    for start in range(0, len(metrics), LARGEST_BATCH):
+        client.log_batch(run_id, metrics=metrics[start : start + LARGEST_BATCH])
+
+
+def now_ms() -> int:
+    """Time as MLflow keeps it, milliseconds."""
+    return int(time.time() * 1000)
 
 
 def log_metrics(run_id: str, metrics: Mapping[str, float], prefix: str = "") -> None:
     """Final metrics of a run, finite or not, as `prefix + name`."""
-    now = int(time.time() * 1000)
+    now = now_ms()
     batch = [Metric(prefix + key, value, now, 0) for key, value in metrics.items()]
     mlflow.MlflowClient().log_batch(run_id, metrics=batch)
 

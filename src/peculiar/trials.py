@@ -1,10 +1,12 @@
 """One trial of a search: a network trained for a few epochs, as an MLflow child run."""
 
 import math
+import os
+import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +20,17 @@ from peculiar.figures import history_figure
 from peculiar.galaxies import Observed
 from peculiar.heads import Network
 from peculiar.judgement import validate
+from peculiar.lineage import code_digest
+from peculiar.logbook import Logbook
 from peculiar.params_networks import NetworkSection, Search, Train
 from peculiar.pixels import check_crop
 from peculiar.space import constraints, corners, reasons, suggest
 from peculiar.study import SEARCHED, PrunedError, Trial, Value, check_queued, constrain, report
 
 RAW, DATA = Path("data/fetch"), Path("data/observe")
+SPOOL = tracking.STORE / "spool"
+# an outage of the server must not cost a trial minutes, as MLflow's own patience does
+IMPATIENT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
 LABELS = {"D": "l2_d_mpc", "D_z": "l2_dz_mpc"}
 PROCESS, RUN = "process", "run_id"  # attributes of trials
 
@@ -31,6 +38,27 @@ PROCESS, RUN = "process", "run_id"  # attributes of trials
 def seed_of(seed: int, number: int) -> int:
     """Seed of a trial's training of that number; the first has `train.seed` itself."""
     return seed if number == 0 else int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
+
+
+@lru_cache(maxsize=1)
+def settle(root: Path, store: str, code: str) -> None:
+    """Make a worker's process one of this study: its folder, its store of runs, its code.
+
+    Raises
+    ------
+    InputError
+        When the worker's machine does not have the folder, or its code is another.
+    """
+    here = f"worker {socket.gethostname()}"
+    if not root.is_dir():
+        raise InputError(f"{here} has no {root}: start workers where they see the same files")
+    if code_digest() != code:
+        raise InputError(f"{here} has other code than the search: start it again")
+    os.chdir(root)
+    for name, value in IMPATIENT.items():
+        os.environ.setdefault(name, value)
+    if tracking.address() != store:
+        tracking.attach(store)
 
 
 @lru_cache(maxsize=1)
@@ -59,6 +87,8 @@ class Objective:
         Folder of the repository, where the process that runs trials finds the data.
     data : dict
         Digest of each folder of data, by its path from there.
+    store, code : str
+        MLflow's store, and the digest of the code, which has to be that of the process.
     """
 
     params: Search
@@ -67,6 +97,8 @@ class Objective:
     parent: str
     root: Path
     data: dict[str, str]
+    store: str
+    code: str
 
     @property
     def observed(self) -> Observed:
@@ -105,32 +137,35 @@ class Objective:
 
     def __call__(self, trial: Trial) -> Value:
         """L2 loss on the validation labels after training, Mpc, and what else is an objective."""
+        settle(self.root, self.store, self.code)
         check_queued(trial, self.params)
         trial.set_user_attr(PROCESS, tracking.this_worker())
         searched = suggest(trial, self.params.space)
         constrain(trial, *self.refused(searched))
         trial.set_user_attr(SEARCHED, searched)
         spec = self.train.best.complete(searched, self.params.epochs, "search.space")
-        with tracking.run(
+        with Logbook(
+            self.root / SPOOL,
             self.experiment,
             f"trial-{trial.number}",
             params={"seed": self.train.seed, "network": spec.model_dump()},
             tags={"stage": "search", "trial": str(trial.number)},
             data=self.data,
             parent=self.parent,
-        ) as run_id:
-            trial.set_user_attr(RUN, run_id)
+            system_metrics=False,  # trials are short: the study's run watches the machine
+        ) as book:
+            trial.set_user_attr(RUN, book.run_id)
             try:
-                values = self._values(trial, spec, run_id)
+                values = self.values(trial, spec, book)
             except PrunedError as pruned:  # the run is over, and has not failed
-                tracking.tag_run(run_id, {"pruned": str(pruned)})
+                book.tags({"pruned": str(pruned)})
                 values = {}
         if not values:
             raise PrunedError("see its run")
         chosen = tuple(values[name] for name in self.params.objectives)
         return chosen if len(chosen) > 1 else chosen[0]
 
-    def _values(self, trial: Trial, spec: NetworkSection, run_id: str) -> dict[str, float]:
+    def values(self, trial: Trial, spec: NetworkSection, book: Logbook) -> dict[str, float]:
         """Train with each seed; the mean of each objective."""
         values: list[dict[str, float]] = []
         history: list[dict[str, float]] = []
@@ -138,7 +173,7 @@ class Objective:
         def on_epoch(epoch: int, curve: dict[str, float]) -> None:
             done = len(values) * spec.epochs * spec.members
             history.append({"epoch": done + epoch, **curve})
-            tracking.log_curves(run_id, history[-1:])
+            book.curves(history[-1])
             if self.params.pruner in ("median", "hyperband"):
                 report(trial, curve["validation_l2_mpc"], epoch)
 
@@ -153,15 +188,16 @@ class Objective:
                 "seconds": seconds,
             })  # fmt: skip
             if number == 0:
-                tracking.log_metrics(run_id, metrics, prefix="validation_")
+                book.metrics(metrics, prefix="validation_")
                 if self.params.models:
                     example = self.observed.images[self.observed.rows("train")[:2]]
-                    tracking.log_model(trained, example)
+                    book.attempt(partial(tracking.log_model, trained, example))
             if self.params.pruner == "wilcoxon":
                 report(trial, values[-1]["l2"], number)
         means = {name: float(np.mean([v[name] for v in values])) for name in values[0]}
-        tracking.log_metrics(run_id, means, prefix="objective_")
-        tracking.log_figure(history_figure(history, f"trial {trial.number}"), "history.png")
+        book.metrics(means, prefix="objective_")
+        figure = history_figure(history, f"trial {trial.number}")
+        book.attempt(lambda: tracking.log_figure(figure, "history.png"))
         return means
 
     def _train(

@@ -1,0 +1,57 @@
+"""What Optuna, MLflow and Dask cost a trial, measured with trials that train nothing.
+
+    python benchmarks/search_overhead.py FOLDER --trials 10 100 1000
+    python benchmarks/search_overhead.py FOLDER --trials 40 --workers 1 2 --epoch-s 0.25
+
+Each row is a study of its own in a fresh process: the journal and MLflow's SQLite, four epochs a
+trial, each with its `log_batch`. Seconds a trial are from the first trial's begin to the last's
+end, divided by their number, without the start of processes.
+"""
+
+import argparse
+import resource
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
+
+from search_faults import open_study, start_driver, write_params
+
+
+def seconds(folder: Path, trials: int, workers: int, sampler: str, epoch_s: float) -> list[float]:
+    """Seconds a trial, in all and of the last tenth, and CPU seconds of all with their start."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    folder.mkdir(parents=True)
+    write_params(folder, trials=trials, workers=workers, sampler=sampler)
+    if start_driver(folder, epoch_s, None).wait():
+        raise RuntimeError("the driver failed")
+    ended = sorted(trial.datetime_complete for trial in open_study(folder).trials)
+    first = min(trial.datetime_start for trial in open_study(folder).trials)
+    last = max(1, trials // 10)
+    whole = (ended[-1] - first).total_seconds() / trials
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return [whole, (ended[-1] - ended[-1 - last]).total_seconds() / last, cpu]
+
+
+def main() -> None:
+    """Print a table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--trials", type=int, nargs="+", default=[10, 100, 1000])
+    parser.add_argument("--workers", type=int, nargs="+", default=[1])
+    parser.add_argument("--sampler", default="random")
+    parser.add_argument("--epoch-s", type=float, default=0.0)
+    chosen = parser.parse_args()
+    titles = ["trials", "workers", "sampler", "seconds a trial", "of the last tenth", "CPU seconds"]
+    print("| " + " | ".join(titles) + " |\n" + "|---" * len(titles) + "|")
+    for workers in chosen.workers:
+        for trials in chosen.trials:
+            folder = chosen.folder.resolve() / f"{chosen.sampler}-{trials}-{workers}"
+            row = seconds(folder, trials, workers, chosen.sampler, chosen.epoch_s)
+            cells = " | ".join(f"{value:.3f}" for value in row)
+            print(f"| {trials} | {workers} | {chosen.sampler} | {cells} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,236 @@
+"""A search on real servers, with faults: what `docs/cluster.md` promises, on one machine.
+
+    python scripts/search_faults.py FOLDER --trials 40
+
+PostgreSQL (Debian's, started here on loopback) holds the study and MLflow's runs, four Dask workers
+run short trials that train nothing. A worker is killed, the database is started again, the driver
+is killed and started again; then all trials are complete, none is there twice or missing, each has
+one finished run and none is left running.
+"""
+
+import argparse
+import contextlib
+import getpass
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import yaml
+
+from peculiar import search, tracking
+from peculiar import study as studies
+from peculiar.lineage import digests
+from peculiar.logbook import Logbook
+from peculiar.params import load
+from peculiar.params_networks import NetworkSection, Search, Train
+from peculiar.trials import Objective
+
+ROOT = Path(__file__).resolve().parents[1]
+BIN = Path("/usr/lib/postgresql/15/bin")
+EPOCHS, WORKERS = 4, 4
+
+
+class Nothing(Objective):
+    """An objective that trains nothing, slowly."""
+
+    def refused(self, _searched: dict[str, Any]) -> tuple[dict[str, float], str]:
+        """Nothing is."""
+        return {}, ""
+
+    def values(self, trial: studies.Trial, spec: NetworkSection, book: Logbook) -> dict[str, float]:
+        """Curves of a training, and its learning rate for a loss."""
+        for epoch in range(1, self.params.epochs + 1):
+            time.sleep(float(os.environ.get("FAULTS_EPOCH_S", "0")))
+            book.curves({"epoch": epoch, "validation_l2_mpc": 10 / epoch})
+            studies.report(trial, 10 / epoch, epoch)
+        book.metrics({"l2": spec.learning_rate}, prefix="objective_")
+        return {"l2": spec.learning_rate, "parameters": 1.0, "seconds": 1.0}
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+class Postgres:
+    """A server on loopback, which does not run as root: it runs as `postgres` then."""
+
+    def __init__(self, folder: Path):
+        self.data, self.port = folder / "postgres", free_port()
+        folder.mkdir(parents=True, exist_ok=True)
+        self._as = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
+        self.user = "postgres" if self._as else getpass.getuser()
+        self.data.mkdir()
+        if self._as:
+            shutil.chown(self.data, "postgres")
+            for parent in [folder, *folder.parents]:
+                with contextlib.suppress(PermissionError):
+                    parent.chmod(parent.stat().st_mode | 0o011)
+        self._run("initdb", "-D", str(self.data), "-A", "trust", "-U", self.user, "--no-sync")
+
+    def _run(self, program: str, *arguments: str) -> None:
+        command = [*self._as, str(BIN / program), *arguments]
+        subprocess.run(command, check=True, cwd="/", stdout=subprocess.DEVNULL)
+
+    def start(self) -> None:
+        """Start it and wait until it answers."""
+        options = f"-p {self.port} -h 127.0.0.1 -k '' -c fsync=off"
+        log = str(self.data / "log")
+        self._run("pg_ctl", "-D", str(self.data), "-w", "-l", log, "-o", options, "start")
+
+    def stop(self) -> None:
+        """Stop it at once, as a reboot does."""
+        self._run("pg_ctl", "-D", str(self.data), "-w", "-m", "fast", "stop")
+
+    def database(self, name: str) -> str:
+        """URL of a new database."""
+        here = ["-h", "127.0.0.1", "-p", str(self.port), "-U", self.user]
+        self._run("createdb", *here, name)
+        return f"postgresql://{self.user}@127.0.0.1:{self.port}/{name}"
+
+
+@contextlib.contextmanager
+def postgres(folder: Path) -> Iterator[Postgres]:
+    """A running server that is stopped in the end."""
+    server = Postgres(folder)
+    server.start()
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+def write_params(folder: Path, **search: Any) -> None:
+    """The shipped parameters with another search."""
+    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    params["search"] |= {"epochs": EPOCHS, "sampler": "random"} | search
+    (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+
+
+def drive(folder: Path) -> None:
+    """The search's driver, with an objective that trains nothing."""
+    os.chdir(folder)
+    vars(search)["Objective"] = Nothing
+    search.main()
+
+
+def start_driver(folder: Path, epoch_s: float, store: str | None) -> subprocess.Popen[bytes]:
+    """A driver in a process of its own."""
+    environment = os.environ | {
+        "FAULTS_EPOCH_S": str(epoch_s),
+        "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT / "scripts")]),
+    }
+    environment.pop("MLFLOW_TRACKING_URI", None)
+    if store is not None:
+        environment["MLFLOW_TRACKING_URI"] = store
+    command = [sys.executable, str(Path(__file__).resolve()), "--drive", str(folder)]
+    return subprocess.Popen(command, env=environment, cwd=folder)
+
+
+def open_study(folder: Path) -> studies.Study:
+    """The study that the driver of a folder works on."""
+    with contextlib.chdir(folder):
+        params, train = load(Search), load(Train)
+        where = search.plan(params, train, digests(search.inputs(params, train)))
+        return studies.open_study(where)
+
+
+def wait_for(study: studies.Study, finished: int, driver: subprocess.Popen[bytes]) -> None:
+    """Wait until so many trials have finished."""
+    while len(studies.finished(study)) < finished:
+        if driver.poll() is not None:
+            raise RuntimeError(f"the driver ended with {driver.returncode}")
+        time.sleep(0.2)
+
+
+def workers_of(driver: subprocess.Popen[bytes]) -> list[psutil.Process]:
+    """Processes of Dask's workers: the children that are no resource tracker."""
+    children = psutil.Process(driver.pid).children(recursive=True)
+    return [child for child in children if "spawn_main" in " ".join(child.cmdline())]
+
+
+def audit(study: studies.Study, store: str, trials: int) -> dict[str, Any]:
+    """Count trials and runs, and raise where one is missing, twice or left running."""
+    states = Counter(trial.state.name for trial in study.trials)
+    numbers = [trial.number for trial in study.trials]
+    good = {str(trial.number) for trial in study.trials if trial.state.name == "COMPLETE"}
+    tracking.attach(store)
+    children = tracking.children(study.user_attrs["run_id"])
+    runs = Counter(number for status, number in children.values() if status == "FINISHED")
+    statuses = Counter(status for status, _ in children.values())
+    drawn = Counter(
+        json.dumps(trial.user_attrs[studies.SEARCHED]) for trial in studies.finished(study)
+    )
+    retried = [
+        n for trial in study.trials for n in trial.system_attrs.get("retry_history", [])[-1:]
+    ]
+    failed = [trial.number for trial in study.trials if trial.state.name == "FAIL"]
+    assert numbers == list(range(len(numbers))), "a number is missing or twice"
+    assert states["COMPLETE"] == trials, states
+    assert states["RUNNING"] == states["WAITING"] == 0, states
+    assert runs == Counter(good), "not one finished run a trial"
+    assert statuses["RUNNING"] == 0, statuses
+    assert max(drawn.values()) == 1, "a network was finished twice"
+    assert sorted(retried) == failed, "a failed trial was not run again once"
+    return {"trials": dict(states), "runs": dict(statuses)}
+
+
+def faults(folder: Path, trials: int, epoch_s: float) -> dict[str, Any]:
+    """Run the search with its three faults; what `audit` counts."""
+    start = time.monotonic()
+    with postgres(folder / "server") as server:
+        work = folder / "work"
+        work.mkdir()
+        store = server.database("mlflow")
+        write_params(work, trials=trials, workers=WORKERS, storage=server.database("optuna"))
+        driver = start_driver(work, epoch_s, store)
+        study = open_study(work)
+        wait_for(study, trials // 5, driver)
+        workers_of(driver)[0].send_signal(signal.SIGKILL)
+        print(f"{time.monotonic() - start:.0f} s: a worker killed", flush=True)
+        wait_for(study, 2 * trials // 5, driver)
+        server.stop()
+        time.sleep(2)
+        server.start()
+        print(f"{time.monotonic() - start:.0f} s: PostgreSQL started again", flush=True)
+        wait_for(study, 3 * trials // 5, driver)
+        driver.kill()
+        driver.wait()
+        print(f"{time.monotonic() - start:.0f} s: the driver killed", flush=True)
+        driver = start_driver(work, epoch_s, store)
+        if driver.wait():
+            raise RuntimeError(f"the second driver ended with {driver.returncode}")
+        found = audit(study, store, trials)
+        assert (work / "results/search/best.yaml").exists()
+    return found | {"seconds": round(time.monotonic() - start)}
+
+
+def main() -> None:
+    """Run what the command line asks for."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--trials", type=int, default=40)
+    parser.add_argument("--epoch-s", type=float, default=0.25, help="seconds an epoch")
+    parser.add_argument("--drive", action="store_true", help=argparse.SUPPRESS)
+    chosen = parser.parse_args()
+    if chosen.drive:
+        drive(chosen.folder)
+        return
+    chosen.folder.mkdir(parents=True, exist_ok=True)
+    print(faults(chosen.folder.resolve(), chosen.trials, chosen.epoch_s))
+
+
+if __name__ == "__main__":
+    main()
