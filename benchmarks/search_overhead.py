@@ -25,8 +25,9 @@ def seconds(folder: Path, trials: int, workers: int, sampler: str, epoch_s: floa
     write_params(folder, trials=trials, workers=workers, sampler=sampler)
     if start_driver(folder, epoch_s, None).wait():
         raise RuntimeError("the driver failed")
-    ended = sorted(trial.datetime_complete for trial in open_study(folder).trials)
-    first = min(trial.datetime_start for trial in open_study(folder).trials)
+    done = open_study(folder).trials
+    ended = sorted(t.datetime_complete for t in done if t.datetime_complete is not None)
+    first = min(t.datetime_start for t in done if t.datetime_start is not None)
     last = max(1, trials // 10)
     whole = (ended[-1] - first).total_seconds() / trials
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
