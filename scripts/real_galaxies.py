@@ -48,6 +48,8 @@ CHANGES: dict[str, Any] = {
         "label": "D_z",
         "normalise": True,
         "head": "point",
+        "loss": "absolute",
+        "rounds": 1,
         "batch_norm": True,
         "hidden": 0,
         "dropout": 0,

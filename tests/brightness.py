@@ -51,6 +51,7 @@ def network(seed=1, head="point", batch_norm=False, family="cnn"):
         dropout=0.0,
         batch_norm=batch_norm,
         head=head,
+        loss="absolute",
         crop=None,
         average_turns=False,
         softening_mag_arcsec2=24.0,

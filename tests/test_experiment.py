@@ -575,7 +575,7 @@ def test_rounds_learn_from_labels_that_the_round_before_corrected(observed, monk
     for labels in taught:  # neither validation nor test is corrected
         np.testing.assert_array_equal(labels[others], D_z[others])
     # this data set tells distances well: corrected labels are nearer to them
-    assert l2(D[rows], taught[1][rows]) < 0.7 * l2(D[rows], D_z[rows])
+    assert l2(D[rows], taught[1][rows]) < 0.9 * l2(D[rows], D_z[rows])
     once = train(observed, label="D_z", epochs=4)
     corrected = experiment.corrected_mpc(once, observed)
     np.testing.assert_allclose(taught[1][rows], corrected, atol=1e-3)

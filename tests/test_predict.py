@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter
 from tiny import ROOT, inside
 
-from peculiar import predict, promote, tracking, trained
+from peculiar import predict, promote, promotion, tracking, trained
 from peculiar.errors import InputError
 from peculiar.fetch import galaxy_table, table_row
 from peculiar.framing import frame
@@ -219,9 +219,13 @@ def test_a_redshift_beyond_the_champion_s_distances_is_refused(cz_kms, mpc):
 
 def test_a_champion_of_distributions_comes_back_from_the_registry(pipeline, tmp_path, monkeypatch):
     folder = shutil.copytree(pipeline, tmp_path / "promoted")
-    reasons = {"pyramid": None}
-    monkeypatch.setattr(promote, "refusal", lambda run, _: reasons.get(run.network, "not asked"))
-    monkeypatch.setattr(promote, "kept", lambda *_: None)
+    candidates = promote.candidates
+
+    def pyramid(train):
+        return [replace(c, against=None) for c in candidates(train) if c.run.network == "pyramid"]
+
+    monkeypatch.setattr(promote, "candidates", pyramid)
+    monkeypatch.setattr(promotion, "_unsure", lambda candidate, *_: candidate)
     with inside(folder):
         promote.main()
         champion = predict.load_champion("peculiar-velocity")

@@ -1,3 +1,4 @@
+import contextlib
 import json
 import os
 import signal
@@ -93,7 +94,8 @@ def test_served_and_local_predictions_agree(pipeline, champion, images):
         at = {c.laddr.ip for c in psutil.net_connections() if c.laddr and c.laddr.port == port}
         assert at == {serve.HOST}
     finally:
-        os.killpg(process.pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):  # it has failed by itself
+            os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
     with torch.inference_mode():
         D_p = champion.network(torch.from_numpy(images)).numpy()

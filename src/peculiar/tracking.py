@@ -308,6 +308,9 @@ def log_model(network: "torch.nn.Module", example: np.ndarray[Any, np.dtype[np.f
     str
         The model's URI.
     """
+    import torch
+
+    network.eval().cpu().to(memory_format=torch.contiguous_format)  # in place
     info = mlflow.pytorch.log_model(network, name="model", **_exported(network, example))
     return str(info.model_uri)
 
@@ -322,10 +325,9 @@ def save_model(
 def _exported(
     network: "torch.nn.Module", example: np.ndarray[Any, np.dtype[np.float32]]
 ) -> dict[str, Any]:
-    """What MLflow needs to export a network, which comes to the CPU and into evaluation mode."""
+    """What MLflow needs to export a network that is on the CPU."""
     import torch
 
-    network.eval().cpu().to(memory_format=torch.contiguous_format)  # in place
     with torch.no_grad():
         output = network(torch.from_numpy(example)).numpy()
     return {
@@ -359,7 +361,7 @@ def model_sha256(uri: str) -> str:
 
 def load_model(uri: str) -> "torch.nn.Module":
     """Load an exported network, by "models:/NAME@ALIAS" or what `log_model` returned."""
-    model: "torch.nn.Module" = mlflow.pytorch.load_model(uri)
+    model: torch.nn.Module = mlflow.pytorch.load_model(uri)
     return model
 
 
