@@ -36,6 +36,7 @@ def small(**changes):
         "head": "point",
         "crop": None,
         "average_turns": False,
+        "loss": "absolute",
         "softening_mag_arcsec2": 24.0,
     }
     prior = Prior(np.linspace(50.5, 99.5, 50), np.full(50, 1 / 50), 400 / 70)
