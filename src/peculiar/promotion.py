@@ -301,18 +301,20 @@ def _unsure(candidate: Candidate, holder: Holder | None, asked: float) -> Candid
 
 def table(weighed: Sequence[Candidate], holder: Holder | None) -> str:
     """The candidates for people, best first, one row each."""
-    name = "nobody" if holder is None else f"version {holder.version}"
-    rows = [["candidate", "on validation", f"less {name}'s [95%]", "better in", "verdict"]]
+    versus = "" if holder is None else f"less version {holder.version}'s [95%]"
+    rows = [["candidate", "on validation", versus, versus and "better in", "verdict"]]
     for c in weighed:
         unit = "Mpc" if criterion(c.run) == "l2_dz_mpc" else "km/s"
         digits = 2 if unit == "Mpc" else 1
         p = c.paired
+        compared = ["-" * bool(versus)] * 2
+        if p is not None:
+            ends = f"[{p.low:+.{digits}f}, {p.high:+.{digits}f}]"
+            compared = [f"{p.difference:+.{digits}f} {ends}", f"{p.share:.2%}"]
         rows.append([
             c.name,
             f"{c.score:.{digits}f} {unit}",
-            "-" if p is None else f"{p.difference:+.{digits}f} [{p.low:+.{digits}f}, "
-            f"{p.high:+.{digits}f}]",
-            "-" if p is None else f"{p.share:.2%}",
+            *compared,
             c.against or "may take its place",
         ])  # fmt: skip
     widths = [max(len(row[i]) for row in rows) for i in range(4)]
