@@ -37,7 +37,7 @@ from peculiar.trials import Objective
 
 ROOT = Path(__file__).resolve().parents[1]
 BIN = Path("/usr/lib/postgresql/15/bin")
-EPOCHS, WORKERS = 4, 4
+EPOCHS = 4
 
 
 class Nothing(Objective):
@@ -187,14 +187,14 @@ def audit(study: studies.Study, store: str, trials: int) -> dict[str, Any]:
     return {"trials": dict(states), "runs": dict(statuses)}
 
 
-def faults(folder: Path, trials: int, epoch_s: float) -> dict[str, Any]:
+def faults(folder: Path, trials: int, workers: int, epoch_s: float) -> dict[str, Any]:
     """Run the search with its three faults; what `audit` counts."""
     start = time.monotonic()
     with postgres(folder / "server") as server:
         work = folder / "work"
         work.mkdir()
         store = server.database("mlflow")
-        write_params(work, trials=trials, workers=WORKERS, storage=server.database("optuna"))
+        write_params(work, trials=trials, workers=workers, storage=server.database("optuna"))
         driver = start_driver(work, epoch_s, store)
         study = open_study(work)
         wait_for(study, trials // 5, driver)
@@ -222,6 +222,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--trials", type=int, default=40)
+    parser.add_argument("--workers", type=int, default=4)
     parser.add_argument("--epoch-s", type=float, default=0.25, help="seconds an epoch")
     parser.add_argument("--drive", action="store_true", help=argparse.SUPPRESS)
     chosen = parser.parse_args()
@@ -229,7 +230,9 @@ def main() -> None:
         drive(chosen.folder)
         return
     chosen.folder.mkdir(parents=True, exist_ok=True)
-    print(faults(chosen.folder.resolve(), chosen.trials, chosen.epoch_s))
+    print(
+        json.dumps(faults(chosen.folder.resolve(), chosen.trials, chosen.workers, chosen.epoch_s))
+    )
 
 
 if __name__ == "__main__":
