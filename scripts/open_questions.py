@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import yaml
-from ablation import PAPER, judged, run
+from ablation import PAPER, judged, learning_set, run
 from astropy.table import Table
 from numpy.typing import NDArray
 
@@ -104,16 +104,6 @@ def renamed(observed: Observed, split: str, name: str) -> Observed:
     return Observed(observed.images, table)
 
 
-def fewer(learn: Observed, galaxies: int | None) -> Observed:
-    """The set with fewer training galaxies."""
-    table, train = learn.table.copy(), learn.rows("train")
-    ids = np.unique(table["galaxy"][train])[:galaxies]
-    split = np.asarray(table["split"]).astype("U10")
-    split[train[~np.isin(table["galaxy"][train], ids)]] = "unused"
-    table["split"] = split
-    return Observed(learn.images, table)
-
-
 def numbers(predicted: Table) -> dict[str, float]:
     """L2(D), the rms of fractional errors, and L2 and mean error of the nearest and last fifth."""
     D, error = np.asarray(predicted["D_mpc"]), np.asarray(predicted["D_p_mpc"] - predicted["D_mpc"])
@@ -137,7 +127,9 @@ def answer(
 ) -> list[dict[str, float]]:
     """`numbers` of one question, a seed each."""
     folder = work / "questions" / name.replace(" ", "-").replace(",", "")
-    learn = fewer(seen_as(work, name, "learn", question.observe), question.galaxies)
+    learn = seen_as(work, name, "learn", question.observe)
+    if question.galaxies is not None:
+        learn = learning_set(learn, question.galaxies, name)
     judge = judged(seen_as(work, name, "judge", question.observe))
     spec = train.specs[question.of].model_copy(update=dict(question.network))
     found = []
