@@ -582,6 +582,12 @@ def test_rounds_learn_from_labels_that_the_round_before_corrected(observed, monk
     assert not torch.equal(network.body[0].weight, once.body[0].weight)
 
 
+def test_a_network_of_other_numbers_than_pixels_learns_in_rounds_too(observed):
+    changes = STARLET | {"head": "point"}
+    network = train(observed, label="D_z", rounds=2, **changes)
+    assert np.isfinite(experiment.corrected_mpc(network, observed)).all()
+
+
 def test_rounds_end_when_labels_change_no_more(observed, monkeypatch):
     D_z = column_mpc(observed, "distance_z_mpc")[observed.rows("train")]
     monkeypatch.setattr(experiment, "corrected_mpc", lambda *_: D_z + 0.01)

@@ -137,7 +137,6 @@ def _train_in_rounds(
     The weights begin the same in each round, so that labels which change no more end it.
     """
     train, labels = observed.rows("train"), column_mpc(observed, "distance_z_mpc")
-    scaled = scaled or share_images(observed, spec.softening_mag_arcsec2, spec.crop)
     for done in range(spec.rounds):
         counted = _counted_on(on_epoch, done * spec.epochs)
         network = _train_member(observed, spec, seed, counted, scaled, Path(), labels)

@@ -57,6 +57,11 @@ class Training(Section):
     patience: PositiveInt | None
     epochs: PositiveInt
 
+    @property
+    def all_epochs(self) -> int:
+        """Epochs of all members and rounds, at most."""
+        return self.epochs * self.members * self.rounds
+
     @model_validator(mode="after")
     def _distribution(self) -> Self:
         if self.head == "point" and (self.members > 1 or self.average_turns):

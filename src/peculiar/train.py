@@ -76,11 +76,10 @@ def train(params: Train, spec: NetworkSection, network_name: str, data: Path) ->
         "data_source": meta["source"],
     }
     start = time.monotonic()
-    epochs = spec.epochs * spec.members * spec.rounds
     with (
         tracking.run(experiment, name, params=logged, tags=tags, data=inputs) as run_id,
         whole_folder(OUT / name) as partial,
-        tqdm(total=epochs, desc=f"train ({name})", unit="epoch") as bar,
+        tqdm(total=spec.all_epochs, desc=f"train ({name})", unit="epoch") as bar,
     ):
 
         def on_epoch(epoch: int, curve: dict[str, float]) -> None:

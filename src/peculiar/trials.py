@@ -171,7 +171,7 @@ class Objective:
         history: list[dict[str, float]] = []
 
         def on_epoch(epoch: int, curve: dict[str, float]) -> None:
-            done = len(values) * spec.epochs * spec.members
+            done = len(values) * spec.all_epochs
             history.append({"epoch": done + epoch, **curve})
             book.curves(history[-1])
             if self.params.pruner in ("median", "hyperband"):
