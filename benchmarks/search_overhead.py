@@ -15,7 +15,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
 
-from search_faults import open_study, start_driver, write_params
+from search_faults import driven, open_study, write_params
 
 
 def seconds(folder: Path, trials: int, workers: int, sampler: str, epoch_s: float) -> list[float]:
@@ -23,8 +23,9 @@ def seconds(folder: Path, trials: int, workers: int, sampler: str, epoch_s: floa
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     folder.mkdir(parents=True)
     write_params(folder, trials=trials, workers=workers, sampler=sampler)
-    if start_driver(folder, epoch_s, None).wait():
-        raise RuntimeError("the driver failed")
+    with driven(folder, epoch_s, None) as driver:
+        if driver.wait():
+            raise RuntimeError("the driver failed")
     done = open_study(folder).trials
     ended = sorted(t.datetime_complete for t in done if t.datetime_complete is not None)
     first = min(t.datetime_start for t in done if t.datetime_start is not None)

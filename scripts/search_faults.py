@@ -18,6 +18,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -38,6 +39,7 @@ from peculiar.trials import Objective
 ROOT = Path(__file__).resolve().parents[1]
 BIN = Path("/usr/lib/postgresql/15/bin")
 EPOCHS = 4
+PATIENCE_S = 180
 
 
 class Nothing(Objective):
@@ -65,19 +67,18 @@ def free_port() -> int:
 
 
 class Postgres:
-    """A server on loopback, which does not run as root: it runs as `postgres` then."""
+    """A server on loopback, which does not run as root: it runs as `postgres` then.
 
-    def __init__(self, folder: Path):
-        self.data, self.port = folder / "postgres", free_port()
-        folder.mkdir(parents=True, exist_ok=True)
+    Its files stand in a folder of their own below the system's temporary folder: other folders
+    may be closed to that user, pytest's are.
+    """
+
+    def __init__(self) -> None:
+        self.data, self.port = Path(tempfile.mkdtemp(prefix="peculiar-postgres-")), free_port()
         self._as = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
         self.user = "postgres" if self._as else getpass.getuser()
-        self.data.mkdir()
         if self._as:
             shutil.chown(self.data, "postgres")
-            for parent in [folder, *folder.parents]:
-                with contextlib.suppress(PermissionError):
-                    parent.chmod(parent.stat().st_mode | 0o011)
         self._run("initdb", "-D", str(self.data), "-A", "trust", "-U", self.user, "--no-sync")
 
     def _run(self, program: str, *arguments: str) -> None:
@@ -91,7 +92,7 @@ class Postgres:
         self._run("pg_ctl", "-D", str(self.data), "-w", "-l", log, "-o", options, "start")
 
     def stop(self) -> None:
-        """Stop it at once, as a reboot does."""
+        """End its connections and stop it."""
         self._run("pg_ctl", "-D", str(self.data), "-w", "-m", "fast", "stop")
 
     def database(self, name: str) -> str:
@@ -102,14 +103,16 @@ class Postgres:
 
 
 @contextlib.contextmanager
-def postgres(folder: Path) -> Iterator[Postgres]:
-    """A running server that is stopped in the end."""
-    server = Postgres(folder)
-    server.start()
+def postgres() -> Iterator[Postgres]:
+    """A running server, of which nothing is left in the end."""
+    server = Postgres()
     try:
+        server.start()
         yield server
     finally:
-        server.stop()
+        with contextlib.suppress(subprocess.CalledProcessError):  # where it does not run
+            server.stop()
+        shutil.rmtree(server.data)
 
 
 def write_params(folder: Path, **search: Any) -> None:
@@ -126,8 +129,9 @@ def drive(folder: Path) -> None:
     search.main()
 
 
-def start_driver(folder: Path, epoch_s: float, store: str | None) -> subprocess.Popen[bytes]:
-    """A driver in a process of its own."""
+@contextlib.contextmanager
+def driven(folder: Path, epoch_s: float, store: str | None) -> Iterator[subprocess.Popen[bytes]]:
+    """A driver in a process of its own, which ends with its workers whatever happens here."""
     environment = os.environ | {
         "FAULTS_EPOCH_S": str(epoch_s),
         "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT / "scripts")]),
@@ -136,7 +140,13 @@ def start_driver(folder: Path, epoch_s: float, store: str | None) -> subprocess.
     if store is not None:
         environment["MLFLOW_TRACKING_URI"] = store
     command = [sys.executable, str(Path(__file__).resolve()), "--drive", str(folder)]
-    return subprocess.Popen(command, env=environment, cwd=folder)
+    driver = subprocess.Popen(command, env=environment, cwd=folder, start_new_session=True)
+    try:
+        yield driver
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(driver.pid, signal.SIGKILL)
+        driver.wait()
 
 
 def open_study(folder: Path) -> studies.Study:
@@ -149,9 +159,12 @@ def open_study(folder: Path) -> studies.Study:
 
 def wait_for(study: studies.Study, finished: int, driver: subprocess.Popen[bytes]) -> None:
     """Wait until so many trials have finished."""
+    deadline = time.monotonic() + PATIENCE_S
     while len(studies.finished(study)) < finished:
         if driver.poll() is not None:
             raise RuntimeError(f"the driver ended with {driver.returncode}")
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"no {finished} trials within {PATIENCE_S} s")
         time.sleep(0.2)
 
 
@@ -190,28 +203,28 @@ def audit(study: studies.Study, store: str, trials: int) -> dict[str, Any]:
 def faults(folder: Path, trials: int, workers: int, epoch_s: float) -> dict[str, Any]:
     """Run the search with its three faults; what `audit` counts."""
     start = time.monotonic()
-    with postgres(folder / "server") as server:
+    with postgres() as server:
         work = folder / "work"
         work.mkdir()
         store = server.database("mlflow")
         write_params(work, trials=trials, workers=workers, storage=server.database("optuna"))
-        driver = start_driver(work, epoch_s, store)
-        study = open_study(work)
-        wait_for(study, trials // 5, driver)
-        workers_of(driver)[0].send_signal(signal.SIGKILL)
-        print(f"{time.monotonic() - start:.0f} s: a worker killed", flush=True)
-        wait_for(study, 2 * trials // 5, driver)
-        server.stop()
-        time.sleep(2)
-        server.start()
-        print(f"{time.monotonic() - start:.0f} s: PostgreSQL started again", flush=True)
-        wait_for(study, 3 * trials // 5, driver)
-        driver.kill()
-        driver.wait()
-        print(f"{time.monotonic() - start:.0f} s: the driver killed", flush=True)
-        driver = start_driver(work, epoch_s, store)
-        if driver.wait():
-            raise RuntimeError(f"the second driver ended with {driver.returncode}")
+        with driven(work, epoch_s, store) as driver:
+            study = open_study(work)
+            wait_for(study, trials // 5, driver)
+            workers_of(driver)[0].send_signal(signal.SIGKILL)
+            print(f"{time.monotonic() - start:.0f} s: a worker killed", flush=True)
+            wait_for(study, 2 * trials // 5, driver)
+            server.stop()
+            time.sleep(2)
+            server.start()
+            print(f"{time.monotonic() - start:.0f} s: PostgreSQL started again", flush=True)
+            wait_for(study, 3 * trials // 5, driver)
+            driver.kill()
+            driver.wait()
+            print(f"{time.monotonic() - start:.0f} s: the driver killed", flush=True)
+            with driven(work, epoch_s, store) as second:
+                if second.wait(PATIENCE_S):
+                    raise RuntimeError(f"the second driver ended with {second.returncode}")
         found = audit(study, store, trials)
         assert (work / "results/search/best.yaml").exists()
     return found | {"seconds": round(time.monotonic() - start)}

@@ -21,10 +21,10 @@ from typing import Any
 from search_faults import (
     ROOT,
     audit,
+    driven,
     free_port,
     open_study,
     postgres,
-    start_driver,
     wait_for,
     write_params,
 )
@@ -104,7 +104,7 @@ def jobs(environment: dict[str, str]) -> list[str]:
 def cancelled(folder: Path, trials: int, epoch_s: float) -> dict[str, Any]:
     """Run a search of two jobs, of which one is cancelled; what `audit` counts."""
     start = time.monotonic()
-    with slurm(folder / "slurm") as environment, postgres(folder / "server") as server:
+    with slurm(folder / "slurm") as environment, postgres() as server:
         os.environ.update(environment)
         work = folder / "work"
         work.mkdir()
@@ -118,17 +118,14 @@ def cancelled(folder: Path, trials: int, epoch_s: float) -> dict[str, Any]:
         }  # fmt: skip
         write_params(work, trials=trials, workers=2, cluster="slurm", slurm=search,
                      storage=server.database("optuna"))  # fmt: skip
-        driver = start_driver(work, epoch_s, store)
-        study = open_study(work)
-        try:
+        with driven(work, epoch_s, store) as driver:
+            study = open_study(work)
             wait_for(study, trials // 3, driver)
             (victim, *_) = jobs(environment)
             subprocess.run(["scancel", victim], check=True)
             print(f"{time.monotonic() - start:.0f} s: job {victim} cancelled", flush=True)
             if driver.wait():
                 raise RuntimeError(f"the driver ended with {driver.returncode}")
-        finally:
-            driver.kill()
         return audit(study, store, trials) | {"seconds": round(time.monotonic() - start)}
 
 

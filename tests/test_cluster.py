@@ -41,7 +41,12 @@ def test_a_scheduler_that_is_not_there_is_one_sentence(monkeypatch):
 def test_slurm_s_jobs_say_what_the_parameters_say():
     here = params(cluster="slurm", storage="postgresql://me@db/optuna")
     slurm = here.slurm.model_copy(
-        update={"partition": "gpu", "directives": ("--gres=gpu:1",), "prologue": ("module x",)}
+        update={
+            "partition": "gpu",
+            "directives": ("--gres=gpu:1",),
+            "prologue": ("module x",),
+            "interface": "lo",
+        }  # Dask asks the network for its own address otherwise
     )
     script = cluster.job_script(here.model_copy(update={"slurm": slurm}))
     for line in ("#SBATCH -p gpu", "#SBATCH --cpus-per-task=4", "#SBATCH --mem=15G",

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 import search_faults
-from search_faults import BIN, audit, open_study, start_driver, write_params
+from search_faults import BIN, audit, driven, open_study, write_params
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("pipeline")]
 
@@ -26,7 +26,8 @@ def test_workers_share_a_journal_and_a_grid_is_run_once(tmp_path):
     space = {"depth": [1], "filters": [4, 8], "kernel": [3, 5], "stride": [1], "same_stride": True,
              "learning_rate": [1e-3, 1e-2]}  # fmt: skip
     write_params(tmp_path, trials=432, workers=2, sampler="grid", space=shipped_space() | space)
-    assert start_driver(tmp_path, 0.0, None).wait() == 0
+    with driven(tmp_path, 0.0, None) as driver:
+        assert driver.wait(search_faults.PATIENCE_S) == 0
     study = open_study(tmp_path)
     audit(study, f"sqlite:///{tmp_path}/mlruns/mlflow.db", 8)
     drawn = {json.dumps(trial.params, sort_keys=True) for trial in study.trials}
