@@ -72,7 +72,11 @@ def rows() -> Iterator[Row]:
 
 
 def parameters(
-    shipped: dict[str, Any], seed: int, galaxies: int | None, epochs: int | None
+    shipped: dict[str, Any],
+    seed: int,
+    galaxies: int | None,
+    epochs: int | None = None,
+    resnet_epochs: int | None = None,
 ) -> dict[str, Any]:
     """`params.yaml` with the paper's rows in place of its own networks.
 
@@ -101,7 +105,9 @@ def parameters(
         if row.network not in train["specs"]:
             raise InputError(f"params.yaml: train.specs lacks {row.network}, a row of Table A2")
         spec = train["specs"][row.network] | {"label": row.label, "normalise": row.normalised}
-        specs[row.name] = spec | ({} if epochs is None else {"epochs": epochs})
+        special = row.network in RESNETS and resnet_epochs is not None
+        chosen = resnet_epochs if special else epochs
+        specs[row.name] = spec | ({} if chosen is None else {"epochs": chosen})
     train |= {"datasets": list(DISTANCES), "networks": list(specs), "specs": specs, "seed": seed}
     return params
 
@@ -172,6 +178,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("output", type=Path, help="folder for table and report")
     parser.add_argument("--galaxies", type=int, help="stand-in galaxies (params.yaml's number)")
     parser.add_argument("--epochs", type=int, help="of every network, for a trial (the paper's)")
+    parser.add_argument("--resnet-epochs", type=int, help="of the ResNets, where they take days")
     parser.add_argument(
         "--seeds", type=int, nargs="+", default=[4], help="of training; data are the same"
     )
@@ -183,7 +190,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         shipped = yaml.safe_load((ROOT / "params.yaml").read_text())
         folders = [work / f"seed-{seed}" for seed in dict.fromkeys(chosen.seeds)]
         for seed, folder in zip(dict.fromkeys(chosen.seeds), folders, strict=True):
-            run(folder, parameters(shipped, seed, chosen.galaxies, chosen.epochs))
+            epochs = chosen.epochs, chosen.resnet_epochs
+            run(folder, parameters(shipped, seed, chosen.galaxies, *epochs))
         table = [(distances, row) for distances in DISTANCES for row in rows()]
         keys = [(d, r.normalised, r.label, r.published, f"{d}-{r.name}") for d, r in table]
         report(folders, keys, output)

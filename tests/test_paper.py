@@ -84,10 +84,10 @@ def test_the_rows_are_those_of_the_published_table_in_its_order(theirs):
     assert found == list(range(40))
 
 
-@pytest.mark.parametrize("epochs", [None, 3])
-def test_parameters_are_valid_and_differ_in_the_rows_alone(shipped, epochs):
+@pytest.mark.parametrize(("epochs", "resnet_epochs"), [(None, None), (3, None), (None, 2), (3, 2)])
+def test_parameters_are_valid_and_differ_in_the_rows_alone(shipped, epochs, resnet_epochs):
     before = yaml.safe_dump(shipped)
-    params = paper.parameters(shipped, seed=9, galaxies=70, epochs=epochs)
+    params = paper.parameters(shipped, 9, 70, epochs, resnet_epochs)
     assert yaml.safe_dump(shipped) == before
     for section, model in (("fetch", Fetch), ("observe", Observe), ("search", Search)):
         validate(model, params[section], section)
@@ -97,7 +97,8 @@ def test_parameters_are_valid_and_differ_in_the_rows_alone(shipped, epochs):
     shipped_specs = validate(Train, shipped["train"], "train").specs
     for row in paper.rows():
         own = {"label": row.label, "normalise": row.normalised}
-        own |= {} if epochs is None else {"epochs": epochs}
+        wanted = (resnet_epochs if row.network in paper.RESNETS else None) or epochs
+        own |= {} if wanted is None else {"epochs": wanted}
         assert train.specs[row.name] == shipped_specs[row.network].model_copy(update=own)
     assert params["evaluate"] == shipped["evaluate"]
     assert params["observe"]["distances"] == shipped["observe"]["distances"]
