@@ -125,6 +125,18 @@ def pipeline(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def dask_scheduler():
+    """Address of a scheduler with one worker of two threads, on loopback."""
+    from distributed import LocalCluster
+
+    with LocalCluster(
+        n_workers=1, threads_per_worker=2, processes=False, dashboard_address="127.0.0.1:0",
+        protocol="tcp", host="127.0.0.1",
+    ) as cluster:  # fmt: skip
+        yield cluster.scheduler_address
+
+
+@pytest.fixture(scope="session")
 def dvc_folder(tmp_path_factory):
     """A clone in which `dvc repro` has run on a tiny stand-in, to a champion."""
     folder = tmp_path_factory.mktemp("dvc") / "peculiar"

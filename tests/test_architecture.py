@@ -99,7 +99,8 @@ ROOMS = {
     "space": {"networks", "params_networks"},
     "study": {"params_networks"},
     "study_figures": {"study"},
-    "cluster": {"params_networks"},
+    "workers": set(),
+    "cluster": {"params_networks", "workers"},
     "logbook": {"tracking"},
     "trials": {
         "experiment",
@@ -137,6 +138,7 @@ ROOMS = {
         "sources",
         "tables",
         "tracking",
+        "workers",
     },
     "api": {"champion", "estimates", "galaxies", "params", "params_networks", "sightings"},
     "registry": {"lineage", "tracking"},
@@ -219,7 +221,7 @@ def test_the_package_imports_nothing_heavy():
     [
         ("mlflow", ["registry", "tracking"]),
         ("optuna", ["study", "study_figures"]),  # its pictures load matplotlib's pyplot
-        ("distributed", ["cluster", "survey"]),  # of a study, and of a catalogue
+        ("distributed", ["cluster", "workers"]),  # of a study alone, and of every stage
     ],
 )
 def test_a_library_has_one_home(library, homes):

@@ -1,7 +1,7 @@
 import pytest
 from tiny import tiny_params
 
-from peculiar import cluster
+from peculiar import cluster, workers
 from peculiar.errors import InputError
 from peculiar.params import validate
 from peculiar.params_networks import Search
@@ -30,7 +30,7 @@ def test_workers_share_cores_and_have_a_gpu_each(workers, cores, gpus, threads, 
 
 
 def test_a_scheduler_that_is_not_there_is_one_sentence(monkeypatch):
-    monkeypatch.setattr(cluster, "CONNECT_S", 1)
+    monkeypatch.setattr(workers, "CONNECT_S", 1)
     with (
         pytest.raises(InputError, match=r"search\.cluster: no Dask scheduler at tcp://127\.0\.0"),
         cluster.client(params(cluster="tcp://127.0.0.1:9")),

@@ -12,7 +12,7 @@ from illustris_server import KEY, Behaviour, Subhalo, order, running
 from tiny import ROOT
 
 from peculiar.errors import InputError
-from peculiar.fetch import downloaded, fetch, standin_files, standin_knobs
+from peculiar.fetch import downloaded, fetch, standin_knobs
 from peculiar.galaxies import RAW_COLUMNS, Shards, read_table
 from peculiar.illustris import read_broadband
 from peculiar.params import validate
@@ -264,11 +264,19 @@ def test_impossible_knobs_are_one_sentence():
         standin_knobs(section)
 
 
-def test_at_most_a_few_files_wait_on_disk():
-    waiting = []
-    for path in standin_files(params(galaxies=12).standin):
-        waiting.append(len(list(path.parent.glob("*.fits"))))
-        assert path.exists()
-    assert len(waiting) == 12
-    assert max(waiting) <= 2 * __import__("os").cpu_count() + 1
-    assert not path.exists()
+def test_dask_s_workers_make_the_same_galaxies(tmp_path, dask_scheduler, monkeypatch):
+    fetch(params(galaxies=5), tmp_path / "here")
+    monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", dask_scheduler)
+    fetch(params(galaxies=5), tmp_path / "there")
+    one, other = (
+        {path.name: path.read_bytes() for path in (tmp_path / name).iterdir()}
+        for name in ("here", "there")
+    )
+    assert one == other
+
+
+def test_a_scheduler_that_is_not_there_is_one_sentence(tmp_path, monkeypatch):
+    monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", "nothing://here")
+    with pytest.raises(InputError, match="DASK_SCHEDULER_ADDRESS: no Dask scheduler at nothing:"):
+        fetch(params(), tmp_path / "raw")
+    assert not list(tmp_path.iterdir())

@@ -350,3 +350,18 @@ def test_main_reads_params_and_writes_the_named_dataset(shipped, raw_folder, tmp
     shutil.rmtree("data/fetch")
     with pytest.raises(SystemExit, match=r"data/fetch has no images: run `dvc repro`"):
         stage.main(["--dataset", "normal"])
+
+
+def test_dask_s_workers_place_the_same_images(
+    params, raw_folder, tmp_path, dask_scheduler, monkeypatch
+):
+    noisy = with_laws(params, instrument="sdss")
+    monkeypatch.setattr(stage, "GALAXIES_AT_ONCE", 5)  # a last piece that is not whole
+    observe(noisy, "uniform", raw_folder, tmp_path / "here")
+    monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", dask_scheduler)
+    observe(noisy, "uniform", raw_folder, tmp_path / "there")
+    one, other = (
+        {path.name: path.read_bytes() for path in (tmp_path / name).iterdir()}
+        for name in ("here", "there")
+    )
+    assert one == other

@@ -241,31 +241,27 @@ def test_two_runs_into_one_file_are_refused(champion, galaxies, tmp_path):
 
 
 @pytest.mark.slow
-def test_dask_gives_the_same_bytes(pipeline, champion, galaxies, tmp_path):
-    from distributed import LocalCluster
-
+def test_dask_gives_the_same_bytes(pipeline, champion, galaxies, tmp_path, dask_scheduler):
     given = galaxies / "some.csv"
     write_catalogue(given, 60)
     job = job_of(champion, Files(galaxies))
-    with (
-        inside(pipeline),
-        LocalCluster(
-            n_workers=1, threads_per_worker=2, processes=False, dashboard_address=None,
-            protocol="tcp", host="127.0.0.1",
-        ) as cluster,
-    ):  # fmt: skip
-        address = cluster.scheduler_address
-        survey.predict_catalogue(champion, job, given, tmp_path / "far.fits", address, 8)
+    with inside(pipeline):
+        survey.predict_catalogue(champion, job, given, tmp_path / "far.fits", dask_scheduler, 8)
         other = job_of(champion, Files(galaxies), digest="0" * 64)
         with pytest.raises(InputError, match="this worker has version 1 as champion, the run wan"):
-            survey.predict_catalogue(champion, other, given, tmp_path / "no.fits", address, 8)
+            survey.predict_catalogue(
+                champion, other, given, tmp_path / "no.fits", dask_scheduler, 8
+            )
     survey.predict_catalogue(champion, job, given, tmp_path / "here.fits", None, 8)
     assert (tmp_path / "far.fits").read_bytes() == (tmp_path / "here.fits").read_bytes()
 
 
 def test_no_scheduler_is_one_sentence(pipeline, galaxies, tmp_path):
     write_catalogue(galaxies / "two.csv", 2)
-    with inside(pipeline), pytest.raises(SystemExit, match="no Dask scheduler answers") as stop:
+    with (
+        inside(pipeline),
+        pytest.raises(SystemExit, match="--scheduler: no Dask scheduler at nothing") as stop,
+    ):
         main(["predict", str(galaxies / "two.csv"), "--output", str(tmp_path / "a.csv"),
               "--scheduler", "nothing://here"])  # fmt: skip
     assert "\n" not in str(stop.value)

@@ -1,7 +1,7 @@
 """Where trials run: Dask on this machine, on a scheduler's workers, or in SLURM's jobs.
 
-The only module that imports dask. Dask carries a task to a worker, and to another if that one dies;
-what the task does is not its business.
+With `workers` the only module that imports dask, which carries a task to a worker, and to another
+if that one dies; what the task does is not its business.
 """
 
 import logging
@@ -15,40 +15,38 @@ import torch
 from dask_jobqueue.slurm import SLURMCluster
 from distributed import Client, Nanny, Scheduler, SpecCluster, as_completed
 
-from peculiar.errors import InputError
 from peculiar.params_networks import Search
+from peculiar.workers import SCHEDULER, connected, scheduler
 
 RETRIES = 2  # of a task that raised, for example because its database was away
-CONNECT_S = 20  # with a scheduler
 LOOPBACK = "127.0.0.1"
+# Dask's pages would be open to everybody on the machine's network, at a port that is often taken
+QUIET = {"dashboard": False, "dashboard_address": f"{LOOPBACK}:0"}
 
 
 @contextmanager
 def client(params: Search) -> Iterator[Client]:
     """Workers of one task at a time each, as `search.cluster` says.
 
+    `local` is this machine, or the scheduler that the environment names for all stages.
+
     Raises
     ------
     InputError
         When no scheduler answers at a given address.
     """
+    address, named = params.cluster, "params.yaml: search.cluster"
+    if address == "local" and scheduler() is not None:
+        address, named = str(scheduler()), SCHEDULER
     # workers that run networks may be busy in one call for minutes
     with dask.config.set({"distributed.comm.timeouts.tcp": "300s"}):
-        if params.cluster.startswith("tcp://"):
-            try:
-                found = Client(params.cluster, timeout=CONNECT_S)  # type: ignore[no-untyped-call]
-            except OSError as error:
-                reason = str(error).splitlines()[0]
-                raise InputError(
-                    f"params.yaml: search.cluster: no Dask scheduler at {params.cluster} ({reason})"
-                ) from None
-            with found:
-                yield found
-            return
-        with (_slurm if params.cluster == "slurm" else _local)(params) as made:
-            own = Client(made)  # type: ignore[no-untyped-call]
-            with own:
+        if address in ("local", "slurm"):
+            made = _slurm(params) if address == "slurm" else _local(params)
+            with made, Client(made) as own:  # type: ignore[no-untyped-call]
                 yield own
+            return
+        with connected(address, named) as found:
+            yield found
 
 
 def worker_environments(workers: int, cores: int, gpus: int) -> list[dict[str, str]]:
@@ -64,7 +62,7 @@ def _local(params: Search) -> SpecCluster:
     environments = worker_environments(params.workers, cores or 1, torch.cuda.device_count())
     common = {"host": LOOPBACK, "nthreads": 1, "dashboard": False, "memory_limit": 0}
     common |= {"silence_logs": logging.ERROR}
-    options = {"host": LOOPBACK, "port": 0, "dashboard": False, "dashboard_address": None}
+    options = {"host": LOOPBACK, "port": 0} | QUIET
     return SpecCluster(  # type: ignore[no-untyped-call]
         scheduler={"cls": Scheduler, "options": options},
         workers={
@@ -107,6 +105,7 @@ def _options(params: Search) -> dict[str, Any]:
         "interface": slurm.interface,
         "log_directory": slurm.log_directory,
         "death_timeout": slurm.patience_s,
+        "scheduler_options": QUIET,
     }
 
 

@@ -1,11 +1,8 @@
 """Stage `fetch`: broadband FITS files, stand-in or downloaded, to shards and a galaxy table."""
 
 import hashlib
-import multiprocessing
-import os
-from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -28,6 +25,7 @@ from peculiar.params import load
 from peculiar.params_data import Fetch, StandInSection
 from peculiar.skirt import read_skirt
 from peculiar.standin import StandIn, make_broadband
+from peculiar.workers import in_order, pool, scheduler
 
 OUT = Path("data/fetch")
 LABELS = {
@@ -58,7 +56,7 @@ def main() -> None:
 def fetch(params: Fetch, folder: Path) -> None:
     """Write the raw images of all galaxies into `folder`, or nothing at all.
 
-    One galaxy is in memory at a time; the stand-in's workers are at most a few files ahead.
+    One galaxy is in memory at a time; the stand-in's workers are at most a few ahead.
 
     Parameters
     ----------
@@ -120,10 +118,16 @@ Source = tuple[int, Iterable[Galaxy], dict[str, int]]
 
 
 def from_standin(params: Fetch) -> Source:
-    """Galaxies simulated here."""
-    files = standin_files(params.standin)
-    galaxies = (read_broadband(path, params.bands) for path in files)
-    return params.standin.galaxies, galaxies, {}
+    """Galaxies simulated here, on all cores, or by Dask's workers."""
+    section = params.standin
+    knobs = standin_knobs(section)
+
+    def galaxies() -> Iterator[Galaxy]:
+        each = ((number, section.seed, knobs, params.bands) for number in range(section.galaxies))
+        with pool(scheduler()) as workers:
+            yield from in_order(workers, simulated, each)
+
+    return section.galaxies, galaxies(), {}
 
 
 def from_files(params: Fetch) -> Source:
@@ -197,27 +201,12 @@ def standin_knobs(params: StandInSection) -> StandIn:
         raise InputError(f"params.yaml: fetch.standin: {error}") from None
 
 
-def standin_files(params: StandInSection) -> Iterator[Path]:
-    """Simulate stand-in galaxies on all cores; each file is removed after it has been used."""
-    knobs = standin_knobs(params)
-    workers = os.cpu_count() or 1
-    # spawned, not forked: a fork copies locks that other threads hold, such as tqdm's
-    context = multiprocessing.get_context("spawn")
-    with (
-        TemporaryDirectory(prefix="peculiar-") as scratch,
-        ProcessPoolExecutor(workers, mp_context=context) as pool,
-    ):
-        ahead: deque[tuple[Path, Any]] = deque()
-        for number in range(params.galaxies + 2 * workers):
-            if number < params.galaxies:
-                path = Path(scratch) / f"broadband_{number}.fits"
-                job = pool.submit(make_broadband, path, number, params.seed, knobs)
-                ahead.append((path, job))
-            if number >= 2 * workers and ahead:
-                path, job = ahead.popleft()
-                job.result()
-                yield path
-                path.unlink()
+def simulated(number: int, seed: int, knobs: StandIn, bands: Sequence[str]) -> Galaxy:
+    """One stand-in galaxy, through a file and the reader of Illustris' own."""
+    with TemporaryDirectory(prefix="peculiar-") as scratch:
+        path = Path(scratch) / f"broadband_{number}.fits"
+        make_broadband(path, number, seed, knobs)
+        return read_broadband(path, bands)
 
 
 if __name__ == "__main__":

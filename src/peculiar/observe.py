@@ -1,7 +1,8 @@
 """Stage `observe`: give every image a distance and a velocity, and place it on the sky."""
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import starmap
 from math import ceil
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from peculiar.params import load
 from peculiar.params_data import Between, Measured, Normal, Observe, Split, Uniform, Volume
 from peculiar.placing import best_device, kpc_per_arcsec
 from peculiar.views import draw_distances_mpc, views
+from peculiar.workers import in_order, pool, scheduler
 
 RAW = Path("data/fetch")
 OUT = Path("data/observe")
@@ -195,7 +197,7 @@ def observe(params: Observe, dataset: str, raw: Path, folder: Path) -> None:
     dataset : str
         Which of `params.distances`.
     raw : Path
-        Output of `fetch`.
+        Output of `fetch`, which Dask's workers must see where there are any.
     folder : Path
         Takes shards (image, band, y, x), W/m/m^2/sr, and the image table.
     """
@@ -214,31 +216,56 @@ def observe(params: Observe, dataset: str, raw: Path, folder: Path) -> None:
             ShardWriter(partial, len(table), params.shard_images) as shards,
             tqdm(total=len(galaxies), desc=f"observe ({dataset})", unit="galaxy") as bar,
         ):
-            for start in range(0, len(galaxies), GALAXIES_AT_ONCE):
-                rows = np.arange(start, min(start + GALAXIES_AT_ONCE, len(galaxies)))
-                for image in photographs(params, images, galaxies, table, rows):
+            for seen in photographs(pieces(params, raw, galaxies, table, cameras)):
+                for image in seen:
                     shards.append(image)
-                bar.update(len(rows))
+                bar.update(len(seen) // cameras)
         write_table(table, partial, OBSERVED_COLUMNS)
 
 
-def photographs(
-    params: Observe, images: Shards, galaxies: QTable, table: QTable, rows: NDArray[np.int64]
+Piece = tuple[Observe, Path, QTable, QTable, int]
+
+
+def pieces(
+    params: Observe, raw: Path, galaxies: QTable, table: QTable, cameras: int
+) -> Iterator[Piece]:
+    """The arguments of `photograph` for a few galaxies after the other."""
+    for start in range(0, len(galaxies), GALAXIES_AT_ONCE):
+        end = min(start + GALAXIES_AT_ONCE, len(galaxies))
+        of = slice(start * cameras, end * cameras)
+        yield params, raw.resolve(), galaxies[start:end], table[of], start
+
+
+def photographs(each: Iterable[Piece]) -> Iterator[NDArray[np.float32]]:
+    """What `photograph` gives for each piece: made here, or by Dask's workers."""
+    address = scheduler()
+    if address is None:
+        yield from starmap(photograph, each)
+        return
+    with pool(address) as workers:
+        yield from in_order(workers, photograph, each)
+
+
+def photograph(
+    params: Observe, raw: Path, galaxies: QTable, table: QTable, first: int
 ) -> NDArray[np.float32]:
-    """Observed images (image, band, y, x), W/m/m^2/sr, of the galaxies in `rows`."""
-    cameras = images.shape[1]
-    first = int(rows[0]) * cameras
-    numbers = np.arange(first, first + len(rows) * cameras)
-    distance_mpc = table["distance_mpc"][numbers].to_value(u.Mpc)
-    kpc_per_pixel = galaxies["kpc_per_pixel"][rows].to_value(u.kpc).ravel()
+    """Observed images (image, band, y, x), W/m/m^2/sr, of some galaxies, the first of row `first`.
+
+    The raw images are read here, so that none is sent to a worker, which must see the same folder.
+    """
+    raw_images = Shards(raw)[np.arange(first, first + len(galaxies))]
+    cameras = raw_images.shape[1]
+    distance_mpc = table["distance_mpc"].to_value(u.Mpc)
+    kpc_per_pixel = galaxies["kpc_per_pixel"].to_value(u.kpc).ravel()
     if table.meta["distribution"] == "measured":
-        scale_arcsec = np.repeat(galaxies["pixel_scale_arcsec"][rows].to_value(u.arcsec), cameras)
+        scale_arcsec = np.repeat(galaxies["pixel_scale_arcsec"].to_value(u.arcsec), cameras)
         kpc_per_pixel = kpc_per_arcsec(distance_mpc) * scale_arcsec
-    offset = np.repeat(galaxies["centre_offset"][rows].to_value(u.pix), cameras, axis=0)
+    offset = np.repeat(galaxies["centre_offset"].to_value(u.pix), cameras, axis=0)
     # a stream of its own for every image, so that noise does not depend on the batches
-    rngs = [np.random.default_rng([params.seed, NOISE, int(number)]) for number in numbers]
+    numbers = range(first * cameras, first * cameras + len(table))
+    rngs = [np.random.default_rng([params.seed, NOISE, number]) for number in numbers]
     seen = views(
-        images[rows].reshape(-1, *images.shape[2:]),
+        raw_images.reshape(-1, *raw_images.shape[2:]),
         kpc_per_pixel,
         distance_mpc,
         offset,

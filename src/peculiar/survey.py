@@ -8,7 +8,6 @@ option are thrown away.
 import json
 import os
 import shutil
-from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -31,9 +30,9 @@ from peculiar.galaxies import TABLE
 from peculiar.pictures import draw
 from peculiar.sightings import Sighting, sight
 from peculiar.tables import assemble, whole_file, write_part
+from peculiar.workers import in_order, pool
 
 ROWS_AT_ONCE = 256
-TASKS_A_THREAD = 2  # of Dask, sent ahead
 FORMAT = 1  # of the parts
 _loading = Lock()
 
@@ -146,48 +145,33 @@ def _at(store: Path) -> Iterator[None]:
         tracking.STORE = before
 
 
-def predict_on_worker(job: Job, rows: list[Row], store: Path, server: str | None) -> pa.Table:
+Part = tuple[int, pa.Table]  # its number, and its rows
+
+
+def predict_on_worker(
+    number: int, rows: list[Row], job: Job, store: Path, server: str | None
+) -> Part:
     """`predict_rows` on a worker of Dask, which loads the champion once."""
     if server is not None:
         os.environ.setdefault("MLFLOW_TRACKING_URI", server)
     with _loading:
         champion = _champion(job.model, job.version, job.digest, store)
-    return predict_rows(champion, job, rows)
+    return number, predict_rows(champion, job, rows)
 
 
 Chunks = Iterable[tuple[int, list[Row]]]
 
 
-def _here(champion: Champion, job: Job, chunks: Chunks) -> Iterator[tuple[int, pa.Table]]:
+def _here(champion: Champion, job: Job, chunks: Chunks) -> Iterator[Part]:
     for number, rows in chunks:
         yield number, predict_rows(champion, job, rows)
 
 
-def _on_dask(address: str, job: Job, chunks: Chunks) -> Iterator[tuple[int, pa.Table]]:
-    """Parts as Dask's workers finish them, in order, a few tasks a thread sent ahead."""
-    from distributed import Client
-
-    try:
-        client = Client(address, timeout=10)  # type: ignore[no-untyped-call]
-    except (OSError, ValueError) as error:
-        raise InputError(f"--scheduler {address}: no Dask scheduler answers ({error!r:.80}): start "
-                         "one with `dask scheduler`") from None  # fmt: skip
-    with client:
-        threads = sum(client.nthreads().values())  # type: ignore[no-untyped-call]
-        if not threads:
-            raise InputError(f"--scheduler {address} has no workers: start `dask worker {address}`")
-        where = tracking.STORE.resolve(), os.environ.get("MLFLOW_TRACKING_URI")
-        waiting = deque()  # type: ignore[var-annotated]
-        for number, rows in chunks:
-            waiting.append(
-                (number, client.submit(predict_on_worker, job, rows, *where, pure=False))
-            )
-            if len(waiting) >= TASKS_A_THREAD * threads:
-                number, future = waiting.popleft()
-                yield number, future.result()
-        while waiting:
-            number, future = waiting.popleft()
-            yield number, future.result()
+def _on_dask(address: str, job: Job, chunks: Chunks) -> Iterator[Part]:
+    where = tracking.STORE.resolve(), os.environ.get("MLFLOW_TRACKING_URI")
+    with pool(address, "--scheduler") as workers:
+        each = ((number, rows, job, *where) for number, rows in chunks)
+        yield from in_order(workers, predict_on_worker, each)
 
 
 def predict_catalogue(
