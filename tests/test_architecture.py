@@ -71,7 +71,8 @@ ROOMS = {
     "metrics": {"hubble"},
     "posterior": {"hubble"},
     "heads": {"networks", "pixels"},
-    "fitting": {"feeding", "heads", "metrics"},
+    "ranks": {"heads"},
+    "fitting": {"feeding", "heads", "metrics", "ranks"},
     "views": {"galaxies", "instrument", "params_data", "placing"},
     "figures": {"bands", "metrics"},
     "judgement": {
@@ -95,6 +96,7 @@ ROOMS = {
         "placing",
         "posterior",
         "views",
+        "ranks",
     },
     "space": {"networks", "params_networks"},
     "study": {"params_networks"},

@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 
+from peculiar import ranks
 from peculiar.errors import InputError
 from peculiar.feeding import Scaled, in_pieces, load, scaled_images
 from peculiar.fitting import fit, target_scaling
@@ -190,7 +191,13 @@ def _train_member(
     fresh = None
     if spec.fresh:
         fresh = fresh_views(
-            observed, raw, side, spec.label, views_rng, device, random_kernels=spec.kernels
+            observed,
+            raw,
+            side,
+            spec.label,
+            ranks.own_stream(views_rng),
+            device,
+            random_kernels=spec.kernels,
         )
     (dropout_seed,) = rng.spawn(1)[0].integers(2**63, size=1)
     devices = [device] if device.type == "cuda" else []
@@ -198,7 +205,7 @@ def _train_member(
         torch.backends.cudnn.flags(enabled=True, deterministic=True),
         torch.random.fork_rng(devices),  # dropout draws from torch's global generators only
     ):
-        torch.manual_seed(int(dropout_seed))
+        torch.manual_seed(int(dropout_seed) + ranks.rank())
         fit(
             network,
             observed.images,

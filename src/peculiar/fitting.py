@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from peculiar import ranks
 from peculiar.feeding import (
     Draw,
     Images,
@@ -116,6 +117,7 @@ class _Best:
 
 def _epoch(
     network: Network,
+    learn: ranks.Learn,
     drawn: Iterable[tuple[Tensor, Tensor]],
     turned: Callable[[Tensor], Tensor],
     after_step: Callable[[], None],
@@ -126,14 +128,15 @@ def _epoch(
     squares: Tensor | float = 0.0  # summed on the device: no waiting for the GPU each step
     seen = 0
     for batch, labels in drawn:
-        loss, D_p = network.learn(turned(batch), labels)
+        loss, D_p = learn(turned(batch), labels)
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
         after_step()
         squares = squares + (D_p.detach() - labels).square().sum()
         seen += len(labels)
-    return math.sqrt(float(squares) / seen)
+    device = labels.device
+    return math.sqrt(ranks.summed(float(squares), device) / ranks.summed(seen, device))
 
 
 def fit(
@@ -151,6 +154,8 @@ def fit(
     fresh: Draw | None = None,
 ) -> None:
     """Train a network in place with Adam (paper, section 3.3) on its own loss.
+
+    Processes that torchrun started train it together; see `peculiar.ranks`.
 
     Parameters
     ----------
@@ -211,7 +216,8 @@ def fit(
     optimiser = torch.optim.AdamW(
         network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
     )
-    steps = recipe.epochs * len(list(batches(train, recipe.batch_size)))
+    steps = recipe.epochs * len(ranks.shares(batches(train, recipe.batch_size)))
+    learn = ranks.learner(network)
     rate = LambdaLR(
         optimiser, lambda step: learning_rate_factor(recipe.schedule, step, steps, recipe.epochs)
     )
@@ -228,13 +234,13 @@ def fit(
     judged = network if mean is None else cast(Network, mean.module)
     best = _Best()
     for epoch in range(1, recipe.epochs + 1):
-        pieces = batches(rng.permutation(train), recipe.batch_size)
+        pieces = ranks.shares(batches(rng.permutation(train), recipe.batch_size))
         turned = (lambda batch: turn(batch, rng)) if recipe.augment else (lambda batch: batch)
         with half_the_threads() if fresh else nullcontext():
-            train_l2 = _epoch(network, drawn(pieces), turned, after_step, optimiser)
+            train_l2 = _epoch(network, learn, drawn(pieces), turned, after_step, optimiser)
         judged.eval()
         predicted = in_pieces(lambda rows: judged.distance(fixed(rows)), validation)
-        validation_l2 = l2(targets_mpc[validation], predicted)
+        validation_l2 = ranks.agreed(l2(targets_mpc[validation], predicted), device)
         on_epoch(epoch, {"train_l2_mpc": train_l2, "validation_l2_mpc": validation_l2})
         if recipe.patience is not None and best.see(validation_l2, judged) >= recipe.patience:
             break

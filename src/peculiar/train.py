@@ -9,7 +9,7 @@ import numpy as np
 import yaml
 from tqdm import tqdm
 
-from peculiar import tracking, trained
+from peculiar import ranks, tracking, trained
 from peculiar.errors import InputError, one_sentence
 from peculiar.experiment import train_network
 from peculiar.figures import distances_figure, history_figure
@@ -31,10 +31,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--dataset", required=True, help="one of train.datasets")
     parser.add_argument("--network", required=True, help="one of train.specs, or best")
     chosen = parser.parse_args(arguments)
-    with one_sentence():
+    with one_sentence(), ranks.joined():
         params = load(Train)
         spec = network_spec(params, chosen.network)
-        train(params, spec, chosen.network, DATA / chosen.dataset)
+        if ranks.rank() == 0:
+            train(params, spec, chosen.network, DATA / chosen.dataset)
+        else:  # torchrun's others train along, and leave the rest to the first
+            observed = Observed.read(DATA / chosen.dataset)
+            train_network(observed, spec, params.seed, lambda _epoch, _curve: None, raw=RAW)
 
 
 def network_spec(params: Train, network: str) -> NetworkSection:
