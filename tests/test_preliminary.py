@@ -58,6 +58,19 @@ def test_the_grid_has_each_network_at_its_place():
     assert found[1, 2, 0, 3, 2] == 5 + 18 / 100 + 3000
 
 
+def test_a_part_of_the_array_has_the_strides_asked_for(shipped):
+    params = preliminary.parameters(shipped, None, None, strides=[2, 3])
+    search = validate(Search, params["search"], "search")
+    points = grid(search.space)
+    assert len(points) == search.trials == 288
+    assert {point["stride"] for point in points} == {2, 3}
+    whole = trials(lambda *point: point[-1])
+    part = whole[whole["params_stride"] > 1]
+    assert preliminary.as_grid(part, [2, 3]).shape == (3, 4, 3, 4, 2)
+    with pytest.raises(InputError, match="144 of 432 networks are missing"):
+        preliminary.as_grid(part)
+
+
 def test_missing_networks_are_refused():
     unfinished = trials(state=lambda number: "FAIL" if number < 3 else "COMPLETE")
     with pytest.raises(InputError, match="3 of 432 networks are missing: run the script again"):
