@@ -170,8 +170,12 @@ def wait_for(study: studies.Study, finished: int, driver: subprocess.Popen[bytes
 
 def workers_of(driver: subprocess.Popen[bytes]) -> list[psutil.Process]:
     """Processes of Dask's workers: the children that are no resource tracker."""
-    children = psutil.Process(driver.pid).children(recursive=True)
-    return [child for child in children if "spawn_main" in " ".join(child.cmdline())]
+    found = []
+    for child in psutil.Process(driver.pid).children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):  # it has just ended
+            if "spawn_main" in " ".join(child.cmdline()):
+                found.append(child)
+    return found
 
 
 def audit(study: studies.Study, store: str, trials: int) -> dict[str, Any]:

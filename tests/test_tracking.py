@@ -138,6 +138,22 @@ def test_a_reused_pid_is_not_taken_for_the_run():
     assert not tracking.alive("")
 
 
+def test_a_zombie_is_dead():
+    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    started = psutil.Process(process.pid).create_time()
+    name = f"{process.pid}@{started:.0f}"
+    assert tracking.alive(name)
+    process.kill()
+    deadline = time.monotonic() + 20
+    while psutil.Process(process.pid).status() != psutil.STATUS_ZOMBIE:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    assert not tracking.alive(name)
+    with process:
+        pass
+    assert not tracking.alive(name)
+
+
 def test_the_logged_model_predicts_the_same_and_holds_no_pickle(experiment, network):
     example = np.random.default_rng(0).random((2, 2, 16, 16), dtype=np.float32)
     with tracking.run(experiment, "model", params={}):

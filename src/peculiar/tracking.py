@@ -126,7 +126,10 @@ def alive(process: str) -> bool:
     """Whether a process of this machine, from `this_process`, still runs."""
     pid, _, started = process.partition("@")
     try:
-        return f"{psutil.Process(int(pid)).create_time():.0f}" == started
+        found = psutil.Process(int(pid))
+        # in containers the dead often stay as zombies, which nobody waits for
+        running = found.status() != psutil.STATUS_ZOMBIE
+        return running and f"{found.create_time():.0f}" == started
     except (ValueError, psutil.NoSuchProcess):
         return False
 
