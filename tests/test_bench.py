@@ -72,7 +72,7 @@ def test_placing_keeps_light_better_than_what_it_is_compared_with():
 
 
 def test_placing_equals_torch_where_it_has_our_kernel():
-    """At 100 output pixels from 2 x 100 whole pixels, the two grids are the same."""
+    """Where the output ends with whole raw pixels, 128 of 192, the two grids are the same."""
     image = rows_placing.galaxies(1, np.random.default_rng(0))[0]
     ratio = 1.5  # 192 whole pixels
     own = rows_placing.placed_alone(image, ratio)
