@@ -1,5 +1,4 @@
 import math
-import os
 import socket
 import subprocess
 import sys
@@ -9,7 +8,6 @@ from types import SimpleNamespace
 
 import mlflow
 import numpy as np
-import psutil
 import pytest
 import torch
 from mlflow.exceptions import MlflowException
@@ -129,29 +127,6 @@ with tracking.run(tracking.connect(Path({store!r})), 'doomed', params={{}}) as r
         assert read(dead).info.status == "KILLED"
         assert read(alive).info.status == "RUNNING"
         assert read(alive).data.tags["peculiar.host"] == socket.gethostname()
-
-
-def test_a_reused_pid_is_not_taken_for_the_run():
-    started = psutil.Process().create_time()
-    assert tracking.alive(f"{os.getpid()}@{started:.0f}")
-    assert not tracking.alive(f"{os.getpid()}@{started - 100:.0f}")
-    assert not tracking.alive("")
-
-
-def test_a_zombie_is_dead():
-    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    started = psutil.Process(process.pid).create_time()
-    name = f"{process.pid}@{started:.0f}"
-    assert tracking.alive(name)
-    process.kill()
-    deadline = time.monotonic() + 20
-    while psutil.Process(process.pid).status() != psutil.STATUS_ZOMBIE:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    assert not tracking.alive(name)
-    with process:
-        pass
-    assert not tracking.alive(name)
 
 
 def test_the_logged_model_predicts_the_same_and_holds_no_pickle(experiment, network):

@@ -21,7 +21,7 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
-from peculiar import tracking
+from peculiar import processes, tracking
 from peculiar.errors import InputError
 from peculiar.lineage import files_sha256, who
 
@@ -188,7 +188,7 @@ def locked(model: str) -> Iterator[None]:
     """
     name = f"{model}-promotion-under-way"
     mine = {"who": who(), "host": socket.gethostname(), "since": now()}
-    mine["process"] = tracking.this_process()
+    mine["process"] = processes.this_process()
     try:
         for attempt in Retrying(
             retry=retry_if_exception_type(TakenError), wait=wait_fixed(0.2),
@@ -215,7 +215,7 @@ def _take(name: str, mine: Mapping[str, str]) -> None:
         _, tags = _registered(name)
         since = tags.get("since", now())
         old = datetime.now(UTC) - datetime.fromisoformat(since) > timedelta(minutes=STALE_MINUTES)
-        dead = tags.get("host") == mine["host"] and not tracking.alive(tags.get("process", ""))
+        dead = tags.get("host") == mine["host"] and not processes.alive(tags.get("process", ""))
         if tags and (old or dead):
             client.delete_registered_model(name)
         raise TakenError(

@@ -17,7 +17,7 @@ from pathlib import Path
 import yaml
 from tqdm import tqdm
 
-from peculiar import cluster, logbook, study_figures, tracking
+from peculiar import cluster, logbook, processes, study_figures, tracking
 from peculiar import study as studies
 from peculiar.errors import InputError, one_sentence
 from peculiar.galaxies import whole_folder
@@ -84,7 +84,7 @@ def dead(trial: FrozenTrial, params: Search) -> bool:
     process = trial.user_attrs.get(PROCESS)
     if process is None:
         return params.storage == "journal"
-    return tracking.gone(process)
+    return processes.gone(process)
 
 
 def search(params: Search, train: Train) -> None:

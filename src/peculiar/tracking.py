@@ -23,7 +23,6 @@ os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] = "false"  # whoever may write
 
 import mlflow
 import numpy as np
-import psutil
 from filelock import FileLock
 from mlflow.data.meta_dataset import MetaDataset
 from mlflow.data.sources import LocalArtifactDatasetSource  # type: ignore[attr-defined]
@@ -31,6 +30,7 @@ from mlflow.entities import Metric, RunStatus, RunTag
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
+from peculiar import processes
 from peculiar.errors import InputError
 from peculiar.lineage import files_sha256, git_state
 
@@ -113,36 +113,8 @@ def _end_dead_runs(experiment_id: str) -> None:
     query = "attributes.status = 'RUNNING'"
     for run in client.search_runs([experiment_id], query):
         process = run.data.tags.get("peculiar.process", "")
-        if run.data.tags.get("peculiar.host") == here and not alive(process):
+        if run.data.tags.get("peculiar.host") == here and not processes.alive(process):
             client.set_terminated(run.info.run_id, RunStatus.to_string(RunStatus.KILLED))
-
-
-def this_process() -> str:
-    """Number and start of the present process, never those of a later one."""
-    return f"{os.getpid()}@{psutil.Process().create_time():.0f}"
-
-
-def alive(process: str) -> bool:
-    """Whether a process of this machine, from `this_process`, still runs."""
-    pid, _, started = process.partition("@")
-    try:
-        found = psutil.Process(int(pid))
-        # in containers the dead often stay as zombies, which nobody waits for
-        running = found.status() != psutil.STATUS_ZOMBIE
-        return running and f"{found.create_time():.0f}" == started
-    except (ValueError, psutil.NoSuchProcess):
-        return False
-
-
-def this_worker() -> str:
-    """Host and process, for `gone`."""
-    return f"{socket.gethostname()}/{this_process()}"
-
-
-def gone(process: str) -> bool:
-    """Whether a process, from `this_worker`, was one of this machine and is no more."""
-    host, _, here = process.rpartition("/")
-    return host in ("", socket.gethostname()) and not alive(here)
 
 
 @lru_cache(maxsize=1)
@@ -194,7 +166,7 @@ def run(
     """
     origin = {
         "peculiar.host": socket.gethostname(),
-        "peculiar.process": this_process(),
+        "peculiar.process": processes.this_process(),
         "dvc.stage": os.environ.get("DVC_STAGE", ""),
         "dvc.experiment": os.environ.get("DVC_EXP_NAME", ""),
         **_code(Path.cwd()),

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from peculiar import tracking
+from peculiar import processes, tracking
 from peculiar.errors import InputError
 from peculiar.experiment import share_images, train_network
 from peculiar.feeding import Scaled
@@ -139,7 +139,7 @@ class Objective:
         """L2 loss on the validation labels after training, Mpc, and what else is an objective."""
         settle(self.root, self.store, self.code)
         check_queued(trial, self.params)
-        trial.set_user_attr(PROCESS, tracking.this_worker())
+        trial.set_user_attr(PROCESS, processes.this_worker())
         searched = suggest(trial, self.params.space)
         constrain(trial, *self.refused(searched))
         trial.set_user_attr(SEARCHED, searched)
