@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import yaml
 from astropy.table import Table, vstack
-from paper import CNNS, ROOT, check_folders, run
+from paper import CNNS, ROOT, check_folders, galaxies_of, run
 
 from peculiar import trained
 from peculiar.errors import one_sentence
@@ -31,8 +31,7 @@ def parameters(
     params = {name: dict(section) for name, section in shipped.items()}
     params["search"] |= {"trials": trials, "epochs": epochs, "seed": seed, "models": False}
     params["train"] |= {"networks": list(CNNS), "seed": seed}
-    if galaxies is not None:
-        params["fetch"]["standin"] = params["fetch"]["standin"] | {"galaxies": galaxies}
+    params["fetch"] = galaxies_of(params["fetch"], galaxies)
     return params
 
 
@@ -83,7 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         check_folders(work, output)
         shipped = yaml.safe_load((ROOT / "params.yaml").read_text())
         parts = []
-        for seed in chosen.seeds:
+        for seed in dict.fromkeys(chosen.seeds):
             folder = work / f"seed-{seed}"
             run(folder, parameters(shipped, seed, chosen.trials, chosen.epochs, chosen.galaxies))
             parts.append(measured(folder, shipped["search"]["dataset"], seed))

@@ -86,16 +86,8 @@ def parameters(
         For a number of galaxies where they are not simulated, or a network that is not there.
     """
     params = {name: dict(section) for name, section in shipped.items()}
-    fetch, train = params["fetch"], params["train"]
-    source = fetch["source"]
-    if source == "standin":
-        own: dict[str, Any] = {} if galaxies is None else {"galaxies": galaxies}
-    elif galaxies is not None:
-        raise InputError(f"--galaxies is for stand-ins, fetch.source is {source}: leave it out")
-    else:  # the clone is in another folder
-        paths = {key: fetch[source].get(key) for key in ("folder", "catalogue")}
-        own = {key: str((ROOT / path).resolve()) for key, path in paths.items() if path}
-    fetch[source] = fetch[source] | own
+    train = params["train"]
+    params["fetch"] = galaxies_of(params["fetch"], galaxies)
     params["observe"]["datasets"] = list(DISTANCES)
     # a row of the table it is not, but a part of the pipeline
     params["search"] |= {"trials": 1, "epochs": 1}
@@ -110,6 +102,25 @@ def parameters(
         specs[row.name] = spec | ({} if chosen is None else {"epochs": chosen})
     train |= {"datasets": list(DISTANCES), "networks": list(specs), "specs": specs, "seed": seed}
     return params
+
+
+def galaxies_of(fetch: dict[str, Any], galaxies: int | None) -> dict[str, Any]:
+    """Section `fetch` for a clone, with so many stand-ins.
+
+    Raises
+    ------
+    InputError
+        For a number of galaxies where they are not simulated.
+    """
+    source = fetch["source"]
+    if source == "standin":
+        own: dict[str, Any] = {} if galaxies is None else {"galaxies": galaxies}
+    elif galaxies is not None:
+        raise InputError(f"--galaxies is for stand-ins, fetch.source is {source}: leave it out")
+    else:  # the clone is in another folder
+        paths = {key: fetch[source].get(key) for key in ("folder", "catalogue")}
+        own = {key: str((ROOT / path).resolve()) for key, path in paths.items() if path}
+    return fetch | {source: fetch[source] | own}
 
 
 def git(folder: Path, *arguments: str) -> str:

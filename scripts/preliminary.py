@@ -20,7 +20,7 @@ import numpy as np
 import yaml
 from astropy.table import Table
 from numpy.typing import NDArray
-from paper import ROOT, check_folders, run
+from paper import ROOT, check_folders, galaxies_of, run
 
 from peculiar.errors import InputError, one_sentence
 from peculiar.experiment import share_images, train_network
@@ -49,13 +49,7 @@ def parameters(
         For a number of galaxies where they are not simulated.
     """
     params = deepcopy(shipped)
-    if galaxies is not None:
-        if params["fetch"]["source"] != "standin":
-            raise InputError(
-                f"--galaxies is for stand-ins, fetch.source is {params['fetch']['source']}: "
-                "leave it out"
-            )
-        params["fetch"]["standin"]["galaxies"] = galaxies
+    params["fetch"] = galaxies_of(params["fetch"], galaxies)
     if validation is not None:
         test = params["observe"]["split"]["test"]
         params["observe"]["split"] |= {

@@ -39,7 +39,7 @@ from peculiar.trials import Objective
 ROOT = Path(__file__).resolve().parents[1]
 BIN = Path("/usr/lib/postgresql/15/bin")
 EPOCHS = 4
-PATIENCE_S = 180
+PATIENCE_S = 120
 
 
 class Nothing(Objective):
@@ -136,7 +136,8 @@ def driven(folder: Path, epoch_s: float, store: str | None) -> Iterator[subproce
         "FAULTS_EPOCH_S": str(epoch_s),
         "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT / "scripts")]),
     }
-    environment.pop("MLFLOW_TRACKING_URI", None)
+    for other in ("MLFLOW_TRACKING_URI", "DASK_SCHEDULER_ADDRESS"):
+        environment.pop(other, None)
     if store is not None:
         environment["MLFLOW_TRACKING_URI"] = store
     command = [sys.executable, str(Path(__file__).resolve()), "--drive", str(folder)]
@@ -246,6 +247,8 @@ def main() -> None:
     if chosen.drive:
         drive(chosen.folder)
         return
+    # so that nothing started here outlives it
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended from outside"))
     chosen.folder.mkdir(parents=True, exist_ok=True)
     print(
         json.dumps(faults(chosen.folder.resolve(), chosen.trials, chosen.workers, chosen.epoch_s))

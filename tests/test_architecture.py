@@ -102,7 +102,7 @@ ROOMS = {
     "space": {"networks", "params_networks"},
     "study": {"params_networks"},
     "study_figures": {"study"},
-    "workers": set(),
+    "workers": {"lineage"},
     "cluster": {"params_networks", "workers"},
     "logbook": {"tracking"},
     "trials": {

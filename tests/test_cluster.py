@@ -1,3 +1,6 @@
+import socket
+from types import SimpleNamespace
+
 import pytest
 from tiny import tiny_params
 
@@ -54,3 +57,17 @@ def test_slurm_s_jobs_say_what_the_parameters_say():
                  "export OMP_NUM_THREADS=4"):  # fmt: skip
         assert line in script
     assert "--nthreads 1" in script
+
+
+def test_a_journal_is_refused_where_workers_are_of_another_host():
+    answers = {"tcp://a:1": socket.gethostname(), "tcp://b:1": "elsewhere"}
+    client = SimpleNamespace(run=lambda _: answers)
+    with pytest.raises(InputError, match=r"search\.storage: a journal .* runs on elsewhere:"):
+        cluster.check_hosts(client)
+    cluster.check_hosts(SimpleNamespace(run=lambda _: {"tcp://a:1": socket.gethostname()}))
+
+
+def test_the_scheduler_of_all_stages_takes_the_place_of_local(dask_scheduler, monkeypatch):
+    monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", dask_scheduler)
+    with cluster.client(params(cluster="local")) as client:
+        assert client.scheduler.address == dask_scheduler

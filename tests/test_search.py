@@ -1,10 +1,12 @@
+from datetime import datetime, timedelta
+
 import mlflow
 import optuna
 import pytest
 import yaml
 from tiny import inside, tiny_params, write_params
 
-from peculiar import search, study, tracking
+from peculiar import processes, search, study, tracking
 from peculiar.errors import InputError
 from peculiar.lineage import digests
 from peculiar.params import load
@@ -18,6 +20,23 @@ def sections(folder, **changes):
     params["search"] |= changes
     write_params(params, folder)
     return load(Search, folder / "params.yaml"), load(Train, folder / "params.yaml")
+
+
+@pytest.mark.parametrize(
+    ("storage", "age_s", "dead"),
+    [("journal", 1, True), ("postgresql://me@db/x", 1, False),
+     ("postgresql://me@db/x", study.GRACE_S + 60, True)],
+)  # fmt: skip
+def test_a_trial_whose_worker_died_before_it_said_who_it_is(tmp_path, storage, age_s, dead):
+    params, _ = sections(tmp_path, storage=storage)
+    begun = datetime.now() - timedelta(seconds=age_s)
+    trial = optuna.trial.create_trial(state=optuna.trial.TrialState.RUNNING)
+    trial.datetime_start = begun
+    assert search.dead(trial, params) is dead
+    trial.set_user_attr(search.PROCESS, processes.this_worker())
+    assert search.dead(trial, params) is False
+    trial.set_user_attr(search.PROCESS, processes.this_worker() + "1")
+    assert search.dead(trial, params) is True
 
 
 def test_best_yaml_holds_only_the_searched_keys_of_the_best_trial(pipeline):

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import threading
 
 import pytest
 import search_faults
@@ -16,9 +17,15 @@ def test_a_search_survives_its_workers_its_database_and_its_driver(tmp_path):
     # in a process of its own: connections that are broken and left are no fault of later tests
     command = [sys.executable, search_faults.__file__, str(tmp_path / "faults"), "--trials", "15",
                "--workers", "2", "--epoch-s", "0.1"]  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    found = json.loads(done.stdout.splitlines()[-1])
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )  # fmt: skip
+    limit = threading.Timer(500, process.terminate)  # it ends its drivers and its server then
+    limit.start()
+    out, err = process.communicate()
+    limit.cancel()
+    assert process.returncode == 0, out + err
+    found = json.loads(out.splitlines()[-1])
     assert found["trials"]["COMPLETE"] == found["runs"]["FINISHED"] == 15
 
 

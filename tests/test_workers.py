@@ -1,12 +1,15 @@
 import time
+from concurrent.futures import CancelledError
+from types import SimpleNamespace
 
 import pytest
-from distributed import Scheduler, SpecCluster
+from distributed import KilledWorker, Scheduler, SpecCluster
 from hypothesis import given
 from hypothesis import strategies as st
 
 from peculiar import workers
 from peculiar.errors import InputError
+from peculiar.lineage import loaded_code
 
 
 def later(number, seconds):
@@ -42,7 +45,9 @@ class Promise:
 @given(tasks=st.integers(0, 50), at_once=st.integers(1, 8))
 def test_results_come_in_order_and_few_are_ahead(tasks, at_once):
     executor = Counting()
-    found = list(workers.in_order((executor, at_once), lambda k: k * k, zip(range(tasks))))
+    found = list(
+        workers.in_order(workers.Pool(executor.submit, at_once), lambda k: k * k, zip(range(tasks)))
+    )
     assert found == [k * k for k in range(tasks)]
     assert executor.sent == executor.given == tasks
     assert executor.most <= workers.AHEAD * at_once + 1
@@ -56,7 +61,7 @@ def test_what_waits_is_given_up_when_one_fails(tasks, bad):
         return number
 
     executor = Counting()
-    found = workers.in_order((executor, 2), task, zip(range(tasks)))
+    found = workers.in_order(workers.Pool(executor.submit, 2), task, zip(range(tasks)))
     if bad < tasks:
         with pytest.raises(InputError, match="no"):
             list(found)
@@ -69,9 +74,9 @@ def test_what_waits_is_given_up_when_one_fails(tasks, bad):
 def test_processes_and_dask_s_workers_do_the_same(far, dask_scheduler):
     address = dask_scheduler if far else None
     arguments = [(number, 0.05 * (number % 3 == 0)) for number in range(12)]
-    with workers.pool(address) as (executor, at_once):
-        assert at_once >= 1
-        assert list(workers.in_order((executor, at_once), later, arguments)) == list(range(12))
+    with workers.pool(address) as pool:
+        assert pool.at_once >= 1
+        assert list(workers.in_order(pool, later, arguments)) == list(range(12))
 
 
 def test_a_fault_on_a_worker_is_told_here(dask_scheduler):
@@ -83,6 +88,42 @@ def test_a_fault_on_a_worker_is_told_here(dask_scheduler):
         pytest.raises(InputError, match=r"broadband_3\.fits: truncated"),
     ):
         list(workers.in_order(pool, faulty, [(1,)]))
+
+
+def unreadable():
+    return Unreadable()
+
+
+class Unreadable:
+    def __reduce__(self):
+        return (int, ("no number",))
+
+
+def test_a_result_that_cannot_be_read_here_is_an_error(dask_scheduler):
+    with workers.pool(dask_scheduler) as pool, pytest.raises(ValueError, match="no number"):
+        list(workers.in_order(pool, unreadable, [()]))
+
+
+@pytest.mark.parametrize("lost", [CancelledError(), KilledWorker("task", None, 3)])
+def test_lost_workers_are_one_sentence(lost, dask_scheduler):
+    with (
+        pytest.raises(InputError, match=r"KEY: tcp://.* lost its workers .*: see their logs"),
+        workers.pool(dask_scheduler, "KEY"),
+    ):
+        raise lost
+
+
+def client_of(answers):
+    """A client whose workers answer so."""
+    scheduler = SimpleNamespace(address="tcp://headnode:8786")
+    return SimpleNamespace(scheduler=scheduler, run=lambda *_, **__: answers)
+
+
+@pytest.mark.parametrize("answer", ["old", AttributeError("no loaded_code")])
+def test_workers_of_other_code_are_refused(answer):
+    answers = {"tcp://a:1": loaded_code(), "tcp://b:1": answer}
+    with pytest.raises(InputError, match="KEY: the worker tcp://b:1 has other code than this: st"):
+        workers.check_code(client_of(answers), "KEY")
 
 
 def test_a_scheduler_without_workers_is_one_sentence():

@@ -85,7 +85,10 @@ def clone(folder: Path) -> None:
         subprocess.run(["git", *arguments], cwd=folder, check=True, env=os.environ | identity)
 
 
-ENVIRONMENT = {key: value for key, value in os.environ.items() if key != "MLFLOW_TRACKING_URI"} | {
+# where the user's own work goes
+for other in ("MLFLOW_TRACKING_URI", "DASK_SCHEDULER_ADDRESS"):
+    os.environ.pop(other, None)
+ENVIRONMENT = os.environ | {
     "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
     "PYTHONPATH": "src",
     "OMP_NUM_THREADS": "1",

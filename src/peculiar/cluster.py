@@ -6,6 +6,7 @@ if that one dies; what the task does is not its business.
 
 import logging
 import os
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -15,8 +16,9 @@ import torch
 from dask_jobqueue.slurm import SLURMCluster
 from distributed import Client, Nanny, Scheduler, SpecCluster, as_completed
 
+from peculiar.errors import InputError
 from peculiar.params_networks import Search
-from peculiar.workers import SCHEDULER, connected, scheduler
+from peculiar.workers import SCHEDULER, check_code, connected, scheduler
 
 RETRIES = 2  # of a task that raised, for example because its database was away
 LOOPBACK = "127.0.0.1"
@@ -33,7 +35,7 @@ def client(params: Search) -> Iterator[Client]:
     Raises
     ------
     InputError
-        When no scheduler answers at a given address.
+        When no scheduler answers at a given address, or its workers cannot take part.
     """
     address, named = params.cluster, "params.yaml: search.cluster"
     if address == "local" and scheduler() is not None:
@@ -46,7 +48,26 @@ def client(params: Search) -> Iterator[Client]:
                 yield own
             return
         with connected(address, named) as found:
+            check_code(found, named)
+            if params.storage == "journal":
+                check_hosts(found)
             yield found
+
+
+def check_hosts(client: Client) -> None:
+    """Refuse workers of other machines where the study is a file of this one.
+
+    Raises
+    ------
+    InputError
+        Naming the first.
+    """
+    hosts = client.run(socket.gethostname)
+    if others := sorted(set(hosts.values()) - {socket.gethostname()}):
+        raise InputError(
+            "params.yaml: search.storage: a journal is for one machine, and a worker runs on "
+            f"{others[0]}: take postgresql://..."
+        )
 
 
 def worker_environments(workers: int, cores: int, gpus: int) -> list[dict[str, str]]:

@@ -142,7 +142,8 @@ def _train_in_rounds(
         counted = _counted_on(on_epoch, done * spec.epochs)
         network = _train_member(observed, spec, seed, counted, scaled, Path(), labels)
         corrected = labels.copy()
-        corrected[train] = corrected_mpc(network, observed)
+        # of torchrun's processes all go on with the first one's
+        corrected[train] = ranks.agreed_values(corrected_mpc(network, observed), best_device())
         change, labels = l2(labels, corrected), corrected
         if change < UNCHANGED_MPC:
             break

@@ -56,7 +56,7 @@ def main() -> None:
 def fetch(params: Fetch, folder: Path) -> None:
     """Write the raw images of all galaxies into `folder`, or nothing at all.
 
-    One galaxy is in memory at a time; the stand-in's workers are at most a few ahead.
+    One galaxy is in memory at a time, and of stand-ins two more for each core.
 
     Parameters
     ----------

@@ -5,6 +5,7 @@ import hashlib
 import os
 import subprocess
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 
 import yaml
@@ -69,6 +70,12 @@ def code_digest(package: Path = Path(__file__).parent) -> str:
     for path in sorted(package.glob("*.py")):
         total.update(path.name.encode() + b"\0" + path.read_bytes())
     return total.hexdigest()
+
+
+@cache
+def loaded_code() -> str:
+    """`code_digest` when this process first asked: of what it has imported, edited since or not."""
+    return code_digest()
 
 
 def who() -> str:

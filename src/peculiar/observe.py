@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 from itertools import starmap
 from math import ceil
 from pathlib import Path
@@ -18,6 +19,7 @@ from peculiar.galaxies import (
     OBSERVED_COLUMNS,
     RAW_COLUMNS,
     SPLITS,
+    TABLE,
     Shards,
     ShardWriter,
     open_set,
@@ -223,6 +225,12 @@ def observe(params: Observe, dataset: str, raw: Path, folder: Path) -> None:
         write_table(table, partial, OBSERVED_COLUMNS)
 
 
+@lru_cache(maxsize=1)
+def _opened(raw: Path, _written: int) -> Shards:
+    """Raw images, opened once a process and again when they were made anew."""
+    return Shards(raw)
+
+
 Piece = tuple[Observe, Path, QTable, QTable, int]
 
 
@@ -253,7 +261,9 @@ def photograph(
 
     The raw images are read here, so that none is sent to a worker, which must see the same folder.
     """
-    raw_images = Shards(raw)[np.arange(first, first + len(galaxies))]
+    raw_images = _opened(raw, (raw / TABLE).stat().st_mtime_ns)[
+        np.arange(first, first + len(galaxies))
+    ]
     cameras = raw_images.shape[1]
     distance_mpc = table["distance_mpc"].to_value(u.Mpc)
     kpc_per_pixel = galaxies["kpc_per_pixel"].to_value(u.kpc).ravel()

@@ -31,8 +31,10 @@ Taps = tuple[Tensor, Tensor]
 
 
 def best_device() -> torch.device:
-    """The GPU when there is one, else the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    """The GPU of this process when there is one, else the CPU."""
+    if torch.cuda.is_available():  # numbered, since another thread's own is the first
+        return torch.device("cuda", torch.cuda.current_device())
+    return torch.device("cpu")
 
 
 def arcsec_per_pixel(kpc_per_pixel: Tensor, distance_mpc: Tensor) -> Tensor:

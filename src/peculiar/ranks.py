@@ -57,12 +57,24 @@ def number() -> int:
 
 
 def shares(pieces: Iterable[NDArray[np.integer]]) -> list[NDArray[np.integer]]:
-    """Shares of the batches that this process learns from: equal ones, and a rest is left out."""
+    """Shares of the batches that this process learns from: equal ones, and a rest is left out.
+
+    Raises
+    ------
+    InputError
+        When no batch is large enough to be shared out.
+    """
     among = number()
     if among == 1:
         return list(pieces)
     whole = [piece[: len(piece) // among * among] for piece in pieces]
-    return [piece[rank() :: among] for piece in whole if len(piece) >= LEAST * among]
+    found = [piece[rank() :: among] for piece in whole if len(piece) >= LEAST * among]
+    if not found:
+        raise InputError(
+            f"torchrun: no batch has {LEAST} images for each of {among} processes: raise the "
+            "network's batch_size in params.yaml, or lower --nproc-per-node"
+        )
+    return found
 
 
 class _Learner(nn.Module):
@@ -99,8 +111,13 @@ def summed(value: float, device: torch.device) -> float:
 
 def agreed(value: float, device: torch.device) -> float:
     """What the process of rank 0 has, so that all decide alike."""
+    return float(agreed_values(np.array([value]), device)[0])
+
+
+def agreed_values(values: NDArray[np.float64], device: torch.device) -> NDArray[np.float64]:
+    """`agreed` of several values, (n,)."""
     if number() == 1:
-        return value
-    first = torch.tensor(value, dtype=torch.float32, device=device)
+        return values
+    first = torch.from_numpy(values.copy()).to(device)
     distributed.broadcast(first, src=0)
-    return float(first)
+    return first.numpy(force=True)

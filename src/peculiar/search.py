@@ -12,6 +12,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import yaml
@@ -77,13 +78,16 @@ def open_study(params: Search, train: Train) -> Study:
 def dead(trial: FrozenTrial, params: Search) -> bool:
     """Whether a trial that failed or runs has no living process.
 
-    A journal is one machine's. In PostgreSQL trials run elsewhere too, and heartbeats tell.
+    A journal is one machine's. In PostgreSQL trials run elsewhere too, and heartbeats tell; but of
+    a trial whose worker died before its heart beat once they say nothing.
     """
     if trial.state.is_finished():
         return True
     process = trial.user_attrs.get(PROCESS)
     if process is None:
-        return params.storage == "journal"
+        begun = trial.datetime_start
+        silent = begun is not None and datetime.now() - begun > timedelta(seconds=studies.GRACE_S)
+        return params.storage == "journal" or silent
     return processes.gone(process)
 
 

@@ -20,7 +20,7 @@ from peculiar.figures import history_figure
 from peculiar.galaxies import Observed
 from peculiar.heads import Network
 from peculiar.judgement import validate
-from peculiar.lineage import code_digest
+from peculiar.lineage import loaded_code
 from peculiar.logbook import Logbook
 from peculiar.params_networks import NetworkSection, Search, Train
 from peculiar.pixels import check_crop
@@ -52,7 +52,7 @@ def settle(root: Path, store: str, code: str) -> None:
     here = f"worker {socket.gethostname()}"
     if not root.is_dir():
         raise InputError(f"{here} has no {root}: start workers where they see the same files")
-    if code_digest() != code:
+    if loaded_code() != code:
         raise InputError(f"{here} has other code than the search: start it again")
     os.chdir(root)
     for name, value in IMPATIENT.items():

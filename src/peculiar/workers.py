@@ -1,25 +1,27 @@
 """Processes that do a stage's work: this machine's, or the workers of a scheduler of Dask's.
 
-A scheduler is named as Dask names it, in the environment: `DASK_SCHEDULER_ADDRESS`. It changes no
-result, and therefore stands in no `params.yaml`.
+A scheduler is named as Dask names it, in the environment: `DASK_SCHEDULER_ADDRESS`. What is
+computed does not depend on it, and therefore it stands in no `params.yaml`.
 """
 
 import multiprocessing
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from concurrent.futures import CancelledError, ProcessPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from peculiar.errors import InputError
+from peculiar.lineage import loaded_code
 
 if TYPE_CHECKING:
     from distributed import Client
 
 SCHEDULER = "DASK_SCHEDULER_ADDRESS"
 CONNECT_S = 20
-RETRIES = 2  # of a task whose worker died
 AHEAD = 2  # tasks sent ahead for each that runs
 
 
@@ -48,8 +50,8 @@ def connected(address: str, named: str) -> "Iterator[Client]":
 
     try:
         client = Client(address, timeout=CONNECT_S)  # type: ignore[no-untyped-call]
-    except (OSError, ValueError) as error:
-        reason = str(error).splitlines()[0]
+    except Exception as error:  # of many kinds, where something else listens
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(
             f"{named}: no Dask scheduler at {address} ({reason}): start one with `dask scheduler`"
         ) from None
@@ -57,47 +59,87 @@ def connected(address: str, named: str) -> "Iterator[Client]":
         yield client
 
 
+@dataclass(frozen=True)
+class Pool:
+    """Where tasks go.
+
+    Attributes
+    ----------
+    submit : callable
+        Takes a task and its arguments, gives a future with `result` and `cancel`.
+    at_once : int
+        How many tasks are done at a time.
+    """
+
+    submit: Callable[..., Any]
+    at_once: int
+
+
 @contextmanager
-def pool(address: str | None, named: str = SCHEDULER) -> Iterator[tuple[Executor, int]]:
-    """An executor, and how many tasks it does at once.
+def pool(address: str | None, named: str = SCHEDULER) -> Iterator[Pool]:
+    """All cores of this machine, or the workers of a scheduler.
 
     Parameters
     ----------
     address : str or None
-        Of a scheduler, or None for all cores of this machine.
+        Of a scheduler, or None for this machine.
     named : str
         What names the scheduler.
 
     Raises
     ------
     InputError
-        When no scheduler answers, or it has no workers.
+        When no scheduler answers, it has no workers, they have other code, or are lost.
     """
     if address is None:
         cores = os.cpu_count() or 1
         # spawned, not forked: a fork copies locks that other threads hold, such as tqdm's
         context = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(cores, mp_context=context) as processes:
-            yield processes, cores
+            yield Pool(processes.submit, cores)
         return
+    from distributed import KilledWorker
+
     with connected(address, named) as client:
+        check_code(client, named)
         threads = sum(client.nthreads().values())  # type: ignore[no-untyped-call]
-        if not threads:
-            raise InputError(f"{named}: {address} has no workers: start `dask worker {address}`")
-        with client.get_executor(pure=False, retries=RETRIES) as tasks:  # type: ignore[no-untyped-call]
-            yield tasks, threads
+        try:
+            yield Pool(partial(client.submit, pure=False), threads)
+        except (KilledWorker, CancelledError) as error:
+            raise InputError(
+                f"{named}: {address} lost its workers ({type(error).__name__}): see their logs, "
+                "then start the same command again"
+            ) from None
+
+
+def check_code(client: "Client", named: str) -> None:
+    """Refuse a scheduler without workers, and workers of other code, which they may have imported.
+
+    Raises
+    ------
+    InputError
+        Naming the first such worker.
+    """
+    address = client.scheduler.address  # type: ignore[union-attr]
+    found = client.run(loaded_code, on_error="return")
+    if not found:
+        raise InputError(f"{named}: {address} has no workers: start `dask worker {address}`")
+    for worker, code in found.items():
+        if code != loaded_code():
+            raise InputError(
+                f"{named}: the worker {worker} has other code than this: start it again"
+            )
 
 
 def in_order(
-    pool: tuple[Executor, int], task: Callable[..., Any], arguments: Iterable[tuple[Any, ...]]
+    pool: Pool, task: Callable[..., Any], arguments: Iterable[tuple[Any, ...]]
 ) -> Iterator[Any]:
     """What a task returns for each of some arguments, in their order, a few of them sent ahead."""
-    executor, at_once = pool
-    waiting: deque[Future[Any]] = deque()
+    waiting: deque[Any] = deque()
     try:
         for each in arguments:
-            waiting.append(executor.submit(task, *each))
-            if len(waiting) > AHEAD * at_once:
+            waiting.append(pool.submit(task, *each))
+            if len(waiting) > AHEAD * pool.at_once:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
