@@ -126,13 +126,12 @@ def pipeline(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def dask_scheduler():
-    """Address of a scheduler with one worker of two threads, on loopback."""
+    """Address of a scheduler on loopback with one worker, a process of two threads."""
     from distributed import LocalCluster
 
     with LocalCluster(
-        n_workers=1, threads_per_worker=2, processes=False, dashboard_address="127.0.0.1:0",
-        protocol="tcp", host="127.0.0.1",
-    ) as cluster:  # fmt: skip
+        n_workers=1, threads_per_worker=2, dashboard_address="127.0.0.1:0", host="127.0.0.1"
+    ) as cluster:
         yield cluster.scheduler_address
 
 

@@ -3,6 +3,7 @@
 import json
 from dataclasses import dataclass
 from hashlib import sha256
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -102,19 +103,30 @@ def weights_digest(network: torch.nn.Module) -> str:
     return digest.hexdigest()
 
 
-def load_champion(model: str) -> Champion:
+def load_champion(model: str, store: Path | None = None) -> Champion:
     """Load the version of `model` that holds the alias `champion`.
+
+    Parameters
+    ----------
+    model : str
+        Name in MLflow's registry.
+    store : Path, optional
+        Folder of MLflow's store where no server is named, the working folder's if not given.
+
+    Returns
+    -------
+    Champion
 
     Raises
     ------
     InputError
         When there is none.
     """
-    tracking.connect()
+    tracking.connect(store)
     version = tracking.aliased(model)
     if version is None:
         raise InputError(
-            f"{tracking.STORE} has no champion of {model!r}: run `make repro`, or "
+            f"{store or tracking.STORE} has no champion of {model!r}: run `make repro`, or "
             "`dvc repro --force --single-item promote` where everything else is up to date"
         )
     tags = version.tags

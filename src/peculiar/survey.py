@@ -9,7 +9,6 @@ import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from hashlib import sha256
@@ -126,23 +125,13 @@ def _sight(champion: Champion, job: Job, row: Row) -> Sighting | Exception:
 
 @lru_cache(maxsize=1)
 def _champion(model: str, version: str, digest: str, store: Path) -> Champion:
-    with _at(store):
-        champion = load_champion(model)
+    champion = load_champion(model, store)
     if (champion.version, champion.digest) != (version, digest):
         raise InputError(
             f"{model}: this worker has version {champion.version} as champion, the run wants "
             f"{version} with the same weights: start the same command again"
         )
     return champion
-
-
-@contextmanager
-def _at(store: Path) -> Iterator[None]:
-    before, tracking.STORE = tracking.STORE, store
-    try:
-        yield
-    finally:
-        tracking.STORE = before
 
 
 Part = tuple[int, pa.Table]  # its number, and its rows

@@ -50,7 +50,7 @@ BESIDE = "registered_model_meta"  # a file that MLflow puts into the models it h
 REQUIREMENTS = [f"{name}=={version(name).split('+')[0]}" for name in ("torch", "numpy")]
 
 
-def connect(store: Path = STORE) -> str:
+def connect(store: Path | None = None) -> str:
     """Point MLflow at the store and make it on the first call.
 
     Creating the database from several processes at once crashes them all, hence the lock. Runs
@@ -58,15 +58,15 @@ def connect(store: Path = STORE) -> str:
 
     Parameters
     ----------
-    store : Path
-        Folder of the database and artifacts.
+    store : Path, optional
+        Folder of the database and artifacts, `STORE` if not given.
 
     Returns
     -------
     str
         The experiment's id.
     """
-    store = store.resolve()
+    store = (STORE if store is None else store).resolve()
     store.mkdir(parents=True, exist_ok=True)
     uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{store / 'mlflow.db'}"
     attach(uri)
