@@ -114,7 +114,7 @@ def coverage(table: QTable, v_kms: np.ndarray, galaxies: int) -> str:
         lines.append(f"{level} %: {inside.mean():.3f} ± {error:.3f} of the velocities are within "
                      f"(stated {stated})")  # fmt: skip
     rms = np.sqrt(np.nanmean((table["v_hat"].to_value("km/s") - v_kms) ** 2))
-    ok = (np.asarray(table["flags"]) == "ok").mean()
+    ok = (np.asarray(table["flags"]).astype(str) == "ok").mean()  # bytes, from FITS
     lines.append(f"posterior rms {rms:.0f} km/s, v = 0 gives {np.sqrt((v_kms**2).mean()):.0f}; "
                  f"{ok:.0%} without a flag")  # fmt: skip
     return "\n".join(lines)
