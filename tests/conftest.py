@@ -136,6 +136,15 @@ def dask_scheduler():
 
 
 @pytest.fixture(scope="session")
+def browser(tmp_path_factory):
+    """Headless Chromium."""
+    from browsing import chromium
+
+    with chromium(tmp_path_factory.mktemp("chromium")) as driver:
+        yield driver
+
+
+@pytest.fixture(scope="session")
 def dvc_folder(tmp_path_factory):
     """A clone in which `dvc repro` has run on a tiny stand-in, to a champion."""
     folder = tmp_path_factory.mktemp("dvc") / "peculiar"

@@ -5,7 +5,6 @@ With PECULIAR_SCREENSHOTS the pictures are kept in that folder.
 
 import json
 import os
-import shutil
 import signal
 import socket
 import sqlite3
@@ -17,23 +16,15 @@ from urllib.parse import quote
 
 import pytest
 import requests
-from selenium import webdriver
+from browsing import needs_chromium
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
-CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
-FLAGS = (
-    "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync",
-    "--window-size=1600,1000",
-)  # fmt: skip
 PATIENCE_S = 120
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.xdist_group("pipeline"),
-    pytest.mark.skipif(
-        not (CHROMIUM and DRIVER), reason="chromium and chromium-driver are not installed"
-    ),
+    needs_chromium,
 ]
 
 
@@ -64,19 +55,6 @@ def server(pipeline):
     finally:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('chromium')}"):
-        options.add_argument(flag)
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
-    try:
-        yield driver
-    finally:
-        driver.quit()
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,7 @@
 """Table A2 beside ours: forty rows, the published numbers, and a page that needs nothing else."""
 
 import csv
+import json
 import re
 import subprocess
 from html.parser import HTMLParser
@@ -14,7 +15,9 @@ import pytest
 import torch
 import yaml
 from astropy.table import Table
+from browsing import needs_chromium
 from PIL import Image
+from selenium.webdriver.common.by import By
 
 from peculiar.errors import InputError
 from peculiar.params import validate
@@ -256,6 +259,28 @@ def test_the_report_says_what_the_table_says_and_needs_nothing_else(clones, tmp_
         "Seeds 1, 2. Data (DVC's md5): data/observe/uniform 12ab.dir. Commit" in text
     )
     assert f"torch {torch.__version__.split('+')[0]}" in text
+
+
+@needs_chromium
+@pytest.mark.slow
+def test_the_report_opens_without_the_network_and_without_errors(clones, tmp_path, browser):
+    paper_report.report(clones, KEYS, tmp_path / "out")
+    browser.get_log("browser")
+    browser.get_log("performance")
+    browser.get((tmp_path / "out/report.html").as_uri())
+    assert "stand-in" in browser.title
+    claims, rows = browser.find_elements(By.TAG_NAME, "table")
+    assert len(rows.find_elements(By.TAG_NAME, "tr")) == 1 + 40
+    pictures = browser.find_elements(By.TAG_NAME, "img")
+    assert all(int(picture.get_property("naturalWidth")) > 0 for picture in pictures)
+    assert len(pictures) == 3
+    assert "holds" in claims.text
+    assert browser.get_log("browser") == []
+    asked = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
+    urls = {one["params"]["request"]["url"].split(":")[0] for one in asked
+            if one["method"] == "Network.requestWillBeSent"}  # fmt: skip
+    assert urls <= {"file", "data"}
+    assert "file" in urls
 
 
 def test_fifths_are_by_distance(clones):
