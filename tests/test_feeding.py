@@ -17,13 +17,13 @@ from peculiar.feeding import (
     batches,
     dense,
     fits,
+    half_the_threads,
     in_pieces,
     keep_views,
     load,
     one_ahead,
     predict,
     scaled_images,
-    threads,
     turn,
 )
 
@@ -119,15 +119,14 @@ def test_what_fails_in_drawing_ahead_ends_the_training():
         list(one_ahead(draw, [np.array([1])]))
 
 
-def test_threads_are_set_and_given_back():
+def test_half_of_the_threads_are_left_and_given_back():
     before = torch.get_num_threads()
     torch.set_num_threads(4)
     try:
-        for asked, given_ in ((2, 2), (0, 1)):
-            with suppress(KeyError), threads(asked):
-                assert torch.get_num_threads() == given_
-                raise KeyError
-            assert torch.get_num_threads() == 4
+        with suppress(KeyError), half_the_threads():
+            assert torch.get_num_threads() == 2
+            raise KeyError
+        assert torch.get_num_threads() == 4
     finally:
         torch.set_num_threads(before)
 

@@ -15,7 +15,6 @@ from peculiar import feeding, fitting
 from peculiar.feeding import batches, load, predict, scaled_images
 from peculiar.fitting import _Best, fit, learning_rate_factor, target_scaling
 from peculiar.metrics import l2
-from peculiar.networks import multiply_adds
 
 
 def recipe(**changes):
@@ -443,31 +442,3 @@ def test_other_distributions_have_no_scaling():
 def test_a_first_epoch_without_a_number_is_bettered_by_any_other():
     best, network = _Best(), torch.nn.Linear(1, 1)
     assert [best.see(loss, network) for loss in (float("nan"), 5.0, 6.0, 4.0)] == [0, 0, 1, 0]
-
-
-def test_operations_are_those_of_the_layers():
-    layers = [SimpleNamespace(filters=8, kernel=3, stride=2)]
-    point = network()
-    convolutions = multiply_adds(layers, 1, 8)
-    assert fitting.operations(point, (1, 8, 8)) == convolutions + 8 * 9  # 3 x 3 pixels
-    assert not any(module._forward_hooks for module in point.modules())
-
-
-@pytest.mark.parametrize(("small", "during"), [(math.inf, {1}), (0, {4})])
-def test_a_small_step_takes_one_thread(monkeypatch, small, during):
-    monkeypatch.setattr(fitting, "SMALL_STEP", small)
-    before, seen = torch.get_num_threads(), set()
-    learn = type(network()).learn
-
-    def watched(*arguments):
-        seen.add(torch.get_num_threads())
-        return learn(*arguments)
-
-    monkeypatch.setattr(type(network()), "learn", watched)
-    torch.set_num_threads(4)
-    try:
-        fitted(epochs=1)
-        assert torch.get_num_threads() == 4
-    finally:
-        torch.set_num_threads(before)
-    assert seen == during

@@ -115,14 +115,14 @@ def one_ahead(draw: Draw, pieces: Iterable[NDArray[np.integer]]) -> Iterator[tup
 
 
 @contextmanager
-def threads(number: int) -> Iterator[None]:
-    """So many of torch's threads, one at least, and as many as before in the end."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(max(1, number))
+def half_the_threads() -> Iterator[None]:
+    """Leave half of the processor's cores to a thread beside this one."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(max(1, threads // 2))
     try:
         yield
     finally:
-        torch.set_num_threads(before)
+        torch.set_num_threads(threads)
 
 
 def keep_views(
@@ -137,8 +137,7 @@ def keep_views(
     """
     wanted = np.tile(rows, views)
     number, filled = len(wanted), 0
-    half = torch.get_num_threads() // 2  # the others draw the next views
-    with torch.inference_mode(), threads(half):
+    with torch.inference_mode(), half_the_threads():
         for images, label in one_ahead(fresh, in_order(wanted, FRONT_BATCH)):
             scaled = network.front(images)
             if not filled:

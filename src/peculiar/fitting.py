@@ -1,7 +1,8 @@
 """The training loop, the same for the search and the final networks."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, cast
 
@@ -19,11 +20,11 @@ from peculiar.feeding import (
     Scaled,
     batches,
     dense,
+    half_the_threads,
     in_pieces,
     keep_views,
     one_ahead,
     scaled_images,
-    threads,
     turn,
 )
 from peculiar.heads import Network
@@ -94,46 +95,6 @@ def learning_rate_factor(schedule: Schedule, step: int, steps: int, epochs: int)
     if done < WARM_UP:
         return done / WARM_UP
     return (1 + math.cos(math.pi * (done - WARM_UP) / (1 - WARM_UP))) / 2
-
-
-SMALL_STEP = 1e8  # operations; in a smaller step threads wait for each other more than they work
-
-
-def operations(network: Network, shape: Sequence[int]) -> int:
-    """Multiplications and additions of convolutions and linear layers for one image, forwards.
-
-    Parameters
-    ----------
-    network : DistanceNetwork or DistributionNetwork
-        On a processor.
-    shape : sequence of int
-        Of an image (band, y, x).
-    """
-    total = 0
-
-    def count(layer: nn.Module, _given: object, output: Tensor) -> None:
-        nonlocal total
-        total += cast(Tensor, layer.weight).numel() * output[0, 0].numel()
-
-    layers = [m for m in network.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
-    hooks = [layer.register_forward_hook(count) for layer in layers]
-    network.eval()
-    with torch.inference_mode():
-        network.distance(network.front(torch.zeros(1, *shape)))
-    for hook in hooks:
-        hook.remove()
-    return total
-
-
-def worthwhile_threads(network: Network, shape: Sequence[int], batch_size: int) -> int:
-    """Threads of a processor to train with: one where a step is small, else all there are.
-
-    One is faster there, leaves the other cores to other networks, and makes the weights the same on
-    machines of any number of cores (docs/decisions/0031).
-    """
-    if operations(network, shape) * batch_size < SMALL_STEP:
-        return 1
-    return torch.get_num_threads()
 
 
 @dataclass
@@ -265,12 +226,6 @@ def fit(
         average = get_ema_multi_avg_fn(recipe.ema)  # type: ignore[no-untyped-call]
         mean = AveragedModel(network, multi_avg_fn=average, use_buffers=True)
 
-    of_torch = torch.get_num_threads()
-    if fresh is not None:
-        of_torch //= 2  # the others draw the next views
-    elif device.type == "cpu":
-        of_torch = worthwhile_threads(network, images.shape[1:], recipe.batch_size)
-
     def after_step() -> None:
         rate.step()
         if mean is not None:
@@ -281,7 +236,7 @@ def fit(
     for epoch in range(1, recipe.epochs + 1):
         pieces = ranks.shares(batches(rng.permutation(train), recipe.batch_size))
         turned = (lambda batch: turn(batch, rng)) if recipe.augment else (lambda batch: batch)
-        with threads(of_torch):
+        with half_the_threads() if fresh else nullcontext():
             train_l2 = _epoch(network, learn, drawn(pieces), turned, after_step, optimiser)
         judged.eval()
         predicted = in_pieces(lambda rows: judged.distance(fixed(rows)), validation)
