@@ -55,7 +55,7 @@ def test_turn_draws_the_eight_symmetries_of_a_square():
 def test_predictions_come_in_the_order_asked_for(monkeypatch, head):
     net = network(head=head)
     alone = {row: predict(net, Recorder(), np.array([row]), CPU)[0] for row in TEST}
-    monkeypatch.setattr(feeding, "PREDICT_BATCH", 7)
+    monkeypatch.setattr(feeding, "FRONT_BATCH", 7)
     predicted = predict(net, Recorder(), TEST, CPU)
     assert predicted.dtype == np.float64
     np.testing.assert_allclose(predicted, [alone[row] for row in TEST], rtol=1e-5)
@@ -74,8 +74,8 @@ def test_pieces_are_joined_in_order_and_none_is_larger_than_asked_for(n, piece):
         return torch.tensor(some, dtype=torch.float32)[:, None] ** torch.tensor([1, 2])
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(feeding, "PREDICT_BATCH", piece)
-        joined = in_pieces(squares, rows)
+        patch.setattr(feeding, "FRONT_BATCH", piece)
+        joined = in_pieces(squares, rows, CPU)
     assert joined.dtype == np.float64
     np.testing.assert_array_equal(joined, np.stack([rows, rows**2], axis=1))
     assert max(sizes) <= piece

@@ -18,9 +18,11 @@ from astropy.table import Table
 from browsing import needs_chromium
 from PIL import Image
 from selenium.webdriver.common.by import By
+from tiny import inside, tiny_params, write_params
 
+from peculiar import evaluate, fetch, observe, search, train
 from peculiar.errors import InputError
-from peculiar.params import validate
+from peculiar.params import load, validate
 from peculiar.params_data import Fetch, Observe
 from peculiar.params_networks import Search, Train
 
@@ -343,3 +345,36 @@ def test_a_clone_keeps_what_has_been_done_in_it(tmp_path, monkeypatch):
 def test_a_failing_git_is_one_sentence(tmp_path):
     with pytest.raises(InputError, match="git fetch failed: "):
         paper.git(tmp_path, "fetch", "nowhere")
+
+
+@pytest.mark.slow
+def test_all_forty_rows_from_standins_to_the_report(tmp_path):
+    """The stages of `make paper` in this process; that DVC goes on is tests/test_pipeline.py."""
+    small = tiny_params("ugriz")
+    small["train"]["specs"] = yaml.safe_load((paper.ROOT / "params.yaml").read_text())["train"][
+        "specs"
+    ]
+    small["observe"] |= {"pixels": 104, "pixel_scale_arcsec": 1.7}  # what five layers leave one of
+    params = paper.parameters(small, 4, galaxies=12, epochs=1)
+    folder = tmp_path / "seed-4"
+    folder.mkdir()
+    write_params(params, folder)
+    with inside(folder):
+        fetch.main()
+        for dataset in paper.DISTANCES:
+            observe.main(["--dataset", dataset])
+        search.main()
+        for dataset, network in load(Train).items():
+            train.main(["--dataset", dataset, "--network", network])
+        evaluate.main()
+    paper_report.report([folder], KEYS, tmp_path / "out")
+    with (tmp_path / "out/table.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    assert [(r["distances"], r["label"], r["network"]) for r in rows] == [
+        (key[0], key[2], key[3]) for key in KEYS
+    ]
+    for row in rows:
+        rms = float(row["velocity_rms_kms"])
+        assert rms == pytest.approx(70 * float(row["l2_d_mpc"]), rel=1e-6)
+        assert 0 < rms < 1e6
+    assert "stand-in" in (tmp_path / "out/report.md").read_text().splitlines()[0]

@@ -238,7 +238,7 @@ def calibrate_sharpness(network: DistributionNetwork, observed: Observed, label:
         scaled = network.front(load(observed.images, piece, device))
         return network.raw(scaled).movedim(0, 1)
 
-    raw = torch.tensor(in_pieces(raw_numbers, rows), device=device).movedim(1, 0)
+    raw = torch.tensor(in_pieces(raw_numbers, rows, device), device=device).movedim(1, 0)
 
     def loss(sharpness: float) -> float:
         head.sharpness.fill_(sharpness)

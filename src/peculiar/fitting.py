@@ -239,7 +239,7 @@ def fit(
         with half_the_threads() if fresh else nullcontext():
             train_l2 = _epoch(network, learn, drawn(pieces), turned, after_step, optimiser)
         judged.eval()
-        predicted = in_pieces(lambda rows: judged.distance(fixed(rows)), validation)
+        predicted = in_pieces(lambda rows: judged.distance(fixed(rows)), validation, device)
         validation_l2 = ranks.agreed(l2(targets_mpc[validation], predicted), device)
         on_epoch(epoch, {"train_l2_mpc": train_l2, "validation_l2_mpc": validation_l2})
         if recipe.patience is not None and best.see(validation_l2, judged) >= recipe.patience:
