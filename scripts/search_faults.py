@@ -39,7 +39,7 @@ from peculiar.trials import Objective
 ROOT = Path(__file__).resolve().parents[1]
 BIN = Path("/usr/lib/postgresql/15/bin")
 EPOCHS = 4
-PATIENCE_S = 120
+PATIENCE_S = 240  # longer than a trial without a heart is waited for
 
 
 class Nothing(Objective):

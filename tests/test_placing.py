@@ -336,4 +336,5 @@ def test_impossible_scales_are_refused(name, bad):
 @pytest.mark.parametrize("there", [True, False])
 def test_the_gpu_is_taken_where_there_is_one(monkeypatch, there):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: there)
-    assert best_device().type == ("cuda" if there else "cpu")
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 3)
+    assert str(best_device()) == ("cuda:3" if there else "cpu")

@@ -20,7 +20,7 @@ def test_a_search_survives_its_workers_its_database_and_its_driver(tmp_path):
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )  # fmt: skip
-    limit = threading.Timer(500, process.terminate)  # it ends its drivers and its server then
+    limit = threading.Timer(560, process.terminate)  # it ends its drivers and its server then
     limit.start()
     out, err = process.communicate()
     limit.cancel()
