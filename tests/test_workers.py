@@ -7,7 +7,7 @@ from distributed import KilledWorker, Scheduler, SpecCluster
 from hypothesis import given
 from hypothesis import strategies as st
 
-from peculiar import workers
+from peculiar import cluster, workers
 from peculiar.errors import InputError
 from peculiar.lineage import loaded_code
 
@@ -127,16 +127,11 @@ def test_workers_of_other_code_are_refused(answer):
 
 
 def test_a_scheduler_without_workers_is_one_sentence():
-    options = {
-        "host": "127.0.0.1",
-        "port": 0,
-        "dashboard": False,
-        "dashboard_address": "127.0.0.1:0",
-    }
+    options = {"host": cluster.LOOPBACK, "port": 0} | cluster.QUIET
     with (
-        SpecCluster(scheduler={"cls": Scheduler, "options": options}, workers={}) as cluster,
+        SpecCluster(scheduler={"cls": Scheduler, "options": options}, workers={}) as lonely,
         pytest.raises(InputError, match=r"KEY: tcp://.* has no workers: start `dask worker tcp"),
-        workers.pool(cluster.scheduler_address, "KEY"),
+        workers.pool(lonely.scheduler_address, "KEY"),
     ):
         pass
 

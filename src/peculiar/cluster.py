@@ -18,7 +18,7 @@ from distributed import Client, Nanny, Scheduler, SpecCluster, as_completed
 
 from peculiar.errors import InputError
 from peculiar.params_networks import Search
-from peculiar.workers import SCHEDULER, check_code, connected, scheduler
+from peculiar.workers import SCHEDULER, connected, scheduler
 
 RETRIES = 2  # of a task that raised, for example because its database was away
 LOOPBACK = "127.0.0.1"
@@ -26,20 +26,28 @@ LOOPBACK = "127.0.0.1"
 QUIET = {"dashboard": False, "dashboard_address": f"{LOOPBACK}:0"}
 
 
+def where(params: Search) -> tuple[str, str]:
+    """Where trials run, "local", "slurm" or the address of a scheduler, and what says so.
+
+    `search.cluster: local` is this machine, or the scheduler that the environment names for all
+    stages.
+    """
+    shared = scheduler()
+    if params.cluster == "local" and shared is not None:
+        return shared, SCHEDULER
+    return params.cluster, "params.yaml: search.cluster"
+
+
 @contextmanager
 def client(params: Search) -> Iterator[Client]:
-    """Workers of one task at a time each, as `search.cluster` says.
-
-    `local` is this machine, or the scheduler that the environment names for all stages.
+    """Workers of one task at a time each, where `where` says.
 
     Raises
     ------
     InputError
         When no scheduler answers at a given address, or its workers cannot take part.
     """
-    address, named = params.cluster, "params.yaml: search.cluster"
-    if address == "local" and scheduler() is not None:
-        address, named = str(scheduler()), SCHEDULER
+    address, named = where(params)
     # workers that run networks may be busy in one call for minutes
     with dask.config.set({"distributed.comm.timeouts.tcp": "300s"}):
         if address in ("local", "slurm"):
@@ -48,7 +56,6 @@ def client(params: Search) -> Iterator[Client]:
                 yield own
             return
         with connected(address, named) as found:
-            check_code(found, named)
             if params.storage == "journal":
                 check_hosts(found)
             yield found

@@ -187,18 +187,12 @@ def _train_member(
         seed=seed,
     )
     rng = np.random.default_rng(seed)
-    (views_rng,) = rng.spawn(1)
+    views_rng = ranks.own_stream(rng.spawn(1)[0])
     side = spec.crop or observed.images.shape[-1]
     fresh = None
     if spec.fresh:
         fresh = fresh_views(
-            observed,
-            raw,
-            side,
-            spec.label,
-            ranks.own_stream(views_rng),
-            device,
-            random_kernels=spec.kernels,
+            observed, raw, side, spec.label, views_rng, device, random_kernels=spec.kernels
         )
     (dropout_seed,) = rng.spawn(1)[0].integers(2**63, size=1)
     devices = [device] if device.type == "cuda" else []

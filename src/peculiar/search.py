@@ -29,7 +29,6 @@ from peculiar.params_networks import Search, Train
 from peculiar.space import grid, network
 from peculiar.study import FrozenTrial, Plan, Study
 from peculiar.trials import DATA, PROCESS, RAW, SPOOL, Objective
-from peculiar.workers import scheduler
 
 OUT = Path("results/search")
 JOURNAL = tracking.STORE / "optuna.journal"
@@ -144,7 +143,7 @@ def run(study: Study, plan: Plan, objective: Objective) -> None:
             point for point in points if not objective.refused(network(point, params.space))[1]
         ]
         studies.queue_grid(study, worth, refused=len(points) - len(worth))
-    if params.cluster == "local" and params.workers == 1 and scheduler() is None:
+    if cluster.where(params)[0] == "local" and params.workers == 1:
         left = studies.left(study, params)
         with bar(study, params) as progress:
             studies.run_trials(study, objective, left, lambda _: progress())

@@ -44,7 +44,7 @@ def connected(address: str, named: str) -> "Iterator[Client]":
     Raises
     ------
     InputError
-        When none answers.
+        When none answers, it has no workers, or they have other code.
     """
     from distributed import Client  # takes a second, and is seldom asked for
 
@@ -56,6 +56,7 @@ def connected(address: str, named: str) -> "Iterator[Client]":
             f"{named}: no Dask scheduler at {address} ({reason}): start one with `dask scheduler`"
         ) from None
     with client:
+        check_code(client, named)
         yield client
 
 
@@ -101,7 +102,6 @@ def pool(address: str | None, named: str = SCHEDULER) -> Iterator[Pool]:
     from distributed import KilledWorker
 
     with connected(address, named) as client:
-        check_code(client, named)
         threads = sum(client.nthreads().values())  # type: ignore[no-untyped-call]
         try:
             yield Pool(partial(client.submit, pure=False), threads)
