@@ -8,15 +8,13 @@ given as the paper says, for as many epochs. `found.csv` in OUTPUT has validatio
 each network and seed; the table that is printed has their mean over seeds, with its deviation.
 """
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from astropy.table import Table, vstack
-from paper import CNNS, ROOT, check_folders, galaxies_of, run
+from paper import CNNS, command_line, galaxies_of, given, run
 
 from peculiar import trained
 from peculiar.errors import one_sentence
@@ -67,20 +65,13 @@ def summary(table: Table) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Search, train, evaluate and compare."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("work", type=Path, help="folder for the clones")
-    parser.add_argument("output", type=Path, help="folder for the table")
+    parser = command_line(__doc__)
     parser.add_argument("--trials", type=int, default=60)
     parser.add_argument("--epochs", type=int, default=4, help="of a trial")
-    parser.add_argument("--galaxies", type=int, help="stand-in galaxies (params.yaml's number)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[4, 5, 6])
     chosen = parser.parse_args(arguments)
     with one_sentence():
-        work, output = chosen.work.resolve(), chosen.output.resolve()
-        check_folders(work, output)
-        shipped = yaml.safe_load((ROOT / "params.yaml").read_text())
+        work, output, shipped = given(chosen)
         parts = []
         for seed in dict.fromkeys(chosen.seeds):
             folder = work / f"seed-{seed}"

@@ -180,14 +180,27 @@ def check_folders(work: Path, output: Path) -> None:
         raise InputError(f"{work} and {output} must not hold each other: take another folder")
 
 
+def command_line(description: str | None) -> argparse.ArgumentParser:
+    """A parser of what every script takes that works in clones."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("work", type=Path, help="folder for clones of this repository")
+    parser.add_argument("output", type=Path, help="folder for what is found")
+    parser.add_argument("--galaxies", type=int, help="stand-in galaxies (params.yaml's number)")
+    return parser
+
+
+def given(chosen: argparse.Namespace) -> tuple[Path, Path, dict[str, Any]]:
+    """The two folders of `command_line`, and `params.yaml` as it is shipped."""
+    work, output = chosen.work.resolve(), chosen.output.resolve()
+    check_folders(work, output)
+    return work, output, yaml.safe_load((ROOT / "params.yaml").read_text())
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Train, evaluate and report."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("work", type=Path, help="folder for the clones")
-    parser.add_argument("output", type=Path, help="folder for table and report")
-    parser.add_argument("--galaxies", type=int, help="stand-in galaxies (params.yaml's number)")
+    parser = command_line(__doc__)
     parser.add_argument("--epochs", type=int, help="of every network, for a trial (the paper's)")
     parser.add_argument("--resnet-epochs", type=int, help="of the ResNets, where they take days")
     parser.add_argument(
@@ -195,10 +208,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     chosen = parser.parse_args(arguments)
     with one_sentence():
-        work, output = chosen.work.resolve(), chosen.output.resolve()
-        check_folders(work, output)
+        work, output, shipped = given(chosen)
         load(Train, ROOT / "params.yaml")
-        shipped = yaml.safe_load((ROOT / "params.yaml").read_text())
         folders = [work / f"seed-{seed}" for seed in dict.fromkeys(chosen.seeds)]
         for seed, folder in zip(dict.fromkeys(chosen.seeds), folders, strict=True):
             epochs = chosen.epochs, chosen.resnet_epochs

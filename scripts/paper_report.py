@@ -94,14 +94,9 @@ def markdown(folders: Sequence[Path], theirs: Rows, ours: Sequence[Rows]) -> str
     first = ours[0].table
     sources = ", ".join(sorted(set(map(str, first["source"]))))
     runs = [trained.read_run(folders[0] / "results/train" / str(name)) for name in first["name"]]
+    each = [(str(row["network"]), run.spec.epochs) for row, run in zip(first, runs, strict=True)]
     cnn, resnet = (
-        sorted(
-            {
-                run.spec.epochs
-                for run, row in zip(runs, first, strict=True)
-                if kind in row["network"]
-            }
-        )
+        ", ".join(map(str, sorted({epochs for network, epochs in each if kind in network})))
         for kind in ("CNN", "ResNet")
     )
     hours = sum(float(np.sum(rows.table["seconds"])) for rows in ours) / 3600
@@ -113,8 +108,8 @@ def markdown(folders: Sequence[Path], theirs: Rows, ours: Sequence[Rows]) -> str
         "",
         f"Data: {sources}, {len(tested)} galaxies in the test split, which is by "
         f"{runs[0].split_by}; {runs[0].pixels} pixels, bands {''.join(runs[0].bands)}, dimming "
-        f"{runs[0].dimming}. Epochs of CNNs {', '.join(map(str, cnn))} "
-        f"(the paper's: 20), of ResNets {', '.join(map(str, resnet))} (the paper's: 40). "
+        f"{runs[0].dimming}. Epochs of CNNs {cnn} "
+        f"(the paper's: 20), of ResNets {resnet} (the paper's: 40). "
         f"{len(ours)} seed(s) of training, {hours:.1f} hours in all. Errors are of the mean over "
         "seeds, on the same galaxies and splits.",
         "",

@@ -9,7 +9,6 @@ loss". `preliminary.md` says what is seen here, beside what another seed alone c
 it goes on with the networks that are left.
 """
 
-import argparse
 import contextlib
 from collections.abc import Sequence
 from copy import deepcopy
@@ -17,10 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from astropy.table import Table
 from numpy.typing import NDArray
-from paper import ROOT, check_folders, galaxies_of, run
+from paper import command_line, galaxies_of, given, run
 
 from peculiar.errors import InputError, one_sentence
 from peculiar.experiment import share_images, train_network
@@ -165,12 +163,7 @@ def report(grid: Array, seeds: Array, meta: dict[str, Any], images: dict[str, in
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the array and report."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("work", type=Path, help="folder for the clone")
-    parser.add_argument("output", type=Path, help="folder for the report")
-    parser.add_argument("--galaxies", type=int, help="stand-in galaxies (params.yaml's number)")
+    parser = command_line(__doc__)
     parser.add_argument("--validation", type=float, help="share of the validation split")
     parser.add_argument(
         "--strides", type=int, nargs="+", choices=STRIDES, default=STRIDES,
@@ -179,9 +172,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seeds", type=int, default=8, help="of one network, for comparison")
     chosen = parser.parse_args(arguments)
     with one_sentence():
-        work, output = chosen.work.resolve(), chosen.output.resolve()
-        check_folders(work, output)
-        shipped = yaml.safe_load((ROOT / "params.yaml").read_text())
+        work, output, shipped = given(chosen)
         strides = sorted(set(chosen.strides))
         params = parameters(shipped, chosen.galaxies, chosen.validation, strides)
         run(work, params, "search")

@@ -17,9 +17,7 @@ def test_a_search_survives_its_workers_its_database_and_its_driver(tmp_path):
     # in a process of its own: connections that are broken and left are no fault of later tests
     command = [sys.executable, search_faults.__file__, str(tmp_path / "faults"), "--trials", "15",
                "--workers", "2", "--epoch-s", "0.1"]  # fmt: skip
-    process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )  # fmt: skip
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     limit = threading.Timer(560, process.terminate)  # it ends its drivers and its server then
     limit.start()
     out, err = process.communicate()
