@@ -86,6 +86,8 @@ def switches(train: Train) -> Iterator[tuple[str, NetworkSection]]:
     """Names and networks: the paper's, then each of ours from their recipe switch by switch."""
     for name in PAPER:
         yield f"{name}, paper's recipe", train.specs[name]
+        half = train.specs[name].model_copy(update={"precision": "bfloat16"})
+        yield f"{name}, bfloat16", half
     for family, steps in STEPS.items():
         spec = train.specs["cnn2"]
         for name, keys in steps:
@@ -234,7 +236,8 @@ def summary(name: str, results: Sequence[dict[str, Any]]) -> dict[str, Any]:
     row: dict[str, Any] = {"network": name, "seeds": len(results)}
     for key in results[0]:
         values = [result[key] for result in results]
-        row |= {key: np.mean(values), f"{key}_sd": np.std(values, ddof=1 if len(values) > 1 else 0)}
+        deviation = np.std(values, ddof=1) if len(values) > 1 else np.nan
+        row |= {key: np.mean(values), f"{key}_sd": deviation}
     return row
 
 
@@ -247,7 +250,10 @@ def write(rows: Sequence[dict[str, Any]], folder: Path) -> None:
         writer.writerows(rows)
     lines = [f"| network | seeds | {' | '.join(SHOWN)} |", "|---" * (2 + len(SHOWN)) + "|"]
     for row in rows:
-        cells = [f"{row[key]:.{n}f} ± {row[f'{key}_sd']:.{n}f}" for key, n in SHOWN.items()]
+        cells = [
+            f"{row[key]:.{n}f}" + ("" if row["seeds"] == 1 else f" ± {row[f'{key}_sd']:.{n}f}")
+            for key, n in SHOWN.items()
+        ]
         lines.append(f"| {row['network']} | {row['seeds']} | {' | '.join(cells)} |")
     (folder / "table.md").write_text("\n".join(lines) + "\n")
 

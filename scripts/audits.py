@@ -25,6 +25,7 @@ from photometry import regressors
 from PIL import Image
 from safetensors.torch import load_file
 from scipy.ndimage import gaussian_filter
+from spread import spread
 
 from peculiar.errors import InputError, one_sentence
 from peculiar.experiment import distance_prior
@@ -184,9 +185,7 @@ def accuracy(judge: Judge, train: Train, work: Path, sdss: dict[str, Any]) -> It
         cells = []
         for key, sign, digits in (("l2_d_mpc", 1, 2), ("shift_d_mpc", -1, 2),
                                   ("posterior_rms_kms", 1, 0)):  # fmt: skip
-            values = sign * np.array([f[key] for f in found])
-            spread = values.std(ddof=min(1, len(values) - 1))
-            cells.append(f"{values.mean():.{digits}f} ± {spread:.{digits}f}")
+            cells.append(spread([sign * f[key] for f in found], digits))
         both = [np.mean([f[key] for f in found]) for key in ("coverage_68", "coverage_95")]
         yield f"| {name} | {' | '.join(cells)} | {both[0]:.3f}, {both[1]:.3f} |"
 

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import yaml
 from ablation import OURS, judged
+from spread import spread
 
 from peculiar import fetch, observe
 from peculiar.errors import InputError, one_sentence
@@ -117,11 +118,9 @@ def line(name: str, results: list[dict[str, float]] | None) -> str:
         return f"| {name} | " + " | ".join("-" for _ in SHOWN) + " |"
     cells = []
     for key in SHOWN:
-        values = np.array([result[key] for result in results])
-        values = -values if key == "shift_d_mpc" else values  # D_p - D
+        sign = -1 if key == "shift_d_mpc" else 1  # D_p - D
         digits = {"posterior_rms_kms": 0, "l2_d_mpc": 2, "shift_d_mpc": 2}.get(key, 3)
-        spread = f" ± {values.std(ddof=1):.{digits}f}" if len(values) > 1 else ""
-        cells.append(f"{values.mean():.{digits}f}{spread}")
+        cells.append(spread([sign * result[key] for result in results], digits))
     return f"| {name} | {' | '.join(cells)} |"
 
 

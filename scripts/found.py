@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from astropy.table import Table, vstack
 from paper import CNNS, command_line, galaxies_of, given, run
+from spread import spread
 
 from peculiar import trained
 from peculiar.errors import one_sentence
@@ -56,9 +56,7 @@ def summary(table: Table) -> str:
     lines = [f"| network | {' | '.join(columns)} |", "|---" * (1 + len(columns)) + "|"]
     for name in NETWORKS:
         own = table[table["network"] == name]
-        values = [np.asarray(own[column], dtype=float) for column in columns]
-        ddof = int(len(own) > 1)
-        cells = [f"{value.mean():.2f} ± {value.std(ddof=ddof):.2f}" for value in values]
+        cells = [spread(own[column].tolist()) for column in columns]
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines)
 

@@ -20,6 +20,7 @@ import yaml
 from ablation import PAPER, judged, learning_set, run
 from astropy.table import Table
 from numpy.typing import NDArray
+from spread import spread
 
 from peculiar import observe
 from peculiar.errors import InputError, one_sentence
@@ -164,13 +165,6 @@ def leaks(
         name: [g - i for g, i in zip(by["galaxy"], by["image"], strict=True)]
         for name, by in found.items()
     }
-
-
-def spread(values: Sequence[float], digits: int = 2) -> str:
-    """Mean and deviation of several values, or one."""
-    if len(values) == 1:
-        return f"{values[0]:.{digits}f}"
-    return f"{np.mean(values):.{digits}f} ± {np.std(values, ddof=1):.{digits}f}"
 
 
 def table(rows: Mapping[str, Sequence[Mapping[str, float]]]) -> Iterator[str]:

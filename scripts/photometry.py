@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 from photutils.segmentation import SourceCatalog, detect_sources
 from sklearn.ensemble import HistGradientBoostingRegressor
+from spread import spread
 
 from peculiar.bands import surface_brightness
 from peculiar.feeding import in_order
@@ -103,4 +104,4 @@ def regressors(judge: Observed, learn: Observed, raw: Path) -> Iterator[str]:
             ).fit(x, np.concatenate(labels))  # fmt: skip
             found.append(l2(D_mpc, trees.predict(asked_x)))
         name = "photutils' catalogue" if keys == ["catalogue"] else " and ".join(keys)
-        yield f"- {name}: {np.mean(found):.2f} ± {np.std(found, ddof=1):.2f} Mpc"
+        yield f"- {name}: {spread(found)} Mpc"

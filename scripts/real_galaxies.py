@@ -60,6 +60,7 @@ CHANGES: dict[str, Any] = {
         "kernels": False,
         "augment": True,
         "average_turns": False,
+        "precision": "float32",
         "members": 1,
         "batch_size": 16,
         "schedule": "cosine",

@@ -54,6 +54,7 @@ def network(seed=1, head="point", batch_norm=False, family="cnn"):
         loss="absolute",
         crop=None,
         average_turns=False,
+        precision="float32",
         softening_mag_arcsec2=24.0,
     )
     return build(spec, ["r"], 8, target=(50.0, 50.0), prior=PRIOR, seed=seed)

@@ -59,6 +59,7 @@ SPEC = {
     "average_turns": False,
     "members": 1,
     "batch_size": 16,
+    "precision": "float32",
     "schedule": "constant",
     "learning_rate": 1e-2,
     "weight_decay": 0,

@@ -3,6 +3,7 @@
 import re
 from contextlib import suppress
 from threading import Event
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -23,6 +24,7 @@ from peculiar.feeding import (
     load,
     one_ahead,
     predict,
+    resident_bytes,
     scaled_images,
     turn,
 )
@@ -160,6 +162,23 @@ def test_what_fits_is_counted_in_bytes(rows, shape, dtype):
         assert not fits(rows, example)
 
 
+def test_half_of_what_is_free_is_filled(monkeypatch):
+    gib = 1024**3
+    free = SimpleNamespace(available=5 * gib)
+    monkeypatch.setattr(feeding.psutil, "virtual_memory", lambda: free)
+    assert resident_bytes(CPU) == 2.5 * gib
+    free.available = 500 * gib  # of which a job may have a small part
+    assert resident_bytes(CPU) == feeding.RESIDENT_BYTES
+    gpu = torch.device("cuda", 1)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", {gpu: (70 * gib, 80 * gib)}.get)
+    assert resident_bytes(gpu) == 35 * gib
+
+
+def test_the_images_that_the_paper_learns_from_are_kept():
+    rows = round(0.75 * 18_568)
+    assert 4 * 5 * 128**2 * rows < feeding.RESIDENT_BYTES
+
+
 @pytest.mark.parametrize("family", ["cnn", "starlet"])
 @pytest.mark.parametrize("front_batch", [1, 16, 500])
 def test_scaled_images_are_those_of_the_front_kept_or_streamed(monkeypatch, family, front_batch):
@@ -230,7 +249,7 @@ def test_views_that_do_not_fit_are_refused_before_more_are_made(monkeypatch):
     monkeypatch.setattr(feeding, "RESIDENT_BYTES", size - 1)
     fresh.asked.clear()
     sentence = (
-        f"params.yaml: train: 2 views of 140 images are more than {(size - 1) / 1024**3:g} GiB: "
+        f"params.yaml: train: 2 views of 140 images are more than {(size - 1) / 1024**3:.3g} GiB: "
         "take fewer views, a smaller crop, or null for new ones each epoch"
     )
     with pytest.raises(InputError, match=re.escape(sentence)):

@@ -35,6 +35,7 @@ def small(**changes):
         "crop": None,
         "average_turns": False,
         "loss": "absolute",
+        "precision": "float32",
         "softening_mag_arcsec2": 24.0,
     }
     prior = Prior(np.linspace(50.5, 99.5, 50), np.full(50, 1 / 50), 400 / 70)

@@ -33,6 +33,7 @@ SPEC = NetworkSection(
     average_turns=False,
     members=1,
     batch_size=4,
+    precision="float32",
     schedule="constant",
     learning_rate=1e-3,
     weight_decay=0,
@@ -210,6 +211,18 @@ def test_a_run_that_lacks_or_adds_a_key_is_refused(folder):
         trained.read_run(folder)
     path.write_text("[]")
     with pytest.raises(InputError, match="should be a valid dictionary"):
+        trained.read_run(folder)
+
+
+def test_a_run_older_than_precisions_learnt_in_float32(folder):
+    path = folder / trained.RUN
+    values = json.loads(path.read_text())
+    assert values["spec"].pop("precision") == "float32"
+    path.write_text(json.dumps(values))
+    assert trained.read_run(folder).spec.precision == "float32"
+    del values["spec"]["epochs"]
+    path.write_text(json.dumps(values))
+    with pytest.raises(InputError, match=r"run\.json\.spec\.epochs: key is missing"):
         trained.read_run(folder)
 
 

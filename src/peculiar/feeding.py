@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from typing import Protocol
 
 import numpy as np
+import psutil
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -18,7 +19,7 @@ Scaled = Callable[[NDArray[np.integer]], Tensor]
 Draw = Callable[[NDArray[np.integer]], tuple[Tensor, Tensor]]  # row numbers to images and labels
 FRONT_BATCH = 16  # what a processor's cache holds: two to four times as fast as 256
 GPU_BATCH = 256  # of predictions, which a GPU has the memory for
-RESIDENT_BYTES = 2 * 1024**3  # larger splits are streamed from the shards, batch by batch
+RESIDENT_BYTES = 6 * 1024**3  # of a computer's memory: the paper's images to learn from are 4.6e9
 
 
 class Images(Protocol):
@@ -35,9 +36,20 @@ def load(images: Images, rows: NDArray[np.integer], device: torch.device) -> Ten
     return batch.to(device, memory_format=torch.channels_last, non_blocking=True)
 
 
+def resident_bytes(device: torch.device) -> int:
+    """How much may be kept on a device: half of what is free of it now.
+
+    At most `RESIDENT_BYTES` without a GPU, since a job's share of its computer's memory is not
+    known here. What is more is streamed from the shards, batch by batch.
+    """
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0]) // 2
+    return min(RESIDENT_BYTES, int(psutil.virtual_memory().available) // 2)
+
+
 def fits(rows: int, example: Tensor) -> bool:
-    """Whether so many times an example (1, ...) may be kept on the device."""
-    return rows * example.numel() * example.element_size() <= RESIDENT_BYTES
+    """Whether so many times an example (1, ...) may be kept on its device."""
+    return rows * example.numel() * example.element_size() <= resident_bytes(example.device)
 
 
 def dense(scaled: Tensor) -> Tensor:
@@ -56,7 +68,7 @@ def scaled_images(
     """A function from row numbers, among `rows`, to what a front gives of their images.
 
     Reading and scaling an image costs a CPU about as much as a small network does, so that
-    scaled images are kept when they fit into `RESIDENT_BYTES`.
+    scaled images are kept when they fit; see `resident_bytes`.
     """
     example = front(load(images, rows[:1], device))
     if not fits(len(rows), example):
@@ -133,7 +145,7 @@ def keep_views(
     Raises
     ------
     InputError
-        When they do not fit into `RESIDENT_BYTES`.
+        When they do not fit; see `resident_bytes`.
     """
     wanted = np.tile(rows, views)
     number, filled = len(wanted), 0
@@ -144,8 +156,8 @@ def keep_views(
                 if not fits(number, scaled[:1]):
                     raise InputError(
                         f"params.yaml: train: {views} views of {len(rows)} images are more than "
-                        f"{RESIDENT_BYTES / 1024**3:g} GiB: take fewer views, a smaller crop, or "
-                        "null for new ones each epoch"
+                        f"{resident_bytes(scaled.device) / 1024**3:.3g} GiB: take fewer views, a "
+                        "smaller crop, or null for new ones each epoch"
                     )
                 kept = torch.empty((number, *scaled.shape[1:]), device=scaled.device)
                 labels = torch.empty(number, device=scaled.device)

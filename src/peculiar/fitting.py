@@ -214,7 +214,10 @@ def fit(
         return one_ahead(draw, pieces)
 
     optimiser = torch.optim.AdamW(
-        network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
+        network.parameters(),
+        lr=recipe.learning_rate,
+        weight_decay=recipe.weight_decay,
+        fused=True,  # one pass over all weights
     )
     steps = recipe.epochs * len(ranks.shares(batches(train, recipe.batch_size)))
     learn = ranks.learner(network)

@@ -23,6 +23,7 @@ from peculiar.pixels import check_crop
 
 Kind = Literal["point", "gaussian", "binned"]
 Loss = Literal["absolute", "fractional"]
+Precision = Literal["float32", "bfloat16"]
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,17 @@ def all_turns(images: Tensor) -> list[Tensor]:
     return [*turned, *(image.flip(-1) for image in turned)]
 
 
+def at_precision(body: nn.Module, scaled: Tensor, precision: Precision) -> Tensor:
+    """Raw numbers (n, r), float32, of a body whose products are made in a precision.
+
+    Weights are float32 with either (mixed precision; Micikevicius et al. 2018). Whatever is made of
+    the raw numbers is too: of 256 steps, as bfloat16 has, one would be 0.2 Mpc.
+    """
+    with torch.autocast(scaled.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+        raw: Tensor = body(scaled)
+    return raw.float()
+
+
 class DistanceNetwork(nn.Module):
     """Images in physical units to distances in Mpc; scalings of both travel with the weights.
 
@@ -63,6 +75,8 @@ class DistanceNetwork(nn.Module):
         D = offset + scale * body(...). 0 and 1 for targets left in Mpc.
     fractional : bool
         Learn from errors over the labels, and not over `scale_mpc` (paper, section 5.2).
+    precision : {"float32", "bfloat16"}
+        Of the body's products while it learns; it predicts in float32.
     """
 
     offset_mpc: Tensor
@@ -76,9 +90,11 @@ class DistanceNetwork(nn.Module):
         scale_mpc: float,
         *,
         fractional: bool = False,
+        precision: Precision = "float32",
     ):
         super().__init__()
         self.front, self.body, self.fractional = front, body, fractional
+        self.precision: Precision = precision
         self.register_buffer("offset_mpc", torch.tensor(offset_mpc))
         self.register_buffer("scale_mpc", torch.tensor(scale_mpc))
 
@@ -88,12 +104,14 @@ class DistanceNetwork(nn.Module):
 
     def distance(self, scaled: Tensor) -> Tensor:
         """What the front gives of images to distances (n,), Mpc."""
-        out: Tensor = self.offset_mpc + self.scale_mpc * self.body(scaled).squeeze(-1)
-        return out
+        return self._in_mpc(self.body(scaled))
+
+    def _in_mpc(self, raw: Tensor) -> Tensor:
+        return self.offset_mpc + self.scale_mpc * raw.squeeze(-1)
 
     def learn(self, scaled: Tensor, labels_mpc: Tensor) -> tuple[Tensor, Tensor]:
         """Mean square error in units of `scale_mpc` or of the labels; distances (n,), Mpc."""
-        D_p = self.distance(scaled)
+        D_p = self._in_mpc(at_precision(self.body, scaled, self.precision))
         unit = labels_mpc if self.fractional else self.scale_mpc
         return ((D_p - labels_mpc) / unit).square().mean(), D_p
 
@@ -164,6 +182,8 @@ class DistributionNetwork(nn.Module):
     average_turns : bool
         Mean over the eight rotations and reflections of each image, outside training; the front
         then gives images.
+    precision : {"float32", "bfloat16"}
+        As in `DistanceNetwork`.
     """
 
     def __init__(
@@ -173,9 +193,11 @@ class DistributionNetwork(nn.Module):
         head: DistanceHead,
         *,
         average_turns: bool,
+        precision: Precision = "float32",
     ):
         super().__init__()
         self.front = front
+        self.precision: Precision = precision
         self.bodies = nn.ModuleList(bodies)
         self.head = head
         self.average_turns = average_turns
@@ -205,7 +227,7 @@ class DistributionNetwork(nn.Module):
 
     def learn(self, scaled: Tensor, labels_mpc: Tensor) -> tuple[Tensor, Tensor]:
         """Mean loss of a network of one body, nats, and E[D | image], (n,), Mpc."""
-        log_p = self.head(self.bodies[0](scaled))
+        log_p = self.head(at_precision(self.bodies[0], scaled, self.precision))
         return self.head.loss(log_p, labels_mpc).mean(), log_p.exp() @ self.head.grid_mpc
 
 
@@ -225,6 +247,7 @@ class Spec(networks.Spec, Protocol):
     head: Kind
     loss: Loss
     average_turns: bool
+    precision: Precision
 
 
 def build(
@@ -242,7 +265,7 @@ def build(
     Parameters
     ----------
     spec : Spec
-        Front, body, `head`, `loss` and `average_turns`.
+        Front, body, `head`, `loss`, `average_turns` and `precision`.
     bands : sequence of str
         Bands of the images, in order.
     pixels : int
@@ -272,9 +295,14 @@ def build(
         torch.manual_seed(seed)
         if spec.head == "point":
             out = body(spec, len(bands), side, 1)
-            return DistanceNetwork(sees, out, *target, fractional=spec.loss == "fractional")
+            fractional = spec.loss == "fractional"
+            return DistanceNetwork(
+                sees, out, *target, fractional=fractional, precision=spec.precision
+            )
         if prior is None:
             raise ValueError(f"head {spec.head} needs a prior")
         head = DistanceHead(spec.head, prior)
         bodies = [body(spec, len(bands), side, head.raw_numbers) for _ in range(members)]
-        return DistributionNetwork(sees, bodies, head, average_turns=spec.average_turns)
+        return DistributionNetwork(
+            sees, bodies, head, average_turns=spec.average_turns, precision=spec.precision
+        )

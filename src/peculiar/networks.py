@@ -88,7 +88,7 @@ def cnn(
         parts.append(nn.Conv2d(channels, layer.filters, layer.kernel, layer.stride))
         if batch_norm:
             parts.append(nn.BatchNorm2d(layer.filters))
-        parts.append(nn.ReLU())
+        parts.append(nn.ReLU(inplace=True))
         channels = layer.filters
     return nn.Sequential(*parts, nn.Flatten(), nn.Linear(channels * side**2, outputs))
 

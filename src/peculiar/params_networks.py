@@ -20,6 +20,7 @@ from peculiar.params import Name, Section, check_known, validate
 Schedule = Literal["constant", "cosine", "onecycle"]
 Family = Literal["cnn", "pyramid", "starlet", "resnet18", "resnet50"]
 Head = Literal["point", "gaussian", "binned"]
+Precision = Literal["float32", "bfloat16"]
 Objective = Literal["l2", "parameters", "seconds"]
 BatchSize = Annotated[int, Field(ge=2)]
 T = TypeVar("T")
@@ -51,6 +52,7 @@ class Training(Section):
     average_turns: bool
     members: PositiveInt
     batch_size: BatchSize
+    precision: Precision
     schedule: Schedule
     weight_decay: NonNegativeFloat
     ema: Annotated[float, Field(ge=0, lt=1)]

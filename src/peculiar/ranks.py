@@ -104,7 +104,7 @@ def summed(value: float, device: torch.device) -> float:
     """Sum of the values that all processes have."""
     if number() == 1:
         return value
-    total = torch.tensor(value, dtype=torch.float32, device=device)
+    total = torch.tensor(value, dtype=torch.float64, device=device)
     distributed.all_reduce(total)
     return float(total)
 

@@ -77,6 +77,15 @@ class Run(Section):
     validation: dict[str, float]
     validity: Validity | None = None
 
+    @model_validator(mode="before")
+    @classmethod
+    def _older(cls, values: Any) -> Any:
+        """Networks of runs older than `precision` learnt in float32: registries keep them."""
+        match values:
+            case {"spec": dict(spec)} if "precision" not in spec:
+                return values | {"spec": spec | {"precision": "float32"}}
+        return values
+
     @model_validator(mode="after")
     def _headed(self) -> Self:
         if (self.spec.head == "point") != (self.grid_mpc is None):
