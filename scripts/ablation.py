@@ -254,7 +254,8 @@ def write(rows: Sequence[dict[str, Any]], folder: Path) -> None:
             f"{row[key]:.{n}f}" + ("" if row["seeds"] == 1 else f" ± {row[f'{key}_sd']:.{n}f}")
             for key, n in SHOWN.items()
         ]
-        lines.append(f"| {row['network']} | {row['seeds']} | {' | '.join(cells)} |")
+        name = row["network"].replace("|", r"\|")
+        lines.append(f"| {name} | {row['seeds']} | {' | '.join(cells)} |")
     (folder / "table.md").write_text("\n".join(lines) + "\n")
 
 
