@@ -171,7 +171,9 @@ def test_half_of_what_is_free_is_filled(monkeypatch):
     assert resident_bytes(CPU) == feeding.RESIDENT_BYTES
     gpu = torch.device("cuda", 1)
     monkeypatch.setattr(torch.cuda, "mem_get_info", {gpu: (70 * gib, 80 * gib)}.get)
-    assert resident_bytes(gpu) == 35 * gib
+    monkeypatch.setattr(torch.cuda, "memory_reserved", {gpu: 9 * gib}.get)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", {gpu: 1 * gib}.get)
+    assert resident_bytes(gpu) == 39 * gib
 
 
 def test_the_images_that_the_paper_learns_from_are_kept():

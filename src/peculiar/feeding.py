@@ -43,7 +43,10 @@ def resident_bytes(device: torch.device) -> int:
     known here. What is more is streamed from the shards, batch by batch.
     """
     if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0]) // 2
+        free = int(torch.cuda.mem_get_info(device)[0])
+        # what torch holds back of networks before this one is free to it as well
+        unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return (free + unused) // 2
     return min(RESIDENT_BYTES, int(psutil.virtual_memory().available) // 2)
 
 
