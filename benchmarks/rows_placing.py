@@ -223,7 +223,7 @@ def rows(machine: Machine, repeats: int, quick: bool, device: torch.device) -> I
 
         return run
 
-    scaling = {f"ours, {k} threads": with_threads(k) for k in _powers(machine.cores)}
+    scaling = {f"ours, {k} threads": with_threads(k) for k in _powers(machine.cores)[::-1]}
     if len(scaling) > 1:
         yield from by_turns(Work(GROUP, "over cores", "images/s", n, scaling), repeats)
     threads(machine.cores)
