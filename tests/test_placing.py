@@ -193,11 +193,13 @@ def test_boxes_are_those_of_pillow(mpc):
 @example(mpc=50.6, slope=0.0, width=0.4)
 @example(mpc=49.0, slope=0.0, width=1.0)
 def test_cubic_kernels_keep_light_and_centre(mpc, slope, width):
-    """Worst where the pixels are as wide as before: a galaxy then sees one phase of the kernel."""
+    """Worst where output pixels are whole input ones: a galaxy then sees one phase of the kernel."""
     image = np.roll(blob(256, 12), 3, axis=1)
     usual, other = (moments(placed(image, KPC, mpc, 200, kernel=k)) for k in (None, (slope, width)))
-    assert other[0] == pytest.approx(usual[0], rel=1.2e-2)
-    assert other[1] == pytest.approx(usual[1], abs=0.03)
+    wide = ratio(KPC, mpc)
+    whole = abs(wide - round(wide)) < 0.06
+    assert other[0] == pytest.approx(usual[0], rel=1.2e-2 if whole else 5e-3)
+    assert other[1] == pytest.approx(usual[1], abs=0.02)
 
 
 def test_wider_kernels_blur_and_steeper_ones_sharpen():
