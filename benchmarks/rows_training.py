@@ -239,8 +239,8 @@ def rows(machine: Machine, repeats: int, quick: bool, device: torch.device) -> I
                 "Dataset, DataLoader, eager": plain(data, *settings),
                 "Lightning": lightning(data, *settings),
             }
-            half = spec.model_copy(update={"precision": "bfloat16"})
             if name != "starlet":
+                half = spec.model_copy(update={"precision": "bfloat16"})
                 competitors["ours in bfloat16"] = ours(images, distance_mpc[:n], half, device)
             if name == "cnn2":
                 given = (images, distance_mpc[:n], spec, device)

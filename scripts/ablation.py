@@ -16,7 +16,7 @@ import csv
 import hashlib
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ import numpy as np
 import yaml
 from astropy.table import Table
 from safetensors.torch import save_file
+from spread import spread
 
 from peculiar import fetch, observe, tracking
 from peculiar.errors import InputError, one_sentence
@@ -241,21 +242,19 @@ def summary(name: str, results: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return row
 
 
-def write(rows: Sequence[dict[str, Any]], folder: Path) -> None:
-    """`table.csv` with everything and `table.md` with the main columns."""
+def write(results: Mapping[str, Sequence[dict[str, float]]], folder: Path) -> None:
+    """`table.csv` with everything and `table.md` with the main columns, of what all seeds gave."""
     folder.mkdir(parents=True, exist_ok=True)
+    rows = [summary(*item) for item in results.items()]
     with (folder / "table.csv").open("w", newline="") as stream:
         writer = csv.DictWriter(stream, fieldnames=list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
     lines = [f"| network | seeds | {' | '.join(SHOWN)} |", "|---" * (2 + len(SHOWN)) + "|"]
-    for row in rows:
-        cells = [
-            f"{row[key]:.{n}f}" + ("" if row["seeds"] == 1 else f" ± {row[f'{key}_sd']:.{n}f}")
-            for key, n in SHOWN.items()
-        ]
-        name = row["network"].replace("|", r"\|")
-        lines.append(f"| {name} | {row['seeds']} | {' | '.join(cells)} |")
+    for name, found in results.items():
+        cells = [spread([result[key] for result in found], n) for key, n in SHOWN.items()]
+        escaped = name.replace("|", r"\|")
+        lines.append(f"| {escaped} | {len(found)} | {' | '.join(cells)} |")
     (folder / "table.md").write_text("\n".join(lines) + "\n")
 
 
@@ -286,7 +285,7 @@ def main() -> None:
                 results.setdefault(name, []).append(result)
                 print(f"seed {seed}: {name}: " + ", ".join(f"{k} {result[k]:.3f}" for k in SHOWN),
                       flush=True)  # fmt: skip
-                write([summary(*item) for item in results.items()], chosen.output)
+                write(results, chosen.output)
 
 
 if __name__ == "__main__":
