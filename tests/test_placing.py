@@ -193,7 +193,7 @@ def test_boxes_are_those_of_pillow(mpc):
 @example(mpc=50.6, slope=0.0, width=0.4)
 @example(mpc=49.0, slope=0.0, width=1.0)
 def test_cubic_kernels_keep_light_and_centre(mpc, slope, width):
-    """Worst where output pixels are whole input ones: a galaxy then sees one phase of the kernel."""
+    """Worst where output pixels are whole input ones, and a galaxy sees one phase of the kernel."""
     image = np.roll(blob(256, 12), 3, axis=1)
     usual, other = (moments(placed(image, KPC, mpc, 200, kernel=k)) for k in (None, (slope, width)))
     wide = ratio(KPC, mpc)
