@@ -32,7 +32,7 @@ serve: setup  ## the champion on 127.0.0.1:5001: images in, distances and errors
 
 # e.g. make paper GALAXIES=1000 SEEDS="4 5 6"; EPOCHS=1 to see it run, RESNET_EPOCHS=2 without a GPU
 paper: setup  ## Table A2: the paper's forty networks beside the published numbers
-	python scripts/paper.py paper results/paper \
+	python -m experiments.paper.table paper results/paper \
 	    $(if $(GALAXIES),--galaxies $(GALAXIES)) $(if $(EPOCHS),--epochs $(EPOCHS)) \
 	    $(if $(RESNET_EPOCHS),--resnet-epochs $(RESNET_EPOCHS)) \
 	    $(if $(SEEDS),--seeds $(SEEDS))

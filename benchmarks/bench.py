@@ -23,7 +23,7 @@ sys.path.insert(0, str(HERE))
 
 from measuring import Timing, fallen, header, last_table, machine, markdown, write  # noqa: E402
 
-from peculiar.placing import best_device  # noqa: E402
+from peculiar.core.device import best_device  # noqa: E402
 
 PARTS = ("standin", "placing", "training", "grid", "pipeline", "prediction")
 OUT, KEPT = Path("results/bench"), HERE / "tables"

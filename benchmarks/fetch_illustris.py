@@ -19,16 +19,15 @@ from typing import Any
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 
-from illustris_server import (  # type: ignore[import-not-found]  # noqa: E402
+from builders.illustris_server import (  # type: ignore[import-not-found]  # noqa: E402
     KEY,
     Behaviour,
     Subhalo,
     order,
     running,
 )
-
-from peculiar.illustris_store import fill  # noqa: E402
-from peculiar.params_data import IllustrisSection  # noqa: E402
+from peculiar.galaxies.illustris.archive import fill  # noqa: E402
+from peculiar.galaxies.params import IllustrisSection  # noqa: E402
 
 RUNS = 5
 

@@ -19,12 +19,12 @@ import torch
 from measuring import Machine, Timing, Work, by_turns, threads
 from rows_training import PIXELS, make_shards, network_of, spec_of
 
-from peculiar.bands import BANDS
-from peculiar.fitting import fit
-from peculiar.galaxies import Shards
-from peculiar.networks import multiply_adds, output_pixels
-from peculiar.params_networks import LayerSection
-from peculiar.placing import best_device
+from peculiar.core.dataset import Shards
+from peculiar.core.device import best_device
+from peculiar.core.photometry import BANDS
+from peculiar.networks.bodies import multiply_adds, output_pixels
+from peculiar.networks.params import LayerSection
+from peculiar.training.loop import fit
 
 GROUP = "grid of two-layer networks"
 PAPER_IMAGES, PAPER_EPOCHS = 12_069, 5

@@ -15,7 +15,7 @@ import torch
 import yaml
 from measuring import Machine, Timing, Work, by_turns
 
-from peculiar import tracking
+from peculiar.runs import tracking
 
 GROUP = "pipeline"
 STAGES = ("fetch", "observe", "search", "train", "evaluate", "promote")

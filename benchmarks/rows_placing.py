@@ -18,8 +18,8 @@ from measuring import Machine, Timing, Work, by_turns, threads
 from numpy.typing import NDArray
 from torch.nn.functional import interpolate
 
-from peculiar.placing import arcsec_per_pixel, place
-from peculiar.standin import StandIn, photograph, simulate
+from peculiar.galaxies.standin.simulation import StandIn, photograph, simulate
+from peculiar.mock.resample import arcsec_per_pixel, place
 
 Floats = NDArray[np.float32]
 GROUP = "placing"
@@ -47,7 +47,7 @@ def ratios_of(distance_mpc: NDArray[np.float64]) -> NDArray[np.float64]:
 def ours(
     images: Floats, distance_mpc: NDArray[np.float64], device: torch.device
 ) -> Callable[[], torch.Tensor]:
-    """`peculiar.placing.place` of all images at once."""
+    """`peculiar.mock.resample.place` of all images at once."""
     on_device = torch.from_numpy(images).to(device)
     distance = torch.from_numpy(distance_mpc).to(device)
     kpc = torch.full_like(distance, KPC)
@@ -264,17 +264,17 @@ def profile() -> str:
     """Where the time of placing goes on one core, ms an image."""
     from time import perf_counter
 
-    from peculiar import placing
+    from peculiar.mock import resample
 
     threads(1)
     rng = np.random.default_rng(0)
     images, distance_mpc = galaxies(8, rng), rng.uniform(50, 100, 8)
     ratio = torch.from_numpy(ratios_of(distance_mpc)).float()
     own = ours(images, distance_mpc, torch.device("cpu"))
-    taps = placing.taps(ratio, SIDE, PIXELS)
+    taps = resample.taps(ratio, SIDE, PIXELS)
     parts: dict[str, Callable[[], object]] = {
-        "weights of the kernel": lambda: placing.taps(ratio, SIDE, PIXELS),
-        "their blocks": lambda: placing._banded(*taps),
+        "weights of the kernel": lambda: resample.taps(ratio, SIDE, PIXELS),
+        "their blocks": lambda: resample._banded(*taps),
         "all": own,
     }
     lines = []

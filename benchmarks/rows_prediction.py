@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 from rows_training import Stored, make_shards, network_of, spec_of
 from torch.utils.data import DataLoader
 
-from peculiar.feeding import predict
-from peculiar.galaxies import Shards
-from peculiar.heads import DistributionNetwork, Network
-from peculiar.judgement import velocity_columns
-from peculiar.posterior import velocity_on_grid
+from peculiar.core.dataset import Shards
+from peculiar.networks.heads import DistributionNetwork, Network
+from peculiar.networks.inference import predict
+from peculiar.training.predictions import velocity_columns
+from peculiar.velocity.posterior import velocity_on_grid
 
 GROUP = "prediction"
 SIGMA_V_KMS, H0_KMS_MPC = 400.0, 70.0

@@ -14,9 +14,8 @@ from measuring import Machine, Timing, Work, by_turns, threads
 from numpy.typing import NDArray
 from rows_placing import _powers, light
 
-from peculiar.bands import TEN_PARSEC_KPC as TEN_PC
-from peculiar.smoothing import SIGMA_0, kernel_levels
-from peculiar.standin import (
+from peculiar.core.photometry import TEN_PARSEC_KPC as TEN_PC
+from peculiar.galaxies.standin.simulation import (
     CAMERAS,
     StandIn,
     Stars,
@@ -25,6 +24,7 @@ from peculiar.standin import (
     photograph,
     simulate,
 )
+from peculiar.galaxies.standin.smoothing import SIGMA_0, kernel_levels
 
 GROUP = "stand-in galaxies"
 Floats = NDArray[np.float64]
@@ -132,7 +132,7 @@ def rows(machine: Machine, repeats: int, quick: bool, _: Any) -> Iterator[Timing
 
 
 def _nothing(_: int) -> None:
-    import peculiar.standin  # noqa: F401
+    import peculiar.galaxies.standin.simulation  # noqa: F401
 
 
 def _drop(_: object) -> None:

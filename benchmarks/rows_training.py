@@ -1,6 +1,6 @@
 """Training: images/s of an epoch of ours, of the loop most users write, and of Lightning.
 
-Ours is `peculiar.fitting.fit` with what it learns from on the device; an epoch contains its
+Ours is `peculiar.training.loop.fit` with what it learns from on the device; an epoch contains its
 validation. The others read shards through a `Dataset`, scale each image, and train in float32 with
 a `DataLoader` and as many workers as cores; they have no validation to do.
 """
@@ -21,12 +21,13 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.flop_counter import FlopCounterMode
 
-from peculiar.bands import BANDS, surface_brightness
-from peculiar.fitting import fit
-from peculiar.galaxies import Shards, ShardWriter
-from peculiar.heads import Network, Prior, build
-from peculiar.params import load
-from peculiar.params_networks import NetworkSection, Train
+from peculiar.core.dataset import Shards, ShardWriter
+from peculiar.core.params import load
+from peculiar.core.photometry import BANDS, surface_brightness
+from peculiar.networks.heads import Network, Prior, build
+from peculiar.networks.params import NetworkSection
+from peculiar.training.loop import fit
+from peculiar.training.params import Train
 
 GROUP = "training"
 PIXELS = 128

@@ -13,9 +13,9 @@ import resource
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from search_faults import driven, open_study, write_params
+from experiments.search.faults import driven, open_study, write_params
 
 
 def seconds(folder: Path, trials: int, workers: int, sampler: str, epoch_s: float) -> list[float]:

@@ -10,16 +10,10 @@ import torch
 import yaml
 from astropy.table import QTable
 from hypothesis import settings
-from tiny import clone, dvc, run_stages, tiny_params, write_params
 
-from peculiar.bands import surface_brightness
-from peculiar.galaxies import (
-    OBSERVED_COLUMNS,
-    RAW_COLUMNS,
-    Observed,
-    ShardWriter,
-    write_table,
-)
+from builders.pipeline import clone, dvc, run_stages, tiny_params, write_params
+from peculiar.core.dataset import OBSERVED_COLUMNS, RAW_COLUMNS, Observed, ShardWriter, write_table
+from peculiar.core.photometry import surface_brightness
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -138,7 +132,7 @@ def dask_scheduler():
 @pytest.fixture(scope="session")
 def browser(tmp_path_factory):
     """Headless Chromium."""
-    from browsing import chromium
+    from builders.browser import chromium
 
     with chromium(tmp_path_factory.mktemp("chromium")) as driver:
         yield driver
@@ -152,3 +146,15 @@ def dvc_folder(tmp_path_factory):
     write_params(tiny_params(), folder)
     dvc(folder, "repro")
     return folder
+
+
+@pytest.fixture
+def predicted():
+    """Distances and velocities of 50 galaxies, true and predicted."""
+    rng = np.random.default_rng(0)
+    D, v = rng.uniform(50, 100, 50), rng.normal(0, 400, 50)
+    D_p = D + rng.normal(0, 5, 50)
+    return {
+        "D_mpc": D, "D_z_mpc": D + v / 70, "D_p_mpc": D_p, "v_kms": v,
+        "v_p_kms": v + 70 * (D - D_p), "v_hat_kms": v / 2,
+    }  # fmt: skip

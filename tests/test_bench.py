@@ -15,8 +15,8 @@ import rows_placing  # noqa: E402
 import rows_standin  # noqa: E402
 from measuring import Machine, Timing, Work, by_turns, fallen, last_table, markdown, write  # noqa: E402
 
-from peculiar.placing import Kernels, _by_matrices, taps  # noqa: E402
-from peculiar.standin import StandIn, simulate  # noqa: E402
+from peculiar.galaxies.standin.simulation import StandIn, simulate  # noqa: E402
+from peculiar.mock.resample import Kernels, _by_matrices, taps  # noqa: E402
 
 ROW = Timing("placing", "one core", "cv2", "images/s", 900, 800, 1000, ratio=2.0, aim=1.0)
 HEAD = {"date": "2026-11-24", "commit": "abc", "name": "a machine", "load_average": 0.1}

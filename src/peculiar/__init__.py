@@ -14,5 +14,5 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 def __getattr__(name: str) -> Any:
     """What notebooks import, once it is asked for: torch and MLflow take seconds to import."""
     if name in ("load_model", "predict_velocity"):
-        return getattr(import_module("peculiar.api"), name)
+        return getattr(import_module("peculiar.predict.notebook"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,1 @@
+"""The search under faults, and on SLURM."""

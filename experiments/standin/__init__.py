@@ -1,0 +1,1 @@
+"""What stand-ins teach: switches, audits, conditions."""

@@ -1,0 +1,1 @@
+"""What every room needs: errors, parameters, photometry, image sets, files, provenance."""

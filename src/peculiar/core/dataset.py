@@ -1,0 +1,261 @@
+"""The only reader and writer of our image arrays and galaxy tables.
+
+A set of images is a folder: `images-000.npy`, `images-001.npy`, ... (float32, W/m/m^2/sr, first
+axis galaxies or images, in the order of the table), which are memory-mapped and never read whole,
+and `table.ecsv`, an astropy table with units whose `meta` describes the set.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO, Self
+
+import numpy as np
+from astropy.table import QTable
+from numpy.typing import NDArray
+
+from peculiar.core.errors import InputError
+
+TABLE = "table.ecsv"
+RAW_COLUMNS = (
+    "id",
+    "source",
+    "log10_stellar_mass",
+    "half_mass_radius_kpc",
+    "absolute_mag",
+    "kpc_per_pixel",
+    "mag_ab",
+    "pixel_scale_arcsec",
+    "cz_kms",
+    "cz_flow_kms",
+    "centre_offset",
+    "sha256",
+)
+OBSERVED_COLUMNS = ("galaxy", "camera", "distance_mpc", "velocity_kms", "distance_z_mpc", "split")
+SPLITS = ("train", "validation", "test")
+
+
+class ShardWriter:
+    """Write equal float32 arrays one after the other into shards of `per_shard`.
+
+    Plain sequential writes, not memory maps: a full disk is then an `OSError` and not a SIGBUS.
+
+    Parameters
+    ----------
+    folder : Path
+        Existing folder for `images-000.npy` and so on.
+    total : int
+        Number of items that will be appended.
+    per_shard : int
+        Items in each shard but the last.
+    """
+
+    def __init__(self, folder: Path, total: int, per_shard: int) -> None:
+        self.folder, self.total, self.per_shard = folder, total, per_shard
+        self.written = 0
+        self._shape: tuple[int, ...] = ()
+        self._file: BinaryIO | None = None
+
+    def append(self, item: NDArray[np.float32]) -> None:
+        """Append one item, (...), float32.
+
+        Raises
+        ------
+        ValueError
+            When more than `total` items are appended, or items of different shapes.
+        """
+        if self.written == self.total:
+            raise ValueError(f"{self.folder} was announced with {self.total} items")
+        self._shape = self._shape or item.shape
+        if item.shape != self._shape:
+            raise ValueError(f"{self.folder} holds items of shape {self._shape}, not {item.shape}")
+        if self.written % self.per_shard == 0:
+            self._next_shard()
+        assert self._file is not None
+        self._file.write(np.ascontiguousarray(item, dtype="<f4").data)
+        self.written += 1
+
+    def _next_shard(self) -> None:
+        self._close()
+        path = self.folder / f"images-{self.written // self.per_shard:03d}.npy"
+        items = min(self.per_shard, self.total - self.written)
+        header = {"descr": "<f4", "fortran_order": False, "shape": (items, *self._shape)}
+        self._file = path.open("wb")
+        np.lib.format.write_array_header_1_0(self._file, header)
+
+    def _close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, _: BaseException | None, __: TracebackType | None
+    ) -> None:
+        self._close()
+        if kind is None and self.written != self.total:
+            raise ValueError(f"{self.folder} has {self.written} of {self.total} items")
+
+
+class Shards:
+    """Images in shards, memory-mapped; indexing with integers copies only what is asked for.
+
+    Parameters
+    ----------
+    folder : Path
+        Folder written with `ShardWriter`.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        Shape of the whole, first axis over all shards.
+
+    Raises
+    ------
+    InputError
+        When the folder has no shards, or shards of different shapes, or a truncated one.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        paths = sorted(folder.glob("images-*.npy"), key=lambda path: (len(path.name), path.name))
+        if not paths:
+            raise InputError(f"{folder} has no images: run `dvc repro` to make them")
+        try:
+            self._shards = [np.load(path, mmap_mode="r") for path in paths]
+        except (ValueError, EOFError) as error:
+            raise InputError(
+                f"{folder} has a damaged shard ({error}): run `dvc checkout`"
+            ) from None
+        shapes = {shard.shape[1:] for shard in self._shards}
+        if len(shapes) > 1:
+            raise InputError(f"{folder} has shards of different shapes {shapes}: make it again")
+        self._starts = np.cumsum([0, *(len(shard) for shard in self._shards)])
+        self.shape: tuple[int, ...] = (int(self._starts[-1]), *shapes.pop())
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, rows: NDArray[np.integer]) -> NDArray[np.float32]:
+        """Items (len(rows), ...) in the order of `rows`."""
+        out = np.empty((len(rows), *self.shape[1:]), dtype=np.float32)
+        shard_of = np.searchsorted(self._starts, rows, side="right") - 1
+        for number in np.unique(shard_of):
+            here = shard_of == number
+            out[here] = self._shards[number][rows[here] - self._starts[number]]
+        return out
+
+    def pick(
+        self,
+        rows: NDArray[np.integer],
+        cameras: NDArray[np.integer],
+        middle: int | None = None,
+    ) -> NDArray[np.float32]:
+        """One image (len(rows), band, y, x) of each item, or at least its middle of so many pixels.
+
+        Items are (camera, band, y, x).
+        """
+        rim = 0 if middle is None else max(0, (min(self.shape[-2:]) - middle) // 2)
+        y, x = (slice(rim, side - rim) for side in self.shape[-2:])
+        shard_of = np.searchsorted(self._starts, rows, side="right") - 1
+        places = zip(shard_of, rows - self._starts[shard_of], cameras, strict=True)
+        return np.stack([self._shards[s][row, camera, :, y, x] for s, row, camera in places])
+
+
+def write_table(table: QTable, folder: Path, columns: tuple[str, ...]) -> None:
+    """Write `table.ecsv` of a set of images, after checking its columns."""
+    _check_columns(table, folder, columns)
+    table.write(folder / TABLE, format="ascii.ecsv")
+
+
+def read_table(folder: Path, columns: tuple[str, ...]) -> QTable:
+    """Read `table.ecsv` of a set of images.
+
+    Parameters
+    ----------
+    folder : Path
+        Folder of the set.
+    columns : tuple of str
+        `RAW_COLUMNS` or `OBSERVED_COLUMNS`.
+
+    Returns
+    -------
+    QTable
+        With units; `meta` holds what describes the whole set.
+
+    Raises
+    ------
+    InputError
+        When the table is missing, cannot be read, or lacks a column.
+    """
+    path = folder / TABLE
+    try:
+        table = QTable.read(path, format="ascii.ecsv")
+    except FileNotFoundError:
+        raise InputError(f"{path} is missing: run `dvc repro` to make it") from None
+    except Exception as error:  # astropy and PyYAML raise many kinds on a damaged file
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(f"{path} cannot be read ({reason}): run `dvc checkout`") from None
+    _check_columns(table, folder, columns)
+    return table
+
+
+def _check_columns(table: QTable, folder: Path, columns: tuple[str, ...]) -> None:
+    missing = [name for name in columns if name not in table.colnames]
+    if missing:
+        raise InputError(f"{folder / TABLE} lacks the columns {missing}: make it again")
+
+
+def open_set(folder: Path, columns: tuple[str, ...]) -> tuple[Shards, QTable]:
+    """Open images and table of a set.
+
+    Parameters
+    ----------
+    folder : Path
+        Folder of the set.
+    columns : tuple of str
+        `RAW_COLUMNS` or `OBSERVED_COLUMNS`.
+
+    Returns
+    -------
+    Shards, QTable
+        Of the same length.
+
+    Raises
+    ------
+    InputError
+        When either is missing or damaged, or they do not belong together.
+    """
+    images, table = Shards(folder), read_table(folder, columns)
+    if len(images) != len(table):
+        raise InputError(
+            f"{folder} has {len(images)} images but {len(table)} table rows: run `dvc checkout`"
+        )
+    return images, table
+
+
+@dataclass(frozen=True)
+class Observed:
+    """An observed dataset: images with distances, velocities and splits.
+
+    Attributes
+    ----------
+    images : Shards
+        (image, band, y, x), W/m/m^2/sr.
+    table : QTable
+        `OBSERVED_COLUMNS`, one row an image; its `meta` has bands, H0_kms_mpc, sigma_v_kms,
+        pixel_scale_arcsec and dimming.
+    """
+
+    images: Shards
+    table: QTable
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """Open `folder`; see `open_set`."""
+        return cls(*open_set(folder, OBSERVED_COLUMNS))
+
+    def rows(self, split: str) -> NDArray[np.int64]:
+        """Row numbers of one split, one of `SPLITS`."""
+        return np.flatnonzero(np.asarray(self.table["split"]) == split)

@@ -1,0 +1,151 @@
+"""The SDSS bands: their order, their names in each file format, wavelengths and zero points."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+BANDS = ("u", "g", "r", "i", "z")
+
+SUNRISE_FILTERS = {band: f"{band}_SDSS.res" for band in BANDS}
+"""Names in the FILTERS table of Illustris' SUNRISE files (Torrey et al. 2015, MNRAS 447, 2753)."""
+
+SKIRT_FILTERS = {band: f"sloan/sdss_{band}" for band in BANDS}
+"""Values of FILTER0, FILTER1, ... in TNG SKIRT files (Rodriguez-Gomez et al. 2019)."""
+
+PIVOT_WAVELENGTH_M = {
+    "u": 3.5893e-7,
+    "g": 4.7014e-7,
+    "r": 6.1772e-7,
+    "i": 7.4965e-7,
+    "z": 8.9042e-7,
+}
+"""Pivot wavelengths in metres, of the filters of Doi et al. (2010, AJ 139, 1628);
+printed by `peculiar.galaxies.standin.make_ssp_table`."""
+
+EQUIVALENT_WIDTH_M = {"u": 5.097e-8, "g": 1.163e-7, "r": 1.108e-7, "i": 1.100e-7, "z": 1.089e-7}
+"""Integral of the response over its peak, in metres; same source as the pivot wavelengths."""
+
+SKIRT_ZEROPOINT_AB = {"g": 25.93, "r": 25.92, "i": 25.49, "z": 23.54}
+"""AB magnitude of one count/s in a TNG SKIRT file: photons through the SDSS filters (Fukugita et
+al. 1996, as shipped by astro-sedpy) on an unobstructed aperture of 2.5 m. The files do not state
+it; the colours of the genuine files (g-r 0.80, r-i 0.31, i-z 0.26 for a massive galaxy) bear it
+out, while the common factor, the collecting area, is an assumption."""
+
+MPC_M = 3.085_677_581_491_367e22
+KPC_M = MPC_M * 1e-3
+TEN_PARSEC_KPC = 0.01
+ARCSEC_RAD = np.pi / (180 * 3600)
+SPEED_OF_LIGHT_MS = 299_792_458.0
+
+
+def flux_density(mag_ab: NDArray[np.floating] | float, band: str) -> NDArray[np.floating]:
+    """Flux per unit wavelength of an AB magnitude at the band's pivot wavelength.
+
+    Parameters
+    ----------
+    mag_ab : array_like, any shape
+        AB magnitude (Oke & Gunn 1983, ApJ 266, 713), mag.
+    band : str
+        One of `BANDS`.
+
+    Returns
+    -------
+    ndarray, same shape
+        f_lambda, W/m^2/m.
+    """
+    f_nu = 3631e-26 * 10 ** (-0.4 * np.asarray(mag_ab))
+    return f_nu * SPEED_OF_LIGHT_MS / PIVOT_WAVELENGTH_M[band] ** 2
+
+
+def ab_mag(f_lambda: NDArray[np.floating] | float, band: str) -> NDArray[np.floating]:
+    """AB magnitude of a flux per unit wavelength: the inverse of `flux_density`.
+
+    Parameters
+    ----------
+    f_lambda : array_like, any shape
+        f_lambda, W/m^2/m.
+    band : str
+        One of `BANDS`.
+
+    Returns
+    -------
+    ndarray, same shape
+        AB magnitude, mag; NaN where the flux is not positive.
+    """
+    ratio = np.asarray(f_lambda, dtype=float) / flux_density(0.0, band)
+    return -2.5 * np.log10(np.where(ratio > 0, ratio, np.nan))
+
+
+def surface_brightness(
+    mag_arcsec2: NDArray[np.floating] | float, band: str
+) -> NDArray[np.floating]:
+    """Surface brightness in the unit of our images, from AB mag/arcsec^2.
+
+    Parameters
+    ----------
+    mag_arcsec2 : array_like, any shape
+        Surface brightness, AB mag/arcsec^2.
+    band : str
+        One of `BANDS`.
+
+    Returns
+    -------
+    ndarray, same shape
+        Surface brightness, W/m/m^2/sr.
+    """
+    return flux_density(mag_arcsec2, band) / ARCSEC_RAD**2
+
+
+def magnitudes(
+    images: NDArray[np.float32], bands: Sequence[str], pixel_scale_arcsec: float
+) -> Array:
+    """Apparent AB magnitudes of all light in the frame.
+
+    Parameters
+    ----------
+    images : ndarray, (n, band, y, x)
+        Surface brightness, W/m/m^2/sr.
+    bands : sequence of str, (band,)
+        SDSS bands.
+    pixel_scale_arcsec : float
+        Pixel scale, arcsec.
+
+    Returns
+    -------
+    ndarray, (n, band)
+        AB magnitudes, mag; NaN where there is no light.
+    """
+    solid_angle = (pixel_scale_arcsec * ARCSEC_RAD) ** 2
+    flux = images.sum(axis=(-2, -1), dtype=np.float64) * solid_angle
+    columns = [ab_mag(flux[:, k], band) for k, band in enumerate(bands)]
+    return np.stack(columns, axis=1)
+
+
+def half_light_arcsec(images: NDArray[np.float32], pixel_scale_arcsec: float) -> Array:
+    """Radius about the middle of the frame that holds half of its light, mean over bands.
+
+    Parameters
+    ----------
+    images, pixel_scale_arcsec
+        See `magnitudes`.
+
+    Returns
+    -------
+    ndarray, (n,)
+        Radii, arcsec; NaN where there is no light.
+    """
+    y, x = (np.arange(side) - (side - 1) / 2 for side in images.shape[-2:])
+    radius = np.hypot(y[:, None], x).ravel()
+    outwards = np.argsort(radius, kind="stable")
+    light = images.mean(axis=1, dtype=np.float64).reshape(len(images), -1)
+    within = np.cumsum(light[:, outwards], axis=1)
+    first = np.argmax(within >= within[:, -1:] / 2, axis=1)
+    found = radius[outwards][first] * pixel_scale_arcsec
+    return np.asarray(np.where(within[:, -1] > 0, found, np.nan))
+
+
+Band = Literal["u", "g", "r", "i", "z"]

@@ -1,0 +1,1 @@
+"""Galaxies from files and services: one reader for each format, one function for each source."""

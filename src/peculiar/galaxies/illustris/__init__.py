@@ -1,0 +1,1 @@
+"""Illustris' images over its API: download, retry, keep the wanted bands."""

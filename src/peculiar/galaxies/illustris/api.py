@@ -1,0 +1,268 @@
+"""Client of Illustris' API: which subhaloes there are, their numbers, their images."""
+
+import math
+import os
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode, urlsplit
+
+import requests
+
+from peculiar.core.errors import InputError
+from peculiar.galaxies.illustris.http import Again, Failed, Session, patiently, plain
+from peculiar.galaxies.illustris.http import download as download_file
+
+KEY_VARIABLE = "ILLUSTRIS_API_KEY"
+HUBBLE = 0.704  # h of Illustris (Vogelsberger et al. 2014, MNRAS 444, 1518)
+PAGE = 100
+MALFORMED = (LookupError, TypeError, ValueError, AttributeError)
+"""What answers of an unknown form raise."""
+MAGNITUDES = ("g", "r", "i", "z")  # in AB; the catalogue's u is Johnson's U in Vega magnitudes
+
+
+@dataclass(frozen=True)
+class Details:
+    """Numbers of one subhalo in the simulation's catalogue.
+
+    Attributes
+    ----------
+    id : int
+        Subhalo number.
+    primary : bool
+        Whether it is the primary subhalo of its halo.
+    log10_stellar_mass : float
+        log10(M*/Msun) of its bound stars; -inf where there are none.
+    half_mass_radius_kpc : float
+        Radius of the sphere that holds half of that mass, kpc.
+    absolute_mag : dict of str to float
+        Absolute AB magnitude in each band of `MAGNITUDES`, mag.
+    """
+
+    id: int
+    primary: bool
+    log10_stellar_mass: float
+    half_mass_radius_kpc: float
+    absolute_mag: dict[str, float]
+
+    def cards(self) -> dict[str, tuple[float, str]]:
+        """Values and comments for a FITS header, of what is known."""
+        numbers = {
+            "LOGMSTAR": (self.log10_stellar_mass, "log10(stellar mass / Msun)"),
+            "HALFMASS": (self.half_mass_radius_kpc, "[kpc] stellar half-mass radius"),
+        }
+        for band, mag in self.absolute_mag.items():
+            numbers[f"ABSMAG_{band.upper()}"] = (mag, "[mag] absolute, AB")
+        return {
+            "SUBHALO": (self.id, "number of the subhalo"),
+            "PRIMARY": (self.primary, "primary subhalo of its halo"),
+            **{name: card for name, card in numbers.items() if math.isfinite(card[0])},
+        }
+
+
+def read_key() -> str:
+    """Read the API key from the environment, else from its file.
+
+    Raises
+    ------
+    InputError
+        When there is none, or one that no HTTP header may hold; the key is not in the message.
+    """
+    file = _key_file()
+    key = os.environ.get(KEY_VARIABLE, "").strip()
+    if not key and file.is_file():
+        key = file.read_text(encoding="utf-8", errors="replace").strip()
+    if not key:
+        raise InputError(f"there is no Illustris API key: {_key_mend()}")
+    if not re.fullmatch("[!-~]+", key):  # requests would print it in its complaint
+        raise InputError(f"the Illustris API key has characters no key has: {_key_mend()}")
+    return key
+
+
+def _key_file() -> Path:
+    config = os.environ.get("XDG_CONFIG_HOME") or "~/.config"
+    return Path(config).expanduser() / "peculiar/illustris_api_key"
+
+
+def _key_mend() -> str:
+    return (
+        "register at www.illustris-project.org or www.tng-project.org to get one, and put it in "
+        f"the environment variable {KEY_VARIABLE} or the file {_key_file()}"
+    )
+
+
+def connect(key: str, attempts: int, timeout_s: float) -> Session:
+    """Give a session for the API, for one thread; see `download.Session`."""
+    return Session(key, _key_mend(), attempts, timeout_s)
+
+
+def subhaloes(
+    session: Session, snapshot: str, log10_mass_min: float, primary: bool
+) -> Iterator[int]:
+    """Ask for the subhaloes of a snapshot, page by page.
+
+    Parameters
+    ----------
+    session : Session
+        From `connect`.
+    snapshot : str
+        URL of the snapshot, without a slash at the end.
+    log10_mass_min : float
+        Least log10(M*/Msun). The server may ignore it, so `details` decide.
+    primary : bool
+        Only primary subhaloes; the same holds.
+
+    Yields
+    ------
+    int
+        Subhalo numbers, in the server's order.
+
+    Raises
+    ------
+    InputError
+        When an answer is of another form, or leads elsewhere.
+    Missing, Failed
+        When there is no list, or it cannot be had.
+    """
+    # a little less, since the server excludes the limit itself and the text is rounded
+    mass = 10 ** (log10_mass_min - 10) * HUBBLE * (1 - 1e-6)
+    query: dict[str, object] = {"limit": PAGE, "mass_stars__gt": f"{mass:.9g}"}
+    if primary:
+        query["primary_flag"] = 1
+    following: str | None = f"{snapshot}/subhalos/?{urlencode(query)}"
+    asked = set()
+    while following is not None:
+        url = following
+        if url in asked:
+            raise _unexpected(url, ValueError("its pages go in a circle"))
+        asked.add(url)
+        try:
+            page = _json(session, url)
+            yield from [_subhalo(item["id"]) for item in page["results"]]
+            following = _on_same_host(url, page["next"])
+        except MALFORMED as error:
+            raise _unexpected(url, error) from None
+
+
+def _subhalo(value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise ValueError(f"{value!r} is no subhalo number")
+    return value
+
+
+def _on_same_host(url: str, link: str | None) -> str | None:
+    """The link, asked for in the way of `url`: it may say http where we said https."""
+    if link is None:
+        return None
+    parts, base = urlsplit(link), urlsplit(url)
+    if parts.hostname != base.hostname:
+        raise ValueError(f"the next page is on {parts.hostname}")
+    # not urljoin, for which a path that begins with // is a host, and would be sent the key
+    return parts._replace(scheme=base.scheme, netloc=base.netloc).geturl()
+
+
+def details(session: Session, snapshot: str, subhalo: int) -> Details:
+    """Ask for the numbers of one subhalo.
+
+    Parameters
+    ----------
+    session : Session
+        From `connect`.
+    snapshot : str
+        URL of the snapshot, without a slash at the end.
+    subhalo : int
+        Subhalo number.
+
+    Returns
+    -------
+    Details
+        In Msun and kpc, with the Hubble constant put in; radius and magnitudes are NaN where the
+        API does not give them.
+
+    Raises
+    ------
+    Missing, Failed
+        When there is no such subhalo, or it cannot be had, or the answer is of another form.
+    """
+    try:
+        answer = _json(session, f"{snapshot}/subhalos/{subhalo}/")
+        if answer["id"] != subhalo:
+            raise ValueError(f"it is of subhalo {answer['id']}")
+        mass_msun = float(answer["mass_stars"]) * 1e10 / HUBBLE
+        mags = {band: _optional(answer, f"stellarphotometrics_{band}") for band in MAGNITUDES}
+        return Details(
+            id=subhalo,
+            primary=int(answer["primary_flag"]) == 1,
+            log10_stellar_mass=math.log10(mass_msun) if mass_msun else -math.inf,
+            half_mass_radius_kpc=_optional(answer, "halfmassrad_stars") / HUBBLE,
+            absolute_mag=mags,
+        )
+    except MALFORMED as error:
+        raise Failed(f"its numbers are in an unknown form ({_brief(error)})") from None
+
+
+def _optional(answer: dict[str, Any], name: str) -> float:
+    """Number in an answer, NaN where it has none."""
+    value = answer.get(name)
+    return math.nan if value is None else float(value)
+
+
+def _json(session: Session, url: str) -> Any:
+    """What the API answers; `ValueError` where that is no JSON."""
+
+    def once() -> Any:
+        with session.ask(url) as response:
+            try:
+                return response.json()
+            except (requests.exceptions.ChunkedEncodingError, requests.ConnectionError):
+                raise Again("connection cut") from None
+
+    try:
+        return patiently(session, Again, ValueError)(once)
+    except ValueError:
+        raise ValueError("it is no JSON") from None
+
+
+def _unexpected(url: str, error: Exception) -> InputError:
+    return InputError(
+        f"{plain(url)} answers in an unknown form ({_brief(error)}): mend "
+        "fetch.illustris.url, or report that the API has changed"
+    )
+
+
+def _brief(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"[:100]
+
+
+def download(
+    session: Session,
+    snapshot: str,
+    subhalo: int,
+    part: Path,
+    received: Callable[[int], None] = lambda _: None,
+) -> None:
+    """Download the images of one subhalo into `part`; see `download.download`.
+
+    Parameters
+    ----------
+    session : Session
+        From `connect`.
+    snapshot : str
+        URL of the snapshot, without a slash at the end.
+    subhalo : int
+        Subhalo number.
+    part : Path
+        File to begin or to go on with.
+    received : callable
+        Is told of every piece, bytes.
+    """
+
+    def right_name(disposition: str) -> bool:
+        """Whether it does not name the images of another subhalo."""
+        named = re.search(r"broadband_(\d+)", disposition)
+        return named is None or int(named[1]) == subhalo
+
+    url = f"{snapshot}/subhalos/{subhalo}/stellar_mocks/broadband.fits"
+    download_file(session, url, part, right_name, received)

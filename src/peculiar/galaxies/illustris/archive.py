@@ -1,0 +1,299 @@
+"""The folder that keeps what was downloaded from Illustris, trimmed to the wanted bands.
+
+It outlives runs and processes: `broadband_{id}.fits` appear whole or not at all, `skipped.json`
+says which subhaloes need not be asked for again, and `partial/` holds what is half downloaded.
+"""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from functools import partial
+from multiprocessing.pool import ThreadPool
+from pathlib import Path
+from threading import Lock
+
+from filelock import FileLock, Timeout
+
+from peculiar.core.errors import InputError
+from peculiar.core.files import write_whole
+from peculiar.galaxies.fits import open_whole
+from peculiar.galaxies.illustris import api
+from peculiar.galaxies.illustris.http import Failed, Missing, Progress, Session, discard, patiently
+from peculiar.galaxies.illustris.skipped import (
+    IN_A_ROW,
+    NO_IMAGE,
+    NO_SUBHALO,
+    NOT_PRIMARY,
+    Ledger,
+    Outcome,
+    check_failed,
+    check_first,
+    check_left,
+    damaged,
+    summary,
+    too_light,
+)
+from peculiar.galaxies.illustris.trim import intact, trimmed
+from peculiar.galaxies.params import IllustrisSection
+from peculiar.galaxies.sunrise import read_broadband, read_catalogue
+
+LEDGER = "skipped.json"
+
+READING = Lock()
+"""Held while a FITS file is open: `open_whole` switches warnings off for all threads at once."""
+
+
+class Damaged(Failed):
+    """A file of the right length whose content the reader refuses."""
+
+
+class Refused(Exception):
+    """A file that came twice, the same to the last byte, and is refused."""
+
+
+@dataclass(frozen=True)
+class Filled:
+    """What the store holds of what was asked for.
+
+    Attributes
+    ----------
+    paths : list of Path
+        One file a galaxy, by ascending subhalo number.
+    skipped : dict of int to str
+        Why the other subhaloes have no file.
+    """
+
+    paths: list[Path]
+    skipped: dict[int, str]
+
+
+@dataclass(frozen=True)
+class Order:
+    """What is wanted, for the threads that get it: the arguments of `fill` and what is known.
+
+    `masses` are log10(M*/Msun) of the catalogue, `skipped` the subhaloes not to be asked for.
+    """
+
+    settings: IllustrisSection
+    bands: Sequence[str]
+    key: str = field(repr=False)
+    masses: dict[int, float]
+    skipped: dict[int, str]
+    progress: Progress
+
+    def path(self, subhalo: int) -> Path:
+        """File that keeps the subhalo's images."""
+        return self.settings.folder / f"broadband_{subhalo}.fits"
+
+    def part(self, subhalo: int) -> Path:
+        """File that the subhalo's images are downloaded into."""
+        return self.settings.folder / "partial" / f"broadband_{subhalo}.fits"
+
+    def refusal(self, primary: bool, log10_mass: float) -> str:
+        """Why a subhalo is not wanted, or nothing."""
+        if self.settings.primary and not primary:
+            return NOT_PRIMARY
+        limit = self.settings.log10_mass_min
+        return too_light(limit) if log10_mass < limit else ""
+
+
+def fill(settings: IllustrisSection, bands: Sequence[str], key: str) -> Filled:
+    """Download what the folder does not have yet.
+
+    Whatever interrupts it, the next call goes on with what is missing, and the files in the end
+    are the same, byte for byte.
+
+    Parameters
+    ----------
+    settings : IllustrisSection
+        Section `fetch.illustris`. With `galaxies`, the first that many, by ascending number, that
+        are wanted and have images; what fails counts, so that no fault changes the choice.
+    bands : sequence of str
+        SDSS bands to keep.
+    key : str
+        From `illustris_api.read_key`.
+
+    Returns
+    -------
+    Filled
+        Files and what was skipped.
+
+    Raises
+    ------
+    InputError
+        When the key is not accepted, the server's answers make no sense, another process is at
+        work in the folder, no galaxy is left, or galaxies failed: these the next call tries again.
+    OSError
+        When the disk is full or broken.
+    """
+    try:
+        (settings.folder / "partial").mkdir(parents=True, exist_ok=True)
+        with _alone(settings.folder):
+            outcomes = _obtain_all(settings, bands, key)
+            with suppress(OSError):  # where something failed, what is half downloaded stays
+                (settings.folder / "partial").rmdir()
+    except (FileExistsError, NotADirectoryError):
+        raise InputError(
+            f"fetch.illustris.folder: {settings.folder} is no folder, or is in none: mend the path"
+        ) from None
+    except OSError as error:
+        error.filename = error.filename or str(settings.folder)
+        raise
+    print(summary(outcomes))
+    check_failed(settings.folder, outcomes)
+    source = str(settings.catalogue or settings.snapshot_url)
+    check_left(source, settings.folder / LEDGER, settings.log10_mass_min, outcomes)
+    return Filled(
+        [settings.folder / f"broadband_{o.subhalo}.fits" for o in outcomes if o.what != "skipped"],
+        {o.subhalo: o.kind for o in outcomes if o.what == "skipped"},
+    )
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    try:
+        with FileLock(folder / ".lock", timeout=0):
+            yield
+    except Timeout:
+        raise InputError(
+            f"another process is downloading into {folder}: wait until it has ended, or end it"
+        ) from None
+
+
+def _obtain_all(settings: IllustrisSection, bands: Sequence[str], key: str) -> list[Outcome]:
+    """Outcomes by ascending subhalo number, of as many candidates as are needed."""
+    ledger = Ledger(settings.folder / LEDGER, settings.snapshot_name)
+    candidates, masses = _candidates(settings, key)
+    wanted = min(settings.galaxies or len(candidates), len(candidates))
+    outcomes: list[Outcome] = []
+    # Threads of a pool are daemons: Ctrl-C need not wait for one that a server lets wait.
+    with Progress(wanted) as progress, ThreadPool(settings.connections) as pool:
+        standing = ledger.standing(settings.log10_mass_min, settings.primary, bands)
+        order = Order(settings, bands, key, masses, standing, progress)
+        while candidates and wanted:
+            # a few first, lest thousands be downloaded only to be refused
+            size = wanted if ledger.trusted else min(wanted, IN_A_ROW)
+            batch, candidates = candidates[:size], candidates[size:]
+            for outcome in pool.imap_unordered(partial(_obtain, order), batch):
+                outcomes.append(outcome)
+                ledger.note(outcome)
+                wanted -= outcome.what != "skipped"
+                if outcome.what != "skipped" or settings.galaxies is None:
+                    progress.done()
+                if outcome.fault and outcome.subhalo not in standing:
+                    progress.say(f"subhalo {outcome.subhalo} {outcome.what}: {outcome.reason}")
+            if not ledger.trusted:
+                check_first(outcome for outcome in outcomes if outcome.subhalo not in standing)
+    return sorted(outcomes, key=lambda outcome: outcome.subhalo)
+
+
+def _candidates(settings: IllustrisSection, key: str) -> tuple[list[int], dict[int, float]]:
+    """Ascending subhalo numbers, and their masses where the catalogue gives them."""
+    if settings.catalogue is not None:
+        masses = read_catalogue(settings.catalogue)
+        heavy = [number for number, mass in masses.items() if mass >= settings.log10_mass_min]
+        return sorted(heavy), masses
+    try:
+        with _connect(settings, key) as session:
+            listed = api.subhaloes(
+                session, settings.snapshot_url, settings.log10_mass_min, settings.primary
+            )
+            return sorted(set(listed)), {}
+    except Missing as error:
+        raise InputError(f"{error}: mend fetch.illustris.url, simulation or snapshot") from None
+    except Failed as error:
+        raise InputError(
+            f"the list of subhaloes at {settings.snapshot_url} could not be had ({error}): run the "
+            "same command again"
+        ) from None
+
+
+def _connect(settings: IllustrisSection, key: str) -> Session:
+    return api.connect(key, settings.attempts, settings.timeout_s)
+
+
+def _obtain(order: Order, subhalo: int) -> Outcome:
+    """See to it that one subhalo is in the store, if it is wanted."""
+    if subhalo in order.skipped:
+        return Outcome(subhalo, "skipped", order.skipped[subhalo])
+    held = _held(order, subhalo)
+    if held is not None:
+        discard(order.part(subhalo))  # of a process that was killed just before it would have
+        reason = order.refusal(*held)
+        return Outcome(subhalo, "skipped" if reason else "already there", reason)
+    missing = NO_SUBHALO
+    try:
+        with _connect(order.settings, order.key) as session:
+            details = api.details(session, order.settings.snapshot_url, subhalo)
+            mass = order.masses.get(subhalo, details.log10_stellar_mass)
+            if reason := order.refusal(details.primary, mass):
+                return Outcome(subhalo, "skipped", reason)
+            missing = NO_IMAGE
+            details = replace(details, log10_stellar_mass=mass)
+            _store(order, session, details)
+    except Missing:
+        return Outcome(subhalo, "skipped", missing)
+    except Refused as error:
+        return Outcome(subhalo, "skipped", f"{damaged(order.bands)}{error}")
+    except Failed as error:
+        return Outcome(subhalo, "failed", str(error))
+    return Outcome(subhalo, "fetched")
+
+
+def _held(order: Order, subhalo: int) -> tuple[bool, float] | None:
+    """Whether a stored subhalo is primary, and its log10(M*/Msun); None if it is of no use.
+
+    A file that the user put there has neither card and is taken as it is.
+    """
+    path = order.path(subhalo)
+    if not path.is_file():
+        return None
+    try:
+        with READING:
+            galaxy, whole = read_broadband(path, order.bands), intact(path)
+            with open_whole(path) as hdus:
+                primary = bool(hdus[0].header.get("PRIMARY", True))
+    except InputError:
+        return None
+    mass = order.masses.get(subhalo, galaxy.log10_stellar_mass)
+    return (primary, mass) if whole and galaxy.id == subhalo else None
+
+
+def _store(order: Order, session: Session, details: api.Details) -> None:
+    """Download, check, trim and keep one subhalo's images.
+
+    Damage on the way is mended by another copy, whatever is refused in it; what comes again byte
+    for byte is so on the server, and would be refused for ever.
+    """
+    part, seen = order.part(details.id), set()
+
+    def attempt() -> bytes:
+        api.download(
+            session, order.settings.snapshot_url, details.id, part, order.progress.received
+        )
+        try:
+            return _content(order, part, details)
+        except InputError as error:
+            reason = f"the file {str(error).removeprefix(f'{part} ').rpartition(': ')[0]}"
+        if part.exists():  # else somebody has taken it away
+            with part.open("rb") as stream:
+                copy = hashlib.file_digest(stream, "sha256").digest()
+            discard(part)
+            if copy in seen:
+                raise Refused(reason)
+            seen.add(copy)
+        order.progress.say(f"subhalo {details.id}: {reason}")
+        raise Damaged(reason)
+
+    write_whole(order.path(details.id), patiently(session, Damaged)(attempt))
+    discard(part)
+
+
+def _content(order: Order, part: Path, details: api.Details) -> bytes:
+    """What is to be kept of a download, or `InputError`."""
+    with READING:
+        galaxy = read_broadband(part, order.bands)
+        if galaxy.id != details.id:
+            raise InputError(f"{part} is of subhalo {galaxy.id}: fetch it again")
+        return trimmed(part, order.bands, details.cards())

@@ -1,0 +1,296 @@
+"""HTTP with patience: requests that are repeated, and downloads that go on where they broke off.
+
+urllib3 repeats requests that are not answered or answered by `BUSY`, and waits as long as the
+server asks for. A body that ends too early it leaves to its caller: tenacity goes on with those.
+"""
+
+import random
+import re
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from threading import Lock
+from typing import Self
+from urllib.parse import urlsplit
+
+import requests
+import urllib3.exceptions as broken
+from requests.adapters import HTTPAdapter
+from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt
+from tenacity.wait import wait_random_exponential
+from tqdm import tqdm
+from urllib3.util import Retry
+
+from peculiar.core.errors import InputError
+
+BUSY = (429, 500, 502, 503, 504)
+BACKOFF_S = 1.0
+BACKOFF_MAX_S = 120.0
+CHUNK = 2**20
+
+
+class Missing(Exception):
+    """The server has no such thing."""
+
+
+class Failed(Exception):
+    """Not to be had in all attempts; the message is a short reason."""
+
+
+class Again(Failed):
+    """A fault that another attempt may mend."""
+
+
+class Progress:
+    """A bar of galaxies with the rate of bytes, fed by several threads."""
+
+    def __init__(self, total: int) -> None:
+        # miniters=0: refreshed by time alone, since one galaxy can take minutes
+        self._bar = tqdm(total=total, desc="download", unit="galaxy", miniters=0)
+        self._lock, self._start, self._bytes = Lock(), time.monotonic(), 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.close()
+
+    def received(self, count: int) -> None:
+        """Count bytes."""
+        with self._lock:
+            self._bytes += count
+            rate = self._bytes / 1e6 / max(time.monotonic() - self._start, 1e-3)
+            self._bar.set_postfix_str(f"{self._bytes / 1e6:.0f} MB, {rate:.2f} MB/s", refresh=False)
+            self._bar.update(0)
+
+    def done(self) -> None:
+        """Count a galaxy."""
+        with self._lock:
+            self._bar.update()
+
+    def say(self, line: str) -> None:
+        """Print a line above the bar."""
+        tqdm.write(line, file=sys.stderr)
+
+
+class Session(requests.Session):
+    """Asks one host, with a key and with patience; for one thread.
+
+    Parameters
+    ----------
+    key : str
+        Sent as header `api-key`, to the host that is asked and to no other.
+    key_mend : str
+        What the user has to do when the key is not accepted.
+    attempts : int
+        How often a thing is asked for before it counts as failed.
+    timeout_s : float
+        Silence after which a connection is given up, s.
+    """
+
+    def __init__(self, key: str, key_mend: str, attempts: int, timeout_s: float) -> None:
+        super().__init__()
+        self.key_mend, self.attempts, self.timeout_s = key_mend, attempts, timeout_s
+        # not compressed, so that lengths and ranges count bytes of the file
+        self.headers.update({"api-key": key, "Accept-Encoding": "identity"})
+        retries = Retry(
+            total=attempts - 1,
+            status_forcelist=BUSY,
+            backoff_factor=BACKOFF_S,
+            backoff_jitter=BACKOFF_S,
+            backoff_max=BACKOFF_MAX_S,
+            raise_on_status=False,
+        )
+        for scheme in ("http://", "https://"):
+            self.mount(scheme, HTTPAdapter(max_retries=retries))
+
+    def rebuild_auth(
+        self, prepared_request: requests.PreparedRequest, response: requests.Response
+    ) -> None:
+        """Take the key off a request that leaves the host; requests knows only Authorization."""
+        super().rebuild_auth(prepared_request, response)  # type: ignore[no-untyped-call]
+        if self.should_strip_auth(response.request.url, prepared_request.url):  # type: ignore[no-untyped-call]
+            prepared_request.headers.pop("api-key", None)
+
+    def ask(self, url: str, headers: dict[str, str] | None = None) -> requests.Response:
+        """Open the answer to GET; 200, 206 and 416 are answers, the rest are exceptions."""
+        try:
+            response = self.get(url, headers=headers, stream=True, timeout=self.timeout_s)
+        except (requests.RequestException, broken.HTTPError) as error:
+            raise Failed(_phrase(error)) from None
+        status = response.status_code
+        if status in (200, 206, 416):
+            return response
+        response.close()
+        if status in (401, 403):
+            raise self._refused(response, url)
+        if status == 404:
+            raise Missing(f"{plain(url)} does not exist")
+        raise Failed(f"HTTP {status}")
+
+    def _refused(self, response: requests.Response, url: str) -> InputError:
+        status, there = response.status_code, urlsplit(response.url)
+        if response.history and "api-key" not in response.request.headers:
+            where = there._replace(path="", query="", fragment="").geturl()
+            return InputError(
+                f"{plain(url)} leads to {where}, where the API key is wanted (HTTP {status}) but "
+                "not sent: mend the URL in params.yaml if the API has moved"
+            )
+        return InputError(
+            f"{there.hostname} does not accept the API key (HTTP {status}): {self.key_mend}"
+        )
+
+
+def plain(url: str) -> str:
+    """The URL without its query."""
+    return urlsplit(url)._replace(query="", fragment="").geturl()
+
+
+def patiently(session: Session, *faults: type[Exception]) -> Retrying:
+    """Give a caller of functions that repeats them, `session.attempts` times, after `faults`."""
+    return Retrying(
+        retry=retry_if_exception_type(faults),
+        stop=stop_after_attempt(session.attempts),
+        wait=wait_random_exponential(multiplier=BACKOFF_S, max=BACKOFF_MAX_S),
+        reraise=True,
+    )
+
+
+def _phrase(error: Exception) -> str:
+    """Why no answer came, in a few words: texts of requests and urllib3 quote whole URLs."""
+    cause = error.args[0] if error.args else error
+    cause = getattr(cause, "reason", cause)
+    for kind, phrase in {
+        requests.TooManyRedirects: "too many redirects",
+        requests.exceptions.InvalidURL: "no valid URL",
+        broken.NameResolutionError: "host name not found",
+        broken.NewConnectionError: "no connection",
+        broken.TimeoutError: "no answer in time",
+        broken.SSLError: "no trusted connection",
+    }.items():
+        if isinstance(cause, kind) or isinstance(error, kind):
+            return phrase
+    return "connection broken"
+
+
+def download(
+    session: Session,
+    url: str,
+    part: Path,
+    right_name: Callable[[str], bool] = lambda _: True,
+    received: Callable[[int], None] = lambda _: None,
+) -> None:
+    """Download a file, going on with what an earlier attempt, or process, left in `part`.
+
+    It is given up when `session.attempts` attempts in a row have not made `part` longer than it
+    ever was: one that breaks off after every few megabytes still comes to its end.
+
+    Parameters
+    ----------
+    session : Session
+        Asks for it.
+    url : str
+        Where it is.
+    part : Path
+        File to write; the name that the server suggests is never used as a path.
+    right_name : callable
+        Whether the server's `Content-Disposition` may belong to the file asked for.
+    received : callable
+        Is told of every piece, bytes.
+
+    Raises
+    ------
+    Missing, Failed
+        When there is no such file, or it cannot be had.
+    InputError
+        When the key is not accepted.
+    """
+    longest, in_vain = 0, 0
+
+    def stuck(_: RetryCallState) -> bool:
+        nonlocal longest, in_vain
+        size = _size(part)
+        longest, in_vain = max(longest, size), 0 if size > longest else in_vain + 1
+        return in_vain >= session.attempts
+
+    def attempt() -> None:
+        size = _size(part)
+        with session.ask(url, _rest(part, size)) as response:
+            if response.status_code == 416 and _content_range(response) == (None, size):
+                return  # it was whole already
+            if not right_name(response.headers.get("Content-Disposition", "")):
+                raise Again("the server sent another file")
+            if response.headers.get("Content-Type", "").startswith("text/"):
+                raise Again("the server sent a page of text")  # such as one about maintenance
+            _receive(response, part, _begin(response, part, size), received)
+
+    def pause(_: RetryCallState) -> float:
+        return random.uniform(0, min(BACKOFF_S * 2**in_vain, BACKOFF_MAX_S))
+
+    patiently(session, Again).copy(stop=stuck, wait=pause)(attempt)
+
+
+def _receive(
+    response: requests.Response, part: Path, length: int | None, received: Callable[[int], None]
+) -> None:
+    """Append the body to `part`, which is then `length` bytes long, if that is known."""
+    with part.open("ab") as file:
+        try:
+            # read1 gives what has arrived; read would lose up to a chunk when it breaks off
+            while piece := response.raw.read1(CHUNK, decode_content=False):
+                file.write(piece)
+                received(len(piece))
+        except broken.HTTPError:
+            raise Again(f"connection cut after {file.tell()} bytes") from None
+    if length is not None and _size(part) != length:
+        if _size(part) > length:
+            discard(part)
+        raise Again(f"not {length} bytes long")
+
+
+def discard(part: Path) -> None:
+    """Remove a part and what is known about it."""
+    part.unlink(missing_ok=True)
+    _validator(part).unlink(missing_ok=True)
+
+
+def _size(part: Path) -> int:
+    return part.stat().st_size if part.exists() else 0
+
+
+def _validator(part: Path) -> Path:
+    """File beside a part that tells which version it is of; a torn one only makes us begin anew."""
+    return part.with_name(f"{part.name}.version")
+
+
+def _rest(part: Path, size: int) -> dict[str, str]:
+    """Headers that ask for what follows the first `size` bytes, if the file is still the same."""
+    if not size:
+        return {}
+    version = _validator(part).read_text() if _validator(part).exists() else ""
+    return {"Range": f"bytes={size}-"} | ({"If-Range": version} if version else {})
+
+
+def _begin(response: requests.Response, part: Path, size: int) -> int | None:
+    """Make `part` ready to be appended to; returns the length of the whole, bytes, if known."""
+    if response.status_code == 200:
+        part.write_bytes(b"")
+        tag = response.headers.get("ETag", "")
+        weak = not tag or tag.startswith("W/")  # of no use for ranges (RFC 9110, 13.1.5)
+        _validator(part).write_text(response.headers.get("Last-Modified", "") if weak else tag)
+        announced = response.headers.get("Content-Length", "")
+        return int(announced) if announced.isdecimal() else None
+    start, length = _content_range(response)
+    if response.status_code == 416 or start != size:
+        discard(part)
+        raise Again("the server did not give the range asked for")
+    return length
+
+
+def _content_range(response: requests.Response) -> tuple[int | None, int | None]:
+    """First byte and length of the whole, as far as the server gives them."""
+    field = response.headers.get("Content-Range", "")
+    match = re.fullmatch(r"bytes (?:(\d+)-\d+|\*)/(?:(\d+)|\*)", field.strip())
+    start, length = match.groups() if match else (None, None)
+    return int(start) if start else None, int(length) if length else None

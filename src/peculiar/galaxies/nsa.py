@@ -1,0 +1,268 @@
+"""Reader of the NASA-Sloan Atlas (Blanton et al. 2011, AJ 142, 31): real galaxies of SDSS.
+
+Three layouts are read: parent images (14 HDUs: u, g, r, i, z, NUV, FUV, each before its inverse
+variance), atlas images (7 HDUs: the same bands, deblended, without inverse variances), and cut-outs
+of one band (1 HDU, with NSAID, Z, ZDIST, FILTER, BUNIT and PIXSCALE in the header).
+
+Checked against the Atlas' own description (nsatlas.org/data) and its code (github.com/blanton144/
+dimage): file names, HDUs, nanomaggies, columns and the order F, N, u, g, r, i, z, 0.396 arcsec
+pixels in ugriz, a WCS in every HDU of parent images, RA and DEC as measured in the atlas image. PID
+and AID are described as float32. Assumed, as no genuine parent image, atlas image or catalogue
+could be opened: the keywords of the WCS, that BUNIT is absent or nanomaggies, and that no header
+gives NSAID or redshifts. Fluxes are of the SDSS system, some 0.04 mag from AB in u and 0.02 in z,
+and not corrected for extinction by dust in the Milky Way.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import astropy.units as u
+import numpy as np
+from astropy.io import fits
+from astropy.table import Table
+from astropy.wcs import WCS
+from astropy.wcs.utils import proj_plane_pixel_area
+from numpy.typing import NDArray
+
+from peculiar.core.errors import InputError
+from peculiar.core.photometry import ARCSEC_RAD, BANDS, SPEED_OF_LIGHT_MS, flux_density
+from peculiar.galaxies.fits import MEND, column, column_names, finite, number, open_whole, pixels
+from peculiar.galaxies.galaxy import Galaxy
+
+HDUS_A_BAND = {14: 2, 7: 1}
+"""Parent images have inverse variances, atlas images have none."""
+FLUX_ORDER = "FNugriz"
+ZEROPOINT_AB = 22.5
+"""AB magnitude of one nanomaggy."""
+PIXEL_ARCSEC = 0.396
+"""Of the mosaics that parent and atlas images are cut from, in ugriz."""
+COLUMNS = {
+    "NSAID": int,
+    "IAUNAME": str,
+    "PID": int,
+    "AID": int,
+    "RA": float,
+    "DEC": float,
+    "Z": float,
+    "ZDIST": float,
+}
+NAME = re.compile(r"(.+)-(?:parent-(\d+)|(\d+)-atlas-(\d+))\.fits(?:\.gz)?")
+
+
+def recognises(hdus: fits.HDUList) -> bool:
+    """Tell by its HDUs whether a file is an image of the NASA-Sloan Atlas."""
+    kinds = (fits.PrimaryHDU, fits.ImageHDU)
+    flat = all(isinstance(hdu, kinds) and len(hdu.shape) == 2 for hdu in hdus)
+    return flat and (len(hdus) in HDUS_A_BAND or (len(hdus) == 1 and "NSAID" in hdus[0].header))
+
+
+def bands_in(path: Path) -> tuple[str, ...]:
+    """SDSS bands that a file holds, in the order of `BANDS`; refusals as in `read_nsa`."""
+    with open_whole(path) as hdus:
+        return tuple(_numbers(path, hdus))
+
+
+def read_catalogue(path: Path) -> Table:
+    """Read what is needed of the catalogue.
+
+    Parameters
+    ----------
+    path : Path
+        `nsa_v0_1_2.fits`, 0.5 GB, of which only these columns come into memory.
+
+    Returns
+    -------
+    Table
+        NSAID, IAUNAME, PID, AID, RA and DEC (deg), Z, ZDIST and, where the file has it, PETROFLUX
+        (row, 7) in nanomaggies, in the order of `FLUX_ORDER`; the path in `meta`.
+
+    Raises
+    ------
+    InputError
+        When the file is not FITS, truncated, or lacks a column.
+    """
+    with open_whole(path, memmap=True) as hdus:
+        if len(hdus) < 2 or not isinstance(hdus[1], fits.BinTableHDU):
+            raise InputError(f"{path} has no table in HDU 1: give nsa_v0_1_2.fits")
+        names = column_names(path, hdus[1])
+        missing = [name for name in COLUMNS if name not in names]
+        if missing:
+            raise InputError(f"{path} has no column {missing[0]}: give nsa_v0_1_2.fits")
+        table = Table(meta={"path": path})
+        for name, kind in COLUMNS.items():
+            table[name] = column(path, hdus[1], name, kind)
+        table["IAUNAME"] = np.strings.strip(table["IAUNAME"])
+        table["RA"].unit = table["DEC"].unit = u.deg
+        if "PETROFLUX" in names:
+            fluxes = column(path, hdus[1], "PETROFLUX", float)
+            if fluxes.shape != (len(table), len(FLUX_ORDER)):
+                raise InputError(f"{path} has no 7 values in PETROFLUX: {MEND}")
+            table["PETROFLUX"] = fluxes
+    return table
+
+
+def read_nsa(path: Path, bands: Sequence[str], catalogue: Table | None = None) -> Galaxy:
+    """Read the images of one real galaxy.
+
+    Z is the heliocentric redshift. ZDIST is a distance in units of c/H0. Within 6400 km/s it comes
+    from the peculiar velocities of Willick et al. (1997, ApJ 486, 629), tapered to none between
+    5000 and 6400 km/s; beyond, it is no more than the redshift in the frame of the Local Group
+    (Yahil et al. 1977, ApJ 217, 903). Where the inverse variance is not positive there are no data,
+    and the image is set to 0, the sky.
+
+    Parameters
+    ----------
+    path : Path
+        `{IAUNAME}-parent-{PID}.fits.gz`, `{IAUNAME}-{PID}-atlas-{AID}.fits.gz`, or a cut-out.
+    bands : sequence of str
+        SDSS bands, in the order wanted.
+    catalogue : Table or None
+        Of `read_catalogue`; without it NSAID, Z and ZDIST stand in the primary header.
+
+    Returns
+    -------
+    Galaxy
+        Images (camera=1, band, y, x) in W/m/m^2/sr, not necessarily square, with noise of both
+        signs; kpc per pixel is NaN. AB magnitudes (camera=1, band) are of the catalogue's
+        PETROFLUX. The offset is (0, 0) without a WCS or a position.
+
+    Raises
+    ------
+    InputError
+        When the file is not FITS, truncated, not in the catalogue, or lacks or contradicts what is
+        needed.
+    """
+    with open_whole(path) as hdus:
+        numbers = _numbers(path, hdus)
+        for band in bands:
+            if band not in numbers:
+                raise InputError(f"{path} has no band {band}: leave {band} out of fetch.bands")
+        known = _known(path, hdus[0].header, catalogue)
+        flux = [_flux(path, hdus, numbers[band], band) for band in bands]
+        if len({image.shape for image in flux}) > 1:
+            raise InputError(f"{path} has bands of different sizes: {MEND}")
+        hdu = hdus[numbers[bands[0]]]
+        wcs = _celestial(path, hdu.header)
+        scale = _pixel_scale(path, hdu.header, wcs, known=len(hdus) in HDUS_A_BAND)
+        offset = _offset(path, hdu, wcs, known)
+    nanomaggy = [flux_density(ZEROPOINT_AB, band) / (scale * ARCSEC_RAD) ** 2 for band in bands]
+    return Galaxy(
+        id=int(number(path, known, "NSAID", above=-1)),
+        images=(np.stack(flux) * np.reshape(nanomaggy, (-1, 1, 1)))[None].astype(np.float32),
+        kpc_per_pixel=np.array([np.nan]),
+        source=f"nsa:{path.name}",
+        mag_ab=_mag_ab(known, bands)[None],
+        pixel_scale_arcsec=scale,
+        cz_kms=SPEED_OF_LIGHT_MS * 1e-3 * number(path, known, "Z", above=-0.01),  # blueshifts
+        cz_flow_kms=SPEED_OF_LIGHT_MS * 1e-3 * number(path, known, "ZDIST"),
+        centre_offset=offset,
+    )
+
+
+def _numbers(path: Path, hdus: fits.HDUList) -> dict[str, int]:
+    """Number of the HDU that holds each band's image."""
+    if not recognises(hdus):
+        raise InputError(
+            f"{path} is no image of the NASA-Sloan Atlas, which has 14 HDUs (parent), 7 (atlas) "
+            "or 1 with NSAID (cut-out): take it out of fetch.nsa.folder, or correct fetch.source"
+        )
+    header = hdus[0].header
+    # The Atlas describes the unit of its files, ours are described by their headers alone.
+    unit = str(header.get("BUNIT", "" if len(hdus) == 1 else "nanomaggies")).strip()
+    if unit not in ("nanomaggy", "nanomaggies"):
+        raise InputError(f"{path} has BUNIT {unit!r}, not 'nanomaggy': {MEND}")
+    if len(hdus) in HDUS_A_BAND:
+        return {band: HDUS_A_BAND[len(hdus)] * k for k, band in enumerate(BANDS)}
+    band = str(header.get("FILTER", "")).strip()
+    if band not in BANDS:
+        raise InputError(f"{path} has FILTER {band!r}, not one of {', '.join(BANDS)}: {MEND}")
+    return {band: 0}
+
+
+def _known(path: Path, header: Mapping[str, Any], catalogue: Table | None) -> Mapping[str, Any]:
+    """NSAID, Z, ZDIST and more of an image's galaxy, from the catalogue or else the header."""
+    if catalogue is None:
+        missing = [key for key in ("NSAID", "Z", "ZDIST") if key not in header]
+        if missing:
+            raise InputError(
+                f"{path} has no {missing[0]} in its header: give the Atlas' catalogue, "
+                "nsa_v0_1_2.fits, as fetch.nsa.catalogue or --catalogue"
+            )
+        return header
+    name = NAME.fullmatch(path.name)
+    if name is None:
+        here = catalogue["NSAID"] == header.get("NSAID")
+    else:
+        pid, aid = int(name[2] or name[3]), name[4]
+        here = (catalogue["IAUNAME"] == name[1]) & (catalogue["PID"] == pid)
+        here &= aid is None or catalogue["AID"] == int(aid)
+    rows = np.flatnonzero(here)
+    if len(rows) != 1:
+        raise InputError(
+            f"{path} is {len(rows)} times in {catalogue.meta['path']}, not once: take it out of "
+            "fetch.nsa.folder, or give it its name of the Atlas"
+        )
+    return {key: catalogue[key][rows[0]].tolist() for key in catalogue.colnames}
+
+
+def _flux(path: Path, hdus: fits.HDUList, index: int, band: str) -> NDArray[np.float32]:
+    """Image (y, x) of one band in nanomaggies per pixel, 0 where there are no data."""
+    image = pixels(path, hdus[index])
+    if HDUS_A_BAND.get(len(hdus)) == 2:
+        weight = pixels(path, hdus[index + 1])
+        finite(path, weight, f"the inverse variance of band {band}")
+        if weight.shape != image.shape:
+            raise InputError(f"{path} has an inverse variance of another size in {band}: {MEND}")
+        if not (weight > 0).any():
+            raise InputError(f"{path} has no data in band {band}: take it out of fetch.nsa.folder")
+        image = np.where(weight > 0, image, np.float32(0))
+    return finite(path, image, f"band {band}")
+
+
+def _pixel_scale(path: Path, header: Mapping[str, Any], wcs: WCS | None, known: bool) -> float:
+    """Pixel scale in arcsec, by the header, or else by the Atlas where the layout is `known`."""
+    by_wcs = None if wcs is None else 3600 * float(np.sqrt(proj_plane_pixel_area(wcs)))
+    if "PIXSCALE" in header:
+        scale = number(path, header, "PIXSCALE")
+        if by_wcs is not None and abs(by_wcs / scale - 1) > 0.01:
+            raise InputError(f"{path} has PIXSCALE {scale:g}, but {by_wcs:g} by its WCS: {MEND}")
+        return scale
+    if by_wcs is None and not known:
+        raise InputError(f"{path} has neither PIXSCALE nor a WCS in its header: {MEND}")
+    return PIXEL_ARCSEC if by_wcs is None else by_wcs
+
+
+def _offset(
+    path: Path, hdu: fits.ImageHDU, wcs: WCS | None, known: Mapping[str, Any]
+) -> tuple[float, float]:
+    """Pixels in x and y from the middle of the frame to the galaxy."""
+    if wcs is None or "RA" not in known or "DEC" not in known:
+        return (0.0, 0.0)
+    ra, dec = (number(path, known, key, above=-91) for key in ("RA", "DEC"))
+    x, y = (float(value) for value in wcs.wcs_world2pix(ra, dec, 0))
+    ny, nx = hdu.shape
+    offset = (x - (nx - 1) / 2, y - (ny - 1) / 2)
+    if not (abs(offset[0]) <= nx / 2 and abs(offset[1]) <= ny / 2):
+        raise InputError(f"{path} does not show its galaxy's RA {ra:.5f}, DEC {dec:.5f}: {MEND}")
+    return offset
+
+
+def _celestial(path: Path, header: fits.Header) -> WCS | None:
+    """WCS of an image, or None where its header has none of the sky."""
+    try:
+        wcs = WCS(header)
+        wcs.wcs.set()
+    except (ValueError, TypeError, LookupError) as error:  # wcslib, on mangled cards
+        reason = " ".join(str(error).split()).rstrip(".")
+        raise InputError(f"{path} has no usable WCS ({reason}): {MEND}") from None
+    return wcs.celestial if wcs.has_celestial else None
+
+
+def _mag_ab(known: Mapping[str, Any], bands: Sequence[str]) -> NDArray[np.float64]:
+    """AB magnitudes (band,) of the Petrosian fluxes; NaN where there is none."""
+    if "PETROFLUX" not in known:
+        return np.full(len(bands), np.nan)
+    flux = np.array([known["PETROFLUX"][FLUX_ORDER.index(band)] for band in bands])
+    return ZEROPOINT_AB - 2.5 * np.log10(np.where(flux > 0, flux, np.nan))

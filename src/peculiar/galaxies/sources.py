@@ -1,0 +1,123 @@
+"""Where galaxies come from: one function for each `fetch.source`."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from peculiar.core.errors import InputError
+from peculiar.galaxies.galaxy import Galaxy, frame
+from peculiar.galaxies.illustris.api import read_key
+from peculiar.galaxies.illustris.archive import fill
+from peculiar.galaxies.nsa import read_catalogue as read_nsa_catalogue
+from peculiar.galaxies.nsa import read_nsa
+from peculiar.galaxies.params import Fetch, StandInSection
+from peculiar.galaxies.skirt import read_skirt
+from peculiar.galaxies.standin.simulation import StandIn, make_broadband
+from peculiar.galaxies.sunrise import read_broadband, read_catalogue
+from peculiar.parallel import in_order, pool, scheduler
+
+LABELS = {
+    "standin": "stand-in",
+    "files": "Illustris files",
+    "illustris": "Illustris",
+    "skirt": "TNG SKIRT",
+    "nsa": "NASA-Sloan Atlas",
+}
+
+
+Source = tuple[int, Iterable[Galaxy], dict[str, int]]
+"""Number of galaxies, the galaxies, and how many were left out for which reason."""
+
+
+def from_standin(params: Fetch) -> Source:
+    """Galaxies simulated here, on all cores, or by Dask's workers."""
+    section = params.standin
+    knobs = standin_knobs(section)
+
+    def galaxies() -> Iterator[Galaxy]:
+        each = ((number, section.seed, knobs, params.bands) for number in range(section.galaxies))
+        with pool(scheduler()) as workers:
+            yield from in_order(workers, simulated, each)
+
+    return section.galaxies, galaxies(), {}
+
+
+def from_files(params: Fetch) -> Source:
+    """Galaxies of a folder of broadband files, which somebody downloaded."""
+    paths = downloaded("files", params.files.folder, ["*.fits"])
+    masses: dict[int, float] = {}
+    if params.files.catalogue is not None:
+        masses = read_catalogue(params.files.catalogue)
+
+    def galaxies() -> Iterator[Galaxy]:
+        for path in paths:
+            galaxy = read_broadband(path, params.bands)
+            mass = masses.get(galaxy.id, galaxy.log10_stellar_mass)
+            yield replace(galaxy, log10_stellar_mass=mass)
+
+    return len(paths), galaxies(), {}
+
+
+def from_illustris(params: Fetch) -> Source:
+    """Galaxies of Illustris' API, downloaded first as far as they are not there yet."""
+    filled = fill(params.illustris, params.bands, read_key())
+    skipped = dict(sorted(Counter(filled.skipped.values()).items()))
+    galaxies = (read_broadband(path, params.bands) for path in filled.paths)
+    return len(filled.paths), galaxies, skipped
+
+
+def from_skirt(params: Fetch) -> Source:
+    """Galaxies of a folder of TNG SKIRT files."""
+    paths = downloaded("skirt", params.skirt.folder, ["*.fits"])
+    galaxies = (frame(read_skirt(path, params.bands), params.skirt.pixels) for path in paths)
+    return len(paths), galaxies, {}
+
+
+def from_nsa(params: Fetch) -> Source:
+    """Real galaxies of the NASA-Sloan Atlas."""
+    section = params.nsa
+    paths = downloaded("nsa", section.folder, ["*.fits", "*.fits.gz"])
+    paths = [path for path in paths if path != section.catalogue]
+    catalogue = None if section.catalogue is None else read_nsa_catalogue(section.catalogue)
+    galaxies = (
+        frame(read_nsa(path, params.bands, catalogue), section.pixels) for path in paths
+    )  # fmt: skip
+    return len(paths), galaxies, {}
+
+
+SOURCES: dict[str, Callable[[Fetch], Source]] = {
+    "standin": from_standin,
+    "files": from_files,
+    "illustris": from_illustris,
+    "skirt": from_skirt,
+    "nsa": from_nsa,
+}
+
+
+def downloaded(section: str, folder: Path, patterns: Iterable[str]) -> list[Path]:
+    """The FITS files of a folder, in the order of their names: broadband_9 before broadband_10."""
+    paths = [path for pattern in patterns for path in folder.glob(pattern)]
+    if not paths:
+        raise InputError(
+            f"fetch.{section}.folder: {folder} holds no .fits file: put them there or correct "
+            "the path"
+        )
+    return sorted(paths, key=lambda path: (len(path.name), path.name))
+
+
+def standin_knobs(params: StandInSection) -> StandIn:
+    """The simulation's knobs; an `InputError` names what it refuses."""
+    try:
+        return StandIn(**params.model_dump(exclude={"seed", "galaxies"}))
+    except ValueError as error:
+        raise InputError(f"params.yaml: fetch.standin: {error}") from None
+
+
+def simulated(number: int, seed: int, knobs: StandIn, bands: Sequence[str]) -> Galaxy:
+    """One stand-in galaxy, through a file and the reader of Illustris' own."""
+    with TemporaryDirectory(prefix="peculiar-") as scratch:
+        path = Path(scratch) / f"broadband_{number}.fits"
+        make_broadband(path, number, seed, knobs)
+        return read_broadband(path, bands)

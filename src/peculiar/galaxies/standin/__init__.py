@@ -1,0 +1,1 @@
+"""Stand-in galaxies: a simulation in place of Illustris', in its file layout."""

@@ -1,0 +1,188 @@
+"""What a survey sees of simulated images: placed at a distance, through the sky and telescope.
+
+`observe` makes each image once, for all to compare with; training may ask for more, each galaxy
+image at a new distance each time (`fresh_views`).
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from math import ceil
+from pathlib import Path
+from typing import Any
+
+import astropy.units as u
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import TypeAdapter
+from torch import Tensor
+
+from peculiar.core.dataset import RAW_COLUMNS, Observed, open_set
+from peculiar.core.errors import InputError
+from peculiar.mock.distances import draw_distances_mpc
+from peculiar.mock.instrument import Instrument, photograph
+from peculiar.mock.params import Normal, Simulated, Uniform, Volume
+from peculiar.mock.resample import Kernels, kpc_per_arcsec, place
+
+REACH = 2  # of the resampling kernel, pixels of the input or output
+# of kernels at random (docs/decisions/0016): from a sharp cubic to one without negative lobes, and
+# from one that hardly averages to one wider than the usual; some are boxes
+SLOPES, WIDTHS, BOXES = (-1.0, 0.0), (0.5, 1.25), 0.2
+
+
+def views(
+    images: NDArray[np.float32],
+    kpc_per_pixel: NDArray[np.float64],
+    distance_mpc: NDArray[np.float64],
+    centre_offset: NDArray[np.float64],
+    pixels: int,
+    meta: Mapping[str, Any],
+    rngs: Sequence[np.random.Generator],
+    device: torch.device,
+    kernels: Kernels | None = None,
+) -> Tensor:
+    """Images as observed from given distances.
+
+    Parameters
+    ----------
+    images : ndarray, (n, band, y, x), float32
+        Surface brightness, W/m/m^2/sr.
+    kpc_per_pixel, distance_mpc : ndarray, (n,)
+        Physical pixel scale, kpc, and distance, Mpc.
+    centre_offset : ndarray, (n, 2)
+        x and y of the galaxies from the middle of the frame, pixels.
+    pixels : int
+        Side of the output, pixels.
+    meta : mapping
+        `bands`, `pixel_scale_arcsec`, `dimming` and `instrument` of an observed dataset.
+    rngs : sequence of numpy.random.Generator
+        One an image, for its noise; not used without an instrument.
+    device : torch.device
+        Where to place them.
+    kernels : Kernels, optional
+        To resample them with; without, `peculiar.mock.resample`'s.
+
+    Returns
+    -------
+    Tensor, (n, band, pixels, pixels), float32
+        Surface brightness, W/m/m^2/sr, on the device.
+    """
+    scale_arcsec = meta["pixel_scale_arcsec"]
+
+    def placed(side: int) -> Tensor:
+        return place(
+            torch.from_numpy(images).to(device),
+            torch.from_numpy(kpc_per_pixel).to(device),
+            torch.from_numpy(distance_mpc).to(device),
+            pixels=side,
+            pixel_scale_arcsec=scale_arcsec,
+            dimming=meta["dimming"],
+            centre_offset=torch.from_numpy(centre_offset).to(device),
+            kernels=kernels,
+        )
+
+    if meta["instrument"] is None:
+        return placed(pixels)
+    seen = photograph(
+        lambda side: placed(side).numpy(force=True),
+        pixels,
+        meta["bands"],
+        scale_arcsec,
+        Instrument(**meta["instrument"]),
+        rngs,
+    )
+    return torch.from_numpy(seen).to(device)
+
+
+def draw_kernels(size: int, rng: np.random.Generator) -> Kernels:
+    """Kernels (size,) between those that resamplers in use have, and a little beyond."""
+    slope, width, share = (rng.uniform(*ends, size) for ends in (SLOPES, WIDTHS, (0.0, 1.0)))
+    return Kernels(*map(torch.from_numpy, (slope, width, share < BOXES)))
+
+
+def fresh_views(
+    observed: Observed,
+    raw: Path,
+    pixels: int,
+    label: str,
+    rng: np.random.Generator,
+    device: torch.device,
+    random_kernels: bool = False,
+) -> Callable[[NDArray[np.integer]], tuple[Tensor, Tensor]]:
+    """A function that shows images of an observed dataset at distances it draws anew each time.
+
+    The peculiar velocity of each image stays the one of the dataset, since a survey has one
+    redshift a galaxy: drawn anew as well, the velocities would average out, and D_z would be as
+    good a label as D.
+
+    Parameters
+    ----------
+    observed : Observed
+        The dataset, whose law of distances is drawn from.
+    raw : Path
+        Output of `fetch` that it was made from.
+    pixels : int
+        Side of the images, pixels: the dataset's, or less for their middle.
+    label : {"D", "D_z"}
+        Which distance is the label.
+    rng : numpy.random.Generator
+        Draws distances, kernels and noise.
+    device : torch.device
+        Where images are placed.
+    random_kernels : bool
+        Resample each image with a kernel of `draw_kernels`, so that a network does not learn the
+        sharpness of one resampler.
+
+    Returns
+    -------
+    callable
+        Row numbers (n,) of the dataset to images (n, band, pixels, pixels), W/m/m^2/sr, and labels
+        (n,), Mpc, both on the device.
+
+    Raises
+    ------
+    InputError
+        When the galaxies are real and cannot be moved, or `raw` holds others.
+    """
+    images, galaxies = open_set(raw, RAW_COLUMNS)
+    table, meta = observed.table, observed.table.meta
+    if meta["distribution"] == "measured":
+        raise InputError(
+            f"dataset {meta['dataset']} has real galaxies, which cannot be moved to fresh "
+            "distances: set fresh: false in train"
+        )
+    cameras = images.shape[1]
+    if not np.array_equal(np.repeat(galaxies["id"], cameras), table["galaxy"]):
+        raise InputError(
+            f"{raw} does not hold the galaxies of dataset {meta['dataset']}: run "
+            "`dvc repro observe`"
+        )
+    law: Uniform | Volume | Normal = TypeAdapter(Simulated).validate_python(meta["distances"])
+    kpc_per_pixel = galaxies["kpc_per_pixel"].to_value(u.kpc)
+    offset = galaxies["centre_offset"].to_value(u.pix)
+    reach = REACH * (max(1.0, *WIDTHS) if random_kernels else 1.0)
+    shift_mpc = (table["distance_z_mpc"] - table["distance_mpc"]).to_value(u.Mpc)
+
+    def draw(rows: NDArray[np.integer]) -> tuple[Tensor, Tensor]:
+        galaxy, camera = np.divmod(rows, cameras)
+        distance_mpc = draw_distances_mpc(law, len(rows), rng)
+        kernels = draw_kernels(len(rows), rng) if random_kernels else None
+        kpc = kpc_per_pixel[galaxy, camera]
+        middle = None
+        if meta["instrument"] is None:  # whose margin would be needed as well
+            ratio = meta["pixel_scale_arcsec"] * kpc_per_arcsec(distance_mpc) / kpc
+            middle = 2 * ceil(reach + np.abs(offset).max() + (pixels / 2 + reach) * ratio.max())
+        seen = views(
+            images.pick(galaxy, camera, middle),
+            kpc,
+            distance_mpc,
+            offset[galaxy],
+            pixels,
+            meta,
+            [] if meta["instrument"] is None else rng.spawn(len(rows)),
+            device,
+            kernels,
+        )
+        labels = distance_mpc + (shift_mpc[rows] if label == "D_z" else 0)
+        return seen, torch.from_numpy(labels.astype(np.float32)).to(device)
+
+    return draw

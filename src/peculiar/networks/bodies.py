@@ -1,0 +1,252 @@
+"""Fronts and bodies of networks: images to what is learnt from, and that to raw numbers.
+
+Fronts are fixed; `peculiar.networks.heads` makes distances of the raw numbers. The paper's
+convolutional and residual networks (section 2, Tables A1 and A2), and pyramids and starlets, which
+are ours.
+"""
+
+from collections.abc import Sequence
+from typing import Literal, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from peculiar.core.errors import InputError
+from peculiar.networks.scaling import Pixels, check_crop
+from peculiar.networks.starlet import Starlet, perceptron
+
+Family = Literal["cnn", "pyramid", "starlet", "resnet18", "resnet50"]
+RESNETS = ("resnet18", "resnet50")
+
+
+class Layer(Protocol):
+    """One convolution: number of filters, and kernel side and stride in pixels."""
+
+    filters: int
+    kernel: int
+    stride: int
+
+
+def output_pixels(layers: Sequence[Layer], pixels: int, *, padded: bool = False) -> int:
+    """Side of the last feature map, pixels; not positive where a kernel no longer fits.
+
+    With `padded` of a pyramid, whose convolutions keep the size but for the stride.
+    """
+    for layer in layers:
+        kernel = 1 if padded else layer.kernel
+        if pixels < kernel:
+            return 0
+        pixels = (pixels - kernel) // layer.stride + 1
+    return pixels
+
+
+def multiply_adds(layers: Sequence[Layer], bands: int, pixels: int, *, padded: bool = False) -> int:
+    """Multiplications and additions that the convolutions need for one image."""
+    total, channels = 0, bands
+    for number, layer in enumerate(layers, start=1):
+        side = output_pixels(layers[:number], pixels, padded=padded)
+        total += side**2 * layer.filters * channels * layer.kernel**2
+        channels = layer.filters
+    return total
+
+
+def cnn(
+    layers: Sequence[Layer], bands: int, pixels: int, outputs: int, *, batch_norm: bool
+) -> nn.Sequential:
+    """Convolutions with ReLU and a linear output (paper, section 2 and Table A1).
+
+    Parameters
+    ----------
+    layers : sequence of Layer
+        From the image to the output.
+    bands, pixels : int
+        Channels and side of the input images.
+    outputs : int
+        Raw numbers, one in the paper.
+    batch_norm : bool
+        Normalise each convolution's output over the batch (not in the paper).
+
+    Returns
+    -------
+    nn.Sequential
+        (n, band, y, x) to (n, outputs).
+
+    Raises
+    ------
+    InputError
+        When the convolutions shrink the image to nothing.
+    """
+    side = output_pixels(layers, pixels)
+    if side < 1:
+        kernels = [(layer.kernel, layer.stride) for layer in layers]
+        raise InputError(
+            f"layers with (kernel, stride) {kernels} shrink {pixels} pixels to nothing: "
+            "take smaller kernels or strides"
+        )
+    parts: list[nn.Module] = []
+    channels = bands
+    for layer in layers:
+        parts.append(nn.Conv2d(channels, layer.filters, layer.kernel, layer.stride))
+        if batch_norm:
+            parts.append(nn.BatchNorm2d(layer.filters))
+        parts.append(nn.ReLU(inplace=True))
+        channels = layer.filters
+    return nn.Sequential(*parts, nn.Flatten(), nn.Linear(channels * side**2, outputs))
+
+
+def resnet(family: str, bands: int, outputs: int) -> nn.Module:
+    """ResNet18 or ResNet50 (He et al. 2016) for any number of bands, with a linear output.
+
+    "Default parameters ... with the output layer replaced by a fully connected layer with no
+    activation function and an output size of 1" (paper, appendix A); no pretrained weights, which
+    would be for three bands.
+    """
+    from torchvision.models import get_model  # imports a compiler, which takes a second
+
+    network: nn.Module = get_model(family, num_classes=outputs)
+    network.conv1 = nn.Conv2d(bands, 64, kernel_size=7, stride=2, padding=3, bias=False)
+    return network
+
+
+class Pyramid(nn.Module):
+    """Convolutions whose every scale is seen by the output through the logarithm of its mean.
+
+    A galaxy's distance stands in how strongly it fluctuates at each scale (docs/decisions/0013):
+    the mean over the sky of a rectified filter is a strength, and a logarithm turns the product of
+    strength and brightness into a sum, which a small perceptron of one hidden layer can take apart.
+    Convolutions keep the size (but for the stride), with batch normalisation and ReLU; those that
+    keep stride, filters and size have a shortcut (He et al. 2016).
+
+    Parameters
+    ----------
+    layers : sequence of Layer
+        From the image to the coarsest scale.
+    bands : int
+        Channels of the input images.
+    hidden, outputs : int
+        Hidden units of the perceptron, and raw numbers.
+
+    Raises
+    ------
+    InputError
+        For an even kernel, which has no middle.
+    """
+
+    FLOOR = 1e-3  # of a mean before its logarithm, in units of the normalised maps
+
+    def __init__(self, layers: Sequence[Layer], bands: int, hidden: int, outputs: int):
+        from torchvision.ops import Conv2dNormActivation  # as in `resnet`
+
+        super().__init__()
+        even = [layer.kernel for layer in layers if layer.kernel % 2 == 0]
+        if even:
+            raise InputError(f"kernel {even[0]} of a pyramid has no middle: take odd kernels")
+        channels = [bands, *(layer.filters for layer in layers)]
+        self.convolutions = nn.ModuleList(
+            Conv2dNormActivation(before, layer.filters, layer.kernel, layer.stride)
+            for before, layer in zip(channels, layers, strict=False)
+        )
+        last = [*(layer.stride > 1 for layer in layers[1:]), True]  # of its scale
+        self.seen = [number for number, here in enumerate(last) if here]
+        features = sum(layers[number].filters for number in self.seen)
+        self.perceptron = nn.Sequential(
+            nn.BatchNorm1d(features),
+            nn.Linear(features, hidden),
+            nn.ReLU(),
+            nn.Linear(hidden, outputs),
+        )
+
+    def forward(self, scaled: Tensor) -> Tensor:
+        """Scaled images (n, band, y, x) to raw numbers (n, outputs)."""
+        features = []
+        for number, convolution in enumerate(self.convolutions):
+            out = convolution(scaled)
+            # not from the pixels, which may be negative
+            scaled = out + scaled if number > 0 and out.shape == scaled.shape else out
+            if number in self.seen:
+                features.append((scaled.mean(dim=(-2, -1)) + self.FLOOR).log())
+        raw: Tensor = self.perceptron(torch.cat(features, dim=-1))
+        return raw
+
+
+class Spec(Protocol):
+    """What front and body are made of; see `front` and `body`."""
+
+    family: Family
+    crop: int | None
+    softening_mag_arcsec2: float
+    hidden: int
+    dropout: float
+    batch_norm: bool
+
+    @property
+    def layers(self) -> Sequence[Layer]:
+        """Convolutions of a CNN or a pyramid."""
+        ...
+
+
+def front(spec: Spec, bands: Sequence[str], pixels: int) -> nn.Module:
+    """What is fixed of a network: images to what it learns from.
+
+    Parameters
+    ----------
+    spec : Spec
+        `family`; the side in pixels of the middle of the images that is looked at, `crop`, None for
+        all; the softening of asinh, AB mag/arcsec^2.
+    bands : sequence of str
+        Bands of the images, in order.
+    pixels : int
+        Side of the images, pixels.
+
+    Returns
+    -------
+    nn.Module
+        Surface brightness (n, band, y, x), W/m/m^2/sr, to scaled pixels, or for a starlet to its
+        numbers (n, number).
+
+    Raises
+    ------
+    InputError
+        When the images have no such middle, or a starlet cannot halve it.
+    """
+    scaled = Pixels(bands, spec.softening_mag_arcsec2, spec.crop)
+    side = check_crop(spec.crop, pixels)
+    if spec.family == "starlet":
+        return nn.Sequential(scaled, Starlet(side))
+    return scaled
+
+
+def body(spec: Spec, bands: int, pixels: int, outputs: int) -> nn.Module:
+    """A body with fresh weights from torch's global generator.
+
+    Parameters
+    ----------
+    spec : Spec
+        `family`; `layers` of a CNN or pyramid; `hidden` units of a pyramid's or starlet's
+        perceptron, and `dropout` of a starlet's; whether a CNN has `batch_norm` (other families
+        always do).
+    bands, pixels : int
+        Channels and side of the input images.
+    outputs : int
+        Raw numbers.
+
+    Returns
+    -------
+    nn.Module
+        What the front gives to (n, outputs).
+
+    Raises
+    ------
+    InputError
+        For an unknown family, or layers that do not fit the images.
+    """
+    if spec.family == "cnn":
+        return cnn(spec.layers, bands, pixels, outputs, batch_norm=spec.batch_norm)
+    if spec.family == "pyramid":
+        return Pyramid(spec.layers, bands, spec.hidden, outputs)
+    if spec.family == "starlet":
+        return perceptron(Starlet.numbers(bands), spec.hidden, outputs, spec.dropout)
+    if spec.family in RESNETS:
+        return resnet(spec.family, bands, outputs)
+    known = ", ".join(["cnn", "pyramid", "starlet", *RESNETS])
+    raise InputError(f"no network family is called {spec.family!r}: take {known}")

@@ -1,0 +1,309 @@
+"""Networks with an output: a distance (the paper's), or p(D | image), learnt from redshifts.
+
+A survey knows D_z = D + v / H0 of a galaxy and not D. A network that gives p(D | image) gives
+p(D_z | image) = sum over D of p(D | image) N(D_z; D, sigma_v / H0); training on its logarithm makes
+p(D | image) the distribution of D and not of D_z, which is wider. (With a Gaussian p of mean mu and
+deviation s, the sum is N(D_z; mu, s^2 + (sigma_v / H0)^2).)
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import log, pi
+from typing import Literal, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn.functional import softplus
+
+from peculiar.networks import bodies as networks
+from peculiar.networks.bodies import body, front
+from peculiar.networks.scaling import check_crop
+
+Kind = Literal["point", "gaussian", "binned"]
+Loss = Literal["absolute", "fractional"]
+Precision = Literal["float32", "bfloat16"]
+
+
+@dataclass(frozen=True)
+class Prior:
+    """What is known of distances without an image, on a grid.
+
+    Attributes
+    ----------
+    grid_mpc : ndarray, (G,)
+        Equally spaced distances, Mpc.
+    p : ndarray, (G,)
+        Their probabilities, which sum to one.
+    label_error_mpc : float
+        Deviation of the labels about the true distances, Mpc: sigma_v / H0 for D_z.
+    """
+
+    grid_mpc: NDArray[np.float64]
+    p: NDArray[np.float64]
+    label_error_mpc: float
+
+
+def all_turns(images: Tensor) -> list[Tensor]:
+    """The eight rotations and reflections of images (n, band, y, x)."""
+    turned = [torch.rot90(images, k, dims=(-2, -1)) for k in range(4)]
+    return [*turned, *(image.flip(-1) for image in turned)]
+
+
+def at_precision(body: nn.Module, scaled: Tensor, precision: Precision) -> Tensor:
+    """Raw numbers (n, r), float32, of a body whose products are made in a precision.
+
+    Weights are float32 with either (mixed precision; Micikevicius et al. 2018). Whatever is made of
+    the raw numbers is too: of 256 steps, as bfloat16 has, one would be 0.2 Mpc.
+    """
+    with torch.autocast(scaled.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+        raw: Tensor = body(scaled)
+    return raw.float()
+
+
+class DistanceNetwork(nn.Module):
+    """Images in physical units to distances in Mpc; scalings of both travel with the weights.
+
+    Parameters
+    ----------
+    front : nn.Module
+        Surface brightness (n, band, y, x), W/m/m^2/sr, to what is learnt from; itself fixed.
+    body : nn.Module
+        That to numbers (n, 1).
+    offset_mpc, scale_mpc : float
+        D = offset + scale * body(...). 0 and 1 for targets left in Mpc.
+    fractional : bool
+        Learn from errors over the labels, and not over `scale_mpc` (paper, section 5.2).
+    precision : {"float32", "bfloat16"}
+        Of the body's products while it learns; it predicts in float32.
+    """
+
+    offset_mpc: Tensor
+    scale_mpc: Tensor
+
+    def __init__(
+        self,
+        front: nn.Module,
+        body: nn.Module,
+        offset_mpc: float,
+        scale_mpc: float,
+        *,
+        fractional: bool = False,
+        precision: Precision = "float32",
+    ):
+        super().__init__()
+        self.front, self.body, self.fractional = front, body, fractional
+        self.precision: Precision = precision
+        self.register_buffer("offset_mpc", torch.tensor(offset_mpc))
+        self.register_buffer("scale_mpc", torch.tensor(scale_mpc))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Surface brightness (n, band, y, x), W/m/m^2/sr, to distances (n,), Mpc."""
+        return self.distance(self.front(images))
+
+    def distance(self, scaled: Tensor) -> Tensor:
+        """What the front gives of images to distances (n,), Mpc."""
+        return self._in_mpc(self.body(scaled))
+
+    def _in_mpc(self, raw: Tensor) -> Tensor:
+        return self.offset_mpc + self.scale_mpc * raw.squeeze(-1)
+
+    def learn(self, scaled: Tensor, labels_mpc: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean square error in units of `scale_mpc` or of the labels; distances (n,), Mpc."""
+        D_p = self._in_mpc(at_precision(self.body, scaled, self.precision))
+        unit = labels_mpc if self.fractional else self.scale_mpc
+        return ((D_p - labels_mpc) / unit).square().mean(), D_p
+
+
+class DistanceHead(nn.Module):
+    """Raw numbers of a network to p(D | image) on a grid: L(image | D)^sharpness times the prior.
+
+    The network gives only the likelihood L; the prior of the training distances stands openly
+    beside it, so that another one can take its place
+    (`peculiar.velocity.posterior.given_redshift`).
+
+    Parameters
+    ----------
+    kind : {"gaussian", "binned"}
+        log L a parabola in D, of two raw numbers, or one raw number for each distance of the grid.
+    prior : Prior
+        Distances and their probabilities.
+    """
+
+    grid_mpc: Tensor
+    log_prior: Tensor
+    label_error_mpc: Tensor
+    sharpness: Tensor
+
+    def __init__(self, kind: Kind, prior: Prior):
+        super().__init__()
+        self.kind = kind
+        self.raw_numbers = 2 if kind == "gaussian" else len(prior.p)
+        self.register_buffer("grid_mpc", torch.tensor(prior.grid_mpc, dtype=torch.float32))
+        self.register_buffer("log_prior", torch.tensor(np.log(prior.p), dtype=torch.float32))
+        self.register_buffer("label_error_mpc", torch.tensor(prior.label_error_mpc))
+        # 1 in training; calibrated afterwards, down to 0, where only the prior is left
+        self.register_buffer("sharpness", torch.tensor(1.0))
+
+    def log_likelihood(self, raw: Tensor) -> Tensor:
+        """Log L(image | D), (n, G), up to a constant for each image, of raw numbers."""
+        if self.kind == "binned":
+            return raw
+        middle = (self.grid_mpc[0] + self.grid_mpc[-1]) / 2
+        half = (self.grid_mpc[-1] - self.grid_mpc[0]) / 2
+        mean = middle + half * raw[:, :1]
+        # starts near what one knows without an image; never below a cell of the grid
+        deviation = self.grid_mpc[1] - self.grid_mpc[0] + half * softplus(raw[:, 1:])
+        out: Tensor = -0.5 * ((self.grid_mpc - mean) / deviation).square()
+        return out
+
+    def forward(self, raw: Tensor) -> Tensor:
+        """Log p(D | image), (n, G), whose exponentials sum to one."""
+        return (self.sharpness * self.log_likelihood(raw) + self.log_prior).log_softmax(dim=-1)
+
+    def loss(self, log_p: Tensor, labels_mpc: Tensor) -> Tensor:
+        """-log p(label | image), (n,), nats for a density in 1/Mpc; `log_p` (n, G)."""
+        z = (labels_mpc[:, None] - self.grid_mpc) / self.label_error_mpc
+        norm = self.label_error_mpc.log() + 0.5 * log(2 * pi)
+        return norm - (log_p - 0.5 * z.square()).logsumexp(dim=-1)
+
+
+class DistributionNetwork(nn.Module):
+    """Images in physical units to p(D | image) on a grid, the mean over an ensemble of bodies.
+
+    Parameters
+    ----------
+    front : nn.Module
+        Surface brightness (n, band, y, x), W/m/m^2/sr, to what is learnt from; itself fixed.
+    bodies : sequence of nn.Module
+        Members of the ensemble: what the front gives to raw numbers of the head.
+    head : DistanceHead
+        What the raw numbers mean.
+    average_turns : bool
+        Mean over the eight rotations and reflections of each image, outside training; the front
+        then gives images.
+    precision : {"float32", "bfloat16"}
+        As in `DistanceNetwork`.
+    """
+
+    def __init__(
+        self,
+        front: nn.Module,
+        bodies: Sequence[nn.Module],
+        head: DistanceHead,
+        *,
+        average_turns: bool,
+        precision: Precision = "float32",
+    ):
+        super().__init__()
+        self.front = front
+        self.precision: Precision = precision
+        self.bodies = nn.ModuleList(bodies)
+        self.head = head
+        self.average_turns = average_turns
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Surface brightness (n, band, y, x), W/m/m^2/sr, to p(D | image), (n, G)."""
+        return self.probability(self.front(images))
+
+    def raw(self, scaled: Tensor) -> Tensor:
+        """Raw numbers (member, n, r): each body's, of each turn of the images where averaged."""
+        turns = all_turns(scaled) if self.average_turns and not self.training else [scaled]
+        return torch.stack([body(turn) for body in self.bodies for turn in turns])
+
+    def probability(self, scaled: Tensor) -> Tensor:
+        """p(D | image), (n, G), of scaled images."""
+        return self.mean_probability(self.raw(scaled))
+
+    def mean_probability(self, raw: Tensor) -> Tensor:
+        """p(D | image), (n, G), the mean over members of raw numbers (member, n, r)."""
+        log_p = self.head(raw.flatten(0, 1)).unflatten(0, raw.shape[:2])
+        out: Tensor = log_p.exp().mean(dim=0)
+        return out
+
+    def distance(self, scaled: Tensor) -> Tensor:
+        """E[D | image], (n,), Mpc, of scaled images."""
+        return self.probability(scaled) @ self.head.grid_mpc
+
+    def learn(self, scaled: Tensor, labels_mpc: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean loss of a network of one body, nats, and E[D | image], (n,), Mpc."""
+        log_p = self.head(at_precision(self.bodies[0], scaled, self.precision))
+        return self.head.loss(log_p, labels_mpc).mean(), log_p.exp() @ self.head.grid_mpc
+
+
+Network = DistanceNetwork | DistributionNetwork
+
+
+def ensemble(members: Sequence[DistributionNetwork]) -> DistributionNetwork:
+    """One network of the bodies of several, whose p(D | image) is the mean of theirs."""
+    first = members[0]
+    bodies = [body for member in members for body in member.bodies]
+    return DistributionNetwork(first.front, bodies, first.head, average_turns=first.average_turns)
+
+
+class Spec(networks.Spec, Protocol):
+    """What a network is made of; see `build`, and `peculiar.networks.bodies`."""
+
+    head: Kind
+    loss: Loss
+    average_turns: bool
+    precision: Precision
+
+
+def build(
+    spec: Spec,
+    bands: Sequence[str],
+    pixels: int,
+    *,
+    target: tuple[float, float],
+    prior: Prior | None,
+    seed: int,
+    members: int = 1,
+) -> Network:
+    """A network with fresh weights.
+
+    Parameters
+    ----------
+    spec : Spec
+        Front, body, `head`, `loss`, `average_turns` and `precision`.
+    bands : sequence of str
+        Bands of the images, in order.
+    pixels : int
+        Side of the images, pixels.
+    target : tuple of float
+        Offset and scale of the targets of a point head, Mpc.
+    prior : Prior or None
+        For heads that give distributions.
+    seed : int
+        Seed of the initial weights.
+    members : int
+        Bodies of a network that gives distributions.
+
+    Returns
+    -------
+    DistanceNetwork or DistributionNetwork
+
+    Raises
+    ------
+    InputError
+        For an unknown family, or what does not fit the images.
+    ValueError
+        When a head that gives distributions has no prior.
+    """
+    sees, side = front(spec, bands, pixels), check_crop(spec.crop, pixels)
+    with torch.random.fork_rng(devices=[]):  # torch initialises from its global generator only
+        torch.manual_seed(seed)
+        if spec.head == "point":
+            out = body(spec, len(bands), side, 1)
+            fractional = spec.loss == "fractional"
+            return DistanceNetwork(
+                sees, out, *target, fractional=fractional, precision=spec.precision
+            )
+        if prior is None:
+            raise ValueError(f"head {spec.head} needs a prior")
+        head = DistanceHead(spec.head, prior)
+        bodies = [body(spec, len(bands), side, head.raw_numbers) for _ in range(members)]
+        return DistributionNetwork(
+            sees, bodies, head, average_turns=spec.average_turns, precision=spec.precision
+        )

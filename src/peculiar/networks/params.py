@@ -1,0 +1,101 @@
+"""One network, as `params.yaml` and `run.json` describe it."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import (
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)
+
+from peculiar.core.params import Section
+
+Schedule = Literal["constant", "cosine", "onecycle"]
+Family = Literal["cnn", "pyramid", "starlet", "resnet18", "resnet50"]
+Head = Literal["point", "gaussian", "binned"]
+Precision = Literal["float32", "bfloat16"]
+BatchSize = Annotated[int, Field(ge=2)]
+
+
+class LayerSection(Section):
+    """One convolution."""
+
+    filters: PositiveInt
+    kernel: PositiveInt
+    stride: PositiveInt
+
+
+class Training(Section):
+    """What a network learns and how: what a search leaves alone."""
+
+    label: Literal["D", "D_z"]
+    normalise: bool
+    head: Head
+    loss: Literal["absolute", "fractional"]
+    rounds: PositiveInt
+    batch_norm: bool
+    crop: PositiveInt | None
+    softening_mag_arcsec2: PositiveFloat
+    fresh: bool
+    views: PositiveInt | None
+    kernels: bool
+    augment: bool
+    average_turns: bool
+    members: PositiveInt
+    batch_size: BatchSize
+    precision: Precision
+    schedule: Schedule
+    weight_decay: NonNegativeFloat
+    ema: Annotated[float, Field(ge=0, lt=1)]
+    patience: PositiveInt | None
+    epochs: PositiveInt
+
+    @property
+    def all_epochs(self) -> int:
+        """Epochs of all members and rounds, at most."""
+        return self.epochs * self.members * self.rounds
+
+    @model_validator(mode="after")
+    def _distribution(self) -> Self:
+        if self.head == "point" and (self.members > 1 or self.average_turns):
+            raise ValueError("members and average_turns need head gaussian or binned")
+        if self.head != "point" and self.loss != "absolute":
+            raise ValueError("loss fractional is of distances: set head: point")
+        if self.rounds > 1 and (self.head != "point" or self.label != "D_z" or self.fresh):
+            raise ValueError("rounds correct fixed labels D_z of head point (fresh: false)")
+        if self.views is not None and not self.fresh:
+            raise ValueError("views are fresh distances: set fresh: true, or views: null")
+        if self.kernels and not self.fresh:
+            raise ValueError("kernels are drawn for fresh distances: set fresh: true")
+        return self
+
+
+class NetworkSection(Training):
+    """One network and how long and fast it learns."""
+
+    family: Family
+    layers: tuple[LayerSection, ...]
+    hidden: NonNegativeInt
+    dropout: Annotated[float, Field(ge=0, lt=1)]
+    learning_rate: PositiveFloat
+
+    @model_validator(mode="after")
+    def _layered(self) -> Self:
+        if (self.family in ("cnn", "pyramid")) != bool(self.layers):
+            raise ValueError(
+                "a cnn and a pyramid need layers, other families have their own (layers: [])"
+            )
+        if (self.family in ("pyramid", "starlet")) != bool(self.hidden):
+            raise ValueError(
+                "a pyramid and a starlet need hidden units, other families have none (hidden: 0)"
+            )
+        if self.dropout and self.family != "starlet":
+            raise ValueError("only a starlet has dropout, other families have none (dropout: 0)")
+        if self.family == "starlet" and (self.augment or self.average_turns):
+            raise ValueError(
+                "a starlet is the same for all turns (augment: false, average_turns: false)"
+            )
+        return self

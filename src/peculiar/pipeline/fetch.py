@@ -1,0 +1,101 @@
+"""Stage `fetch`: broadband FITS files, stand-in or downloaded, to shards and a galaxy table."""
+
+import hashlib
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import astropy.units as u
+import numpy as np
+from astropy.table import QTable
+from tqdm import tqdm
+
+from peculiar.core.dataset import RAW_COLUMNS, ShardWriter, write_table
+from peculiar.core.errors import InputError, one_sentence
+from peculiar.core.files import whole_folder
+from peculiar.core.params import load
+from peculiar.galaxies.galaxy import Galaxy
+from peculiar.galaxies.params import Fetch
+from peculiar.galaxies.sources import LABELS, SOURCES
+
+OUT = Path("data/fetch")
+UNITS = {
+    "kpc_per_pixel": u.kpc,
+    "half_mass_radius_kpc": u.kpc,
+    "absolute_mag": u.mag,
+    "mag_ab": u.mag,
+    "pixel_scale_arcsec": u.arcsec,
+    "cz_kms": u.km / u.s,
+    "cz_flow_kms": u.km / u.s,
+    "centre_offset": u.pix,
+}
+
+
+def main() -> None:
+    """Run the stage from `params.yaml`."""
+    with one_sentence():
+        fetch(load(Fetch), OUT)
+
+
+def fetch(params: Fetch, folder: Path) -> None:
+    """Write the raw images of all galaxies into `folder`, or nothing at all.
+
+    One galaxy is in memory at a time, and of stand-ins two more for each core.
+
+    Parameters
+    ----------
+    params : Fetch
+        Section `fetch` of `params.yaml`.
+    folder : Path
+        Takes shards (galaxy, camera, band, y, x), W/m/m^2/sr, and the galaxy table.
+
+    Raises
+    ------
+    InputError
+        When a file cannot be used; the message names it.
+    """
+    total, galaxies, skipped = SOURCES[params.source](params)
+    rows: list[dict[str, Any]] = []
+    shape: tuple[int, ...] = ()
+    with whole_folder(folder) as partial:
+        with ShardWriter(partial, total, params.shard_galaxies) as shards:
+            for galaxy in tqdm(galaxies, f"fetch ({params.source})", total, unit="galaxy"):
+                shape = shape or galaxy.images.shape
+                if galaxy.images.shape != shape:
+                    raise InputError(
+                        f"{galaxy.source} has images of shape {galaxy.images.shape}, the files "
+                        f"before it {shape}: keep files of one size in a folder"
+                    )
+                shards.append(galaxy.images)
+                rows.append(table_row(galaxy))
+        table = galaxy_table(rows)
+        table.meta["bands"] = list(params.bands)
+        made_here = any(row["source"].startswith("stand-in:") for row in rows)
+        table.meta["source"] = "stand-in" if made_here else LABELS[params.source]
+        table.meta["skipped"] = skipped
+        write_table(table, partial, RAW_COLUMNS)
+
+
+def table_row(galaxy: Galaxy) -> dict[str, Any]:
+    """One row of the galaxy table: all that is known of a galaxy but its images."""
+    row = {field.name: getattr(galaxy, field.name) for field in fields(galaxy)}
+    images = row.pop("images")
+    row["absolute_mag"] = np.broadcast_to(galaxy.absolute_mag, images.shape[1])
+    row["mag_ab"] = np.broadcast_to(galaxy.mag_ab, images.shape[:2])
+    return row | {"sha256": hashlib.sha256(images.data).hexdigest()}
+
+
+def galaxy_table(rows: list[dict[str, Any]]) -> QTable:
+    """The galaxy table, with units and descriptions."""
+    table = QTable(rows=rows)
+    for name, unit in UNITS.items():
+        table[name].unit = unit
+    table["log10_stellar_mass"].info.description = "log10(M*/Msun)"
+    table["mag_ab"].info.description = "as the file states it for each camera and band"
+    table["cz_flow_kms"].info.description = "corrected for peculiar velocities by a flow model"
+    table["sha256"].info.description = "of the galaxy's images as float32, C order"
+    return table
+
+
+if __name__ == "__main__":
+    main()

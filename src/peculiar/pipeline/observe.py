@@ -1,0 +1,293 @@
+"""Stage `observe`: give every image a distance and a velocity, and place it on the sky."""
+
+import argparse
+from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
+from itertools import starmap
+from math import ceil
+from pathlib import Path
+from typing import Any
+
+import astropy.units as u
+import numpy as np
+from astropy.table import QTable
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from peculiar.core.dataset import (
+    OBSERVED_COLUMNS,
+    RAW_COLUMNS,
+    SPLITS,
+    TABLE,
+    Shards,
+    ShardWriter,
+    open_set,
+    write_table,
+)
+from peculiar.core.device import best_device
+from peculiar.core.errors import InputError, one_sentence
+from peculiar.core.files import whole_folder
+from peculiar.core.params import load
+from peculiar.mock.distances import draw_distances_mpc
+from peculiar.mock.images import views
+from peculiar.mock.params import Between, Measured, Normal, Observe, Split, Uniform, Volume
+from peculiar.mock.resample import kpc_per_arcsec
+from peculiar.parallel import in_order, pool, scheduler
+
+RAW = Path("data/fetch")
+OUT = Path("data/observe")
+GALAXIES_AT_ONCE = 8
+NOISE = 1  # keeps the noise apart from other streams of the same seed
+LABEL = {"physical": "", "literal": ", literal dimming"}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Make one dataset, named on the command line, from `params.yaml`."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--dataset", required=True, help="one of observe.datasets")
+    dataset = parser.parse_args(arguments).dataset
+    with one_sentence():
+        params = load(Observe)
+        if dataset not in params.distances:
+            known = ", ".join(params.distances)
+            raise InputError(f"params.yaml: observe.distances has no {dataset!r}: take {known}")
+        observe(params, dataset, RAW, OUT / dataset)
+
+
+def draw_splits(
+    galaxy: NDArray[np.int64], split: Split, rng: np.random.Generator
+) -> NDArray[np.str_]:
+    """Name of the split of each image (paper, section 3.1: 65, 10 and 25 per cent).
+
+    Parameters
+    ----------
+    galaxy : ndarray, (n,)
+        Galaxy of each image.
+    split : Split
+        Fractions, and whether galaxies or images are split.
+    rng : numpy.random.Generator
+        Source of randomness.
+
+    Returns
+    -------
+    ndarray of str, (n,)
+
+    Raises
+    ------
+    InputError
+        When there are too few galaxies to fill every split.
+    """
+    unit = galaxy if split.by == "galaxy" else np.arange(len(galaxy))
+    units, unit_of = np.unique(unit, return_inverse=True)
+    fractions = (split.train, split.train + split.validation)
+    first, second = (round(fraction * len(units)) for fraction in fractions)
+    if not 0 < first < second < len(units):
+        raise InputError(
+            f"observe.split: {len(units)} {split.by} units cannot fill {', '.join(SPLITS)}: "
+            "fetch more galaxies"
+        )
+    rank = rng.permutation(len(units))
+    return np.array(SPLITS)[np.searchsorted([first, second], rank, side="right")][unit_of]
+
+
+def draw_table(
+    params: Observe, distances: Uniform | Volume | Normal, ids: NDArray[np.int64], cameras: int
+) -> QTable:
+    """Drawn distances, velocities and splits of all images; equal splits whatever the dataset."""
+    _, distance_rng, velocity_rng = np.random.default_rng(params.seed).spawn(3)
+    size = len(ids) * cameras
+    distance_mpc = draw_distances_mpc(distances, size, distance_rng)
+    velocity_kms = velocity_rng.normal(0, params.sigma_v_kms, size)
+    return image_table(params, ids, cameras, distance_mpc, velocity_kms)
+
+
+def measured_table(params: Observe, galaxies: QTable, cameras: int) -> QTable:
+    """Distances of the flow model and measured redshift distances of real galaxies."""
+    cz, flow = (galaxies[name].to_value(u.km / u.s) for name in ("cz_kms", "cz_flow_kms"))
+    bad = ~(np.isfinite(cz) & (flow > 0))
+    if bad.any():
+        raise InputError(
+            f"galaxy {galaxies['id'][bad][0]} ({galaxies['source'][bad][0]}) has no redshift of a "
+            "flow model above zero: take it out, or observe.distances of another distribution"
+        )
+    distance_mpc = np.repeat(flow, cameras) / params.H0_kms_mpc
+    velocity_kms = np.repeat(cz - flow, cameras)
+    return image_table(params, np.asarray(galaxies["id"]), cameras, distance_mpc, velocity_kms)
+
+
+def image_table(
+    params: Observe,
+    ids: NDArray[np.int64],
+    cameras: int,
+    distance_mpc: NDArray[np.float64],
+    velocity_kms: NDArray[np.float64],
+) -> QTable:
+    """The table of all images, galaxy by galaxy and camera by camera."""
+    split_rng, _, _ = np.random.default_rng(params.seed).spawn(3)
+    galaxy = np.repeat(ids, cameras)
+    table = QTable()
+    table["galaxy"] = galaxy
+    table["camera"] = np.tile(np.arange(cameras), len(ids))
+    table["distance_mpc"] = distance_mpc * u.Mpc
+    table["velocity_kms"] = velocity_kms * u.km / u.s
+    table["distance_z_mpc"] = (distance_mpc + velocity_kms / params.H0_kms_mpc) * u.Mpc
+    table["split"] = draw_splits(galaxy, params.split, split_rng)
+    return table
+
+
+def describe(params: Observe, dataset: str, galaxies: QTable) -> dict[str, Any]:
+    """What holds for the whole dataset, kept in the table's `meta`."""
+    name, distances = params.instrument, params.distances[dataset]
+    ends = [distances.min_mpc, distances.max_mpc] if isinstance(distances, Between) else None
+    noise = "" if name is None else f", seen with {name}"
+    return {
+        "dataset": dataset,
+        "distribution": distances.distribution,
+        "distances": distances.model_dump(),
+        # where there are no galaxies beyond; null where that is not known
+        "range_mpc": ends,
+        "bands": list(galaxies.meta["bands"]),
+        # shown wherever a result is: literal dimming is never mistaken for physical
+        "source": galaxies.meta["source"] + LABEL[params.dimming] + noise,
+        "H0_kms_mpc": params.H0_kms_mpc,
+        "sigma_v_kms": params.sigma_v_kms,
+        "pixel_scale_arcsec": params.pixel_scale_arcsec,
+        "dimming": params.dimming,
+        "instrument": None if name is None else params.instruments[name].model_dump(),
+        "split_by": params.split.by,
+    }
+
+
+def check_suits(params: Observe, dataset: str, galaxies: QTable) -> None:
+    """Refuse to move real galaxies, or to look for the redshifts of simulated ones."""
+    measured = isinstance(params.distances[dataset], Measured)
+    simulated = bool(np.isfinite(galaxies["kpc_per_pixel"].to_value(u.kpc)).all())
+    if measured and simulated:
+        raise InputError(
+            f"observe.distances.{dataset}: the galaxies are simulated and have no measured "
+            "redshift: take distribution uniform, volume or normal"
+        )
+    if not measured and not simulated:
+        raise InputError(
+            f"observe.distances.{dataset}: real galaxies of unknown size cannot be moved: take "
+            "distribution measured"
+        )
+    if measured and (params.instrument is not None or params.dimming != "physical"):
+        raise InputError(
+            f"observe: dataset {dataset} has real images, seen through the sky already: set "
+            "observe.instrument to null and observe.dimming to physical"
+        )
+
+
+def check_frame(params: Observe, galaxies: QTable, pixels: int) -> None:
+    """Refuse real images, `pixels` a side, that end within the field of the observed ones."""
+    scale_arcsec = float(galaxies["pixel_scale_arcsec"].to_value(u.arcsec).min())
+    least = ceil(round(params.pixels * params.pixel_scale_arcsec / scale_arcsec, 6))
+    if pixels < least:
+        raise InputError(
+            f"fetch.nsa.pixels: frames of {pixels} pixels of {scale_arcsec:g} arcsec end within "
+            f"observe.pixels {params.pixels} of {params.pixel_scale_arcsec:g} arcsec: fetch "
+            f"{least} or more"
+        )
+
+
+def observe(params: Observe, dataset: str, raw: Path, folder: Path) -> None:
+    """Write one observed dataset into `folder`, or nothing at all.
+
+    Parameters
+    ----------
+    params : Observe
+        Section `observe` of `params.yaml`.
+    dataset : str
+        Which of `params.distances`.
+    raw : Path
+        Output of `fetch`, which Dask's workers must see where there are any.
+    folder : Path
+        Takes shards (image, band, y, x), W/m/m^2/sr, and the image table.
+    """
+    images, galaxies = open_set(raw, RAW_COLUMNS)
+    cameras = images.shape[1]
+    check_suits(params, dataset, galaxies)
+    distances = params.distances[dataset]
+    if isinstance(distances, Measured):
+        check_frame(params, galaxies, images.shape[-1])
+        table = measured_table(params, galaxies, cameras)
+    else:
+        table = draw_table(params, distances, np.asarray(galaxies["id"]), cameras)
+    table.meta = describe(params, dataset, galaxies)
+    with whole_folder(folder) as partial:
+        with (
+            ShardWriter(partial, len(table), params.shard_images) as shards,
+            tqdm(total=len(galaxies), desc=f"observe ({dataset})", unit="galaxy") as bar,
+        ):
+            for seen in photographs(pieces(params, raw, galaxies, table, cameras)):
+                for image in seen:
+                    shards.append(image)
+                bar.update(len(seen) // cameras)
+        write_table(table, partial, OBSERVED_COLUMNS)
+
+
+@lru_cache(maxsize=1)
+def _opened(raw: Path, _written: int) -> Shards:
+    """Raw images, opened once a process and again when they were made anew."""
+    return Shards(raw)
+
+
+Piece = tuple[Observe, Path, QTable, QTable, int]
+
+
+def pieces(
+    params: Observe, raw: Path, galaxies: QTable, table: QTable, cameras: int
+) -> Iterator[Piece]:
+    """The arguments of `photograph` for a few galaxies after the other."""
+    for start in range(0, len(galaxies), GALAXIES_AT_ONCE):
+        end = min(start + GALAXIES_AT_ONCE, len(galaxies))
+        of = slice(start * cameras, end * cameras)
+        yield params, raw.resolve(), galaxies[start:end], table[of], start
+
+
+def photographs(each: Iterable[Piece]) -> Iterator[NDArray[np.float32]]:
+    """What `photograph` gives for each piece: made here, or by Dask's workers."""
+    address = scheduler()
+    if address is None:
+        yield from starmap(photograph, each)
+        return
+    with pool(address) as workers:
+        yield from in_order(workers, photograph, each)
+
+
+def photograph(
+    params: Observe, raw: Path, galaxies: QTable, table: QTable, first: int
+) -> NDArray[np.float32]:
+    """Observed images (image, band, y, x), W/m/m^2/sr, of some galaxies, the first of row `first`.
+
+    The raw images are read here, so that none is sent to a worker, which must see the same folder.
+    """
+    raw_images = _opened(raw, (raw / TABLE).stat().st_mtime_ns)[
+        np.arange(first, first + len(galaxies))
+    ]
+    cameras = raw_images.shape[1]
+    distance_mpc = table["distance_mpc"].to_value(u.Mpc)
+    kpc_per_pixel = galaxies["kpc_per_pixel"].to_value(u.kpc).ravel()
+    if table.meta["distribution"] == "measured":
+        scale_arcsec = np.repeat(galaxies["pixel_scale_arcsec"].to_value(u.arcsec), cameras)
+        kpc_per_pixel = kpc_per_arcsec(distance_mpc) * scale_arcsec
+    offset = np.repeat(galaxies["centre_offset"].to_value(u.pix), cameras, axis=0)
+    # a stream of its own for every image, so that noise does not depend on the batches
+    numbers = range(first * cameras, first * cameras + len(table))
+    rngs = [np.random.default_rng([params.seed, NOISE, number]) for number in numbers]
+    seen = views(
+        raw_images.reshape(-1, *raw_images.shape[2:]),
+        kpc_per_pixel,
+        distance_mpc,
+        offset,
+        params.pixels,
+        table.meta,
+        rngs,
+        best_device(),
+    )
+    return seen.numpy(force=True)
+
+
+if __name__ == "__main__":
+    main()

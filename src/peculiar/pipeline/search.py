@@ -1,0 +1,232 @@
+"""Stage `search`: an Optuna study over networks, on the training and validation splits only.
+
+The study stands in `mlruns/`, outside DVC's outputs (which DVC removes before it runs a stage), so
+that an interrupted study goes on.
+"""
+
+import functools
+import hashlib
+import json
+import shutil
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import yaml
+from tqdm import tqdm
+
+from peculiar.core import processes
+from peculiar.core.errors import InputError, one_sentence
+from peculiar.core.files import whole_folder
+from peculiar.core.params import load
+from peculiar.core.provenance import code_digest, digests
+from peculiar.runs import tracking
+from peculiar.search import cluster, figures
+from peculiar.search import spool as logbook
+from peculiar.search import study as studies
+from peculiar.search.objective import DATA, PROCESS, RAW, SPOOL, Objective
+from peculiar.search.params import Search
+from peculiar.search.space import grid, network
+from peculiar.search.spool import Logbook
+from peculiar.search.study import FrozenTrial, Plan, Study
+from peculiar.training.params import Train
+
+OUT = Path("results/search")
+JOURNAL = tracking.STORE / "optuna.journal"
+BEST = "best.yaml"
+POLL_S = 1  # a look at trials of other drivers
+
+
+def main() -> None:
+    """Run the stage from `params.yaml`."""
+    with one_sentence():
+        search(load(Search), load(Train))
+
+
+def inputs(params: Search, train: Train) -> list[Path]:
+    """Folders that the trials learn from."""
+    return [DATA / params.dataset, *([RAW] if train.best.fresh else [])]
+
+
+def plan(params: Search, train: Train, data: dict[str, str]) -> Plan:
+    """Where the study is, and a name that changes with all that changes a trial.
+
+    Raising `trials` goes on with the study, and so does another cluster; other data, other code or
+    another space starts one.
+    """
+    identity = [
+        params.model_dump(exclude=Search.ENGINE),
+        train.seed,
+        train.best.model_dump(exclude={"epochs"}),
+        data,
+        code_digest(),
+    ]
+    text = json.dumps(identity, sort_keys=True)
+    name = f"{params.dataset}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+    JOURNAL.parent.mkdir(parents=True, exist_ok=True)
+    storage = str(JOURNAL.resolve()) if params.storage == "journal" else params.storage
+    return Plan(name, storage, params)
+
+
+def open_study(params: Search, train: Train) -> Study:
+    """The study; trials whose process was killed are marked failed and queued again."""
+    study = studies.open_study(plan(params, train, digests(inputs(params, train))))
+    studies.requeue_dead(study, lambda trial: dead(trial, params))
+    return study
+
+
+def dead(trial: FrozenTrial, params: Search) -> bool:
+    """Whether a trial that failed or runs has no living process.
+
+    A journal is one machine's. In PostgreSQL trials run elsewhere too, and heartbeats tell; but of
+    a trial whose worker died before its heart beat once they say nothing.
+    """
+    if trial.state.is_finished():
+        return True
+    process = trial.user_attrs.get(PROCESS)
+    if process is None:
+        begun = trial.datetime_start
+        silent = begun is not None and datetime.now() - begun > timedelta(seconds=studies.GRACE_S)
+        return params.storage == "journal" or silent
+    return processes.gone(process)
+
+
+def search(params: Search, train: Train) -> None:
+    """Run what is left of the study and write `best.yaml` and the table of trials."""
+    experiment = tracking.connect()
+    data = digests(inputs(params, train))
+    study = open_study(params, train)
+    begun = study.user_attrs.get("run_id")
+    spool = SPOOL.resolve()
+    logbook.deliver(spool)
+    with (
+        Logbook(
+            spool,
+            experiment,
+            f"search {study.study_name}",
+            params={"search": params.model_dump(exclude=Search.ENGINE)},
+            tags={"stage": "search", "study": study.study_name},
+            data=data,
+            run_id=begun if begun and tracking.run_exists(begun) else None,
+        ) as book,
+        whole_folder(OUT) as partial,
+    ):
+        if book.run_id is None:
+            raise InputError("MLflow does not answer: start its server, or mend its address")
+        parent = book.run_id
+        study.set_user_attr("run_id", parent)
+        objective = Objective(
+            params, train, experiment, parent, Path.cwd(), data, tracking.address(), code_digest()
+        )
+        run(study, plan(params, train, data), objective)
+        write(partial, study)
+        log(book, partial, study)
+        book.attempt(lambda: end_orphans(parent, study))
+    if not logbook.deliver(spool):
+        end_orphans(parent, study)
+
+
+def end_orphans(parent: str, study: Study) -> None:
+    """End as killed the runs of trials that do not count, whose process died or lost its study."""
+    good = {str(trial.number) for trial in studies.finished(study)}
+    for run_id, (status, number) in tracking.children(parent).items():
+        if number not in good and status in ("RUNNING", "FINISHED"):
+            tracking.end_run(run_id, "KILLED")
+
+
+def run(study: Study, plan: Plan, objective: Objective) -> None:
+    """Run the trials that are left, here or on a cluster."""
+    params = plan.params
+    objective.check()
+    if params.sampler == "grid":
+        points = grid(params.space)
+        worth = [
+            point for point in points if not objective.refused(network(point, params.space))[1]
+        ]
+        studies.queue_grid(study, worth, refused=len(points) - len(worth))
+    if cluster.where(params)[0] == "local" and params.workers == 1:
+        left = studies.left(study, params)
+        with bar(study, params) as progress:
+            studies.run_trials(study, objective, left, lambda _: progress())
+    else:
+        run_on_cluster(study, plan, objective)
+    if studies.best(study) is None:
+        raise InputError(
+            "params.yaml: search.space: every network shrinks the image to nothing or costs more "
+            "than max_multiply_adds: widen the space"
+        )
+
+
+@contextmanager
+def bar(study: Study, params: Search) -> Iterator[Callable[[], None]]:
+    """A progress bar; what it gives looks at the study again."""
+    done = len(studies.finished(study))
+    total = done + studies.left(study, params) + studies.running(study)
+    with tqdm(total=total, initial=done, desc="search", unit="trial") as drawn:
+
+        def progress() -> None:
+            best = studies.best(study)
+            drawn.set_postfix({} if best is None else {"best_mpc": f"{best.values[0]:.2f}"})
+            drawn.update(len(studies.finished(study)) - drawn.n)
+
+        yield progress
+
+
+def run_on_cluster(study: Study, plan: Plan, objective: Objective) -> None:
+    """A Dask task for each trial that is left, until nothing is left and nothing runs.
+
+    A trial that another driver's worker still runs is waited for, and done again if that died.
+    """
+    params, done = plan.params, -1
+    with cluster.client(params) as client, bar(study, params) as progress:
+        while studies.left(study, params) or studies.running(study):
+            if tasks := studies.left(study, params):
+                if len(studies.finished(study)) == done:
+                    return  # a round without a network that is worth training
+                done, first = len(studies.finished(study)), len(study.trials)
+                names = [(f"{uuid.uuid4()}", first + n) for n in range(tasks)]
+                jobs = [(plan, objective, name, number) for name, number in names]
+                for _ in cluster.carry(client, studies.run_task, jobs):
+                    progress()
+            else:
+                time.sleep(POLL_S)
+            studies.requeue_dead(study, lambda trial: dead(trial, params))
+
+
+def write(folder: Path, study: Study) -> None:
+    """Write `best.yaml`, `trials.csv` and pictures.
+
+    The best of several objectives is the most accurate. An equal best.yaml that is there keeps
+    its time of writing.
+    """
+    best = studies.best(study)
+    assert best is not None
+    text = yaml.safe_dump(best.user_attrs[studies.SEARCHED], sort_keys=False)
+    before = OUT / BEST
+    if before.exists() and before.read_text() == text:
+        shutil.copy2(before, folder / BEST)
+    else:
+        (folder / BEST).write_text(text)
+    studies.write_table(study, folder / "trials.csv")
+    figures.draw(study, folder / "figures")
+
+
+def log(book: Logbook, folder: Path, study: Study) -> None:
+    """Log what `write` wrote, and the study's numbers."""
+    best = studies.best(study)
+    assert best is not None
+    book.metrics({
+        "best_validation_l2_mpc": best.values[0],
+        "trials": float(len(studies.finished(study))),
+        "refused": float(studies.refusals(study)),
+    })  # fmt: skip
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        where = "figures" if path.parent != folder else None
+        book.attempt(functools.partial(tracking.log_file, path, where))
+
+
+if __name__ == "__main__":
+    main()

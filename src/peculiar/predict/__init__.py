@@ -1,0 +1,1 @@
+"""A user's images in, distances and velocities out."""

@@ -1,0 +1,1 @@
+"""Registered models: selection, aliases, exchange, loading."""

@@ -1,0 +1,141 @@
+"""The model card of a promoted version: what it is, how good, and where it holds (Markdown).
+
+After Mitchell et al. 2019, "Model cards for model reporting". MLflow keeps it as the description of
+the version, of which it stores 5,000 characters.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from peculiar.runs.record import Predicted, Run
+from peculiar.velocity.metrics import METRICS
+
+LONGEST = 5000  # characters of a description in MLflow's database
+SAMPLES = 200  # bootstrap samples behind an error; its own error is then 5 per cent
+ROWS = {
+    "l1_d_mpc": ("L1(D) [Mpc]", 2),
+    "l2_d_mpc": ("L2(D) [Mpc]", 2),
+    "l2_dz_mpc": ("L2(D_z) [Mpc]", 2),
+    "velocity_rms_kms": ("velocity rms [km/s]", 0),
+    "posterior_rms_kms": ("posterior velocity rms [km/s]", 0),
+    "coverage_68": ("68% coverage (0.683)", 3),
+    "coverage_95": ("95% coverage (0.954)", 3),
+}
+
+
+def span_mpc(run: Run) -> str:
+    """Distances that a network has seen, for people."""
+    ends = run.range_mpc
+    if ends is None and run.grid_mpc is not None:
+        ends = run.grid_mpc[0], run.grid_mpc[-1]
+    return "not bounded" if ends is None else f"{ends[0]:.0f} to {ends[1]:.0f} Mpc"
+
+
+def error_of(run: Run) -> str:
+    """How a network states the error of a distance."""
+    if run.grid_mpc is None:
+        return f"one error for all distances, sigma_D = {run.sigma_D_mpc:.1f} Mpc"
+    return f"p(D \\| image) on {len(run.grid_mpc)} distances, calibrated on the validation split"
+
+
+def card(
+    model: str,
+    version: str,
+    run: Run,
+    validation: Predicted,
+    tested: Mapping[str, float],
+    decision: Mapping[str, Any],
+) -> str:
+    """The card of one version.
+
+    Parameters
+    ----------
+    model, version : str
+        Name in the registry, and number.
+    run : Run
+        Its `run.json`.
+    validation : dict
+        Its `validation.ecsv`.
+    tested : mapping
+        Its entry in `metrics.json` of `evaluate`: metrics on the test split, with errors `..._err`.
+    decision : mapping
+        `when`, `who` and `why` it was promoted.
+
+    Returns
+    -------
+    str
+        Markdown of at most `LONGEST` characters.
+    """
+    from peculiar.velocity.metrics import (
+        bootstrap_errors,  # with torch, which promoting no one needs not
+    )
+
+    rng = np.random.default_rng(run.seed)
+    errors = bootstrap_errors(validation, run.H0_kms_mpc, SAMPLES, rng)
+    of_validation = {**run.validation, **{f"{key}_err": errors[key] for key in METRICS}}
+    galaxies = len(np.unique(validation["galaxy"]))
+    head = f"""# {model} {version}: {run.dataset}-{run.network}
+
+Distances of nearby galaxies from images in {"".join(run.bands)} ({run.spec.family}, head \
+{run.spec.head}, learnt from {run.spec.label}); {error_of(run)}.
+
+## Data
+- {run.data_source}, dataset `{run.dataset}` ({run.distribution}), digest \
+`{run.data[f"data/observe/{run.dataset}"]}`
+- {run.images["train"]} training and {run.images["validation"]} validation images ({galaxies} \
+galaxies); split by {run.split_by}{" (LEAKS)" if run.split_by == "image" else ""}
+- velocities of {run.sigma_v_kms:.0f} km/s, H0 = {run.H0_kms_mpc:.0f} km/s/Mpc
+
+## Where it holds
+- distances of {span_mpc(run)}; nothing is known beyond
+- bands {"".join(run.bands)}, {run.pixels} x {run.pixels} pixels of {run.pixel_scale_arcsec:g} \
+arcsec, W/m/m^2/sr; other pixel scales are resampled
+- dimming {run.dimming}{
+        " (PRINTS THE DISTANCE INTO THE PIXELS)" if run.dimming == "literal" else ""
+    }
+- {
+        "seen through an instrument (sky, seeing, noise)"
+        if run.instrument
+        else "no sky, seeing or noise: not for real exposures"
+    }
+
+"""
+    return head + _measured(run, of_validation, tested) + _provenance(run, decision)
+
+
+def _measured(run: Run, validation: Mapping[str, float], tested: Mapping[str, float]) -> str:
+    """Metrics of both splits, and what calibration they show."""
+    lines = [
+        f"## Metrics ({run.data_source})",
+        "| | validation | test |\n|---|---|---|",
+        *(
+            f"| {name} | {_pm(validation, key, digits)} | {_pm(tested, key, digits)} |"
+            for key, (name, digits) in ROWS.items()
+        ),
+        "\nErrors are bootstrap deviations over whole galaxies. The network was chosen and "
+        "calibrated on the validation split; the test split decided nothing. Calibration is as "
+        "good as the coverages are near their nominal values.\n\n",
+    ]
+    return "\n".join(lines)
+
+
+def _pm(metrics: Mapping[str, float], key: str, digits: int) -> str:
+    value = metrics.get(key, np.nan)
+    if not np.isfinite(value):
+        return "-"
+    return f"{value:.{digits}f} ± {metrics[f'{key}_err']:.{digits}f}"
+
+
+def _provenance(run: Run, decision: Mapping[str, Any]) -> str:
+    return f"""## Provenance
+- trained by run `{run.run_id}`, seed {run.seed}, commit `{run.code["git_commit"]}`\
+{" with changes" if run.code["git_dirty"] == "true" else ""}, source `{run.code["sha256"][:12]}`
+- exported model sha256 `{run.model_sha256}`
+- promoted {decision["when"]} by {decision["who"]}: {decision["why"]}
+
+## Licence
+Weights and code: BSD-3-Clause. The images that were learnt from have their makers' terms \
+({run.data_source}).
+"""

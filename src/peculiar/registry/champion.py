@@ -1,0 +1,151 @@
+"""The promoted network, and what its version in the registry says of it."""
+
+import json
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from peculiar.core.errors import InputError
+from peculiar.mock.instrument import Instrument
+from peculiar.mock.resample import Dimming
+from peculiar.registry import models
+from peculiar.runs import tracking
+from peculiar.runs.validity import Validity
+
+
+@dataclass(frozen=True)
+class Champion:
+    """The promoted network and what its version in the registry says of it.
+
+    Attributes
+    ----------
+    network : torch.nn.Module
+        Surface brightness (n, band, y, x), W/m/m^2/sr, to distances (n,), Mpc, or p(D | image),
+        (n, G).
+    grid_mpc : ndarray, (G,), or None
+        Distances that p(D | image) is for, Mpc; no galaxy is put elsewhere. None for distances.
+    version : str
+        Version in the registry.
+    bands : str
+        SDSS bands of the images, one letter each, in order.
+    pixels : int
+        Side of the images, pixels.
+    pixel_scale_arcsec : float
+        Pixel scale, arcsec.
+    dimming : {"physical", "literal"}
+        How its training images were dimmed.
+    instrument : Instrument or None
+        What its training images were seen with; None where they had neither sky nor seeing.
+    data_source : str
+        What its training images are of.
+    sigma_D_mpc : float
+        Error of its distances on the validation split, Mpc.
+    sigma_v_kms, H0_kms_mpc : float
+        Velocity prior, km/s, and Hubble constant, km/s/Mpc.
+    model : str
+        Name in the registry.
+    digest : str
+        SHA-256 of the weights.
+    validity : Validity or None
+        What its training images spanned; None where its version does not say.
+    """
+
+    network: torch.nn.Module
+    grid_mpc: NDArray[np.float64] | None
+    version: str
+    bands: str
+    pixels: int
+    pixel_scale_arcsec: float
+    dimming: Dimming
+    instrument: Instrument | None
+    data_source: str
+    sigma_D_mpc: float
+    sigma_v_kms: float
+    H0_kms_mpc: float
+    model: str = ""
+    digest: str = ""
+    validity: Validity | None = None
+
+    @property
+    def range_mpc(self) -> tuple[float, float] | None:
+        """Least and greatest distance it was trained on, Mpc; None where it is not known."""
+        if self.validity is not None:
+            return self.validity.distance_mpc
+        if self.grid_mpc is not None:
+            half = (self.grid_mpc[1] - self.grid_mpc[0]) / 2
+            return float(self.grid_mpc[0] - half), float(self.grid_mpc[-1] + half)
+        return None
+
+    def describe(self) -> dict[str, str | float]:
+        """What a table of its predictions says of it; keys that a FITS header can hold."""
+        return {
+            "model": self.model,
+            "version": self.version,
+            "digest": self.digest,
+            "training": self.data_source,
+            "bands": self.bands,
+            "pixscale": self.pixel_scale_arcsec,
+            "H0": self.H0_kms_mpc,
+            "sigma_v": self.sigma_v_kms,
+            "ranges": "unknown" if self.validity is None else "known",
+        }
+
+
+def weights_digest(network: torch.nn.Module) -> str:
+    """SHA-256 of a network's weights and buffers, with their names."""
+    digest = sha256()
+    for name, tensor in sorted(network.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def load_champion(model: str, store: Path | None = None) -> Champion:
+    """Load the version of `model` that holds the alias `champion`.
+
+    Parameters
+    ----------
+    model : str
+        Name in MLflow's registry.
+    store : Path, optional
+        Folder of MLflow's store where no server is named, the working folder's if not given.
+
+    Returns
+    -------
+    Champion
+
+    Raises
+    ------
+    InputError
+        When there is none.
+    """
+    tracking.connect(store)
+    version = tracking.aliased(model)
+    if version is None:
+        raise InputError(
+            f"{store or tracking.STORE} has no champion of {model!r}: run `make repro`, or "
+            "`dvc repro --force --single-item promote` where everything else is up to date"
+        )
+    tags = version.tags
+    network = models.load(version)
+    return Champion(
+        network=network,
+        grid_mpc=np.array(json.loads(tags["grid_mpc"])) if tags.get("grid_mpc") else None,
+        version=str(version.version),
+        bands=tags["bands"],
+        pixels=int(tags["pixels"]),
+        pixel_scale_arcsec=float(tags["pixel_scale_arcsec"]),
+        dimming="literal" if tags["dimming"] == "literal" else "physical",
+        instrument=Instrument(**json.loads(tags["instrument"])) if tags.get("instrument") else None,
+        data_source=tags["data_source"],
+        sigma_D_mpc=float(tags["sigma_D_mpc"]),
+        sigma_v_kms=float(tags["sigma_v_kms"]),
+        H0_kms_mpc=float(tags["H0_kms_mpc"]),
+        model=model,
+        digest=weights_digest(network),
+        validity=Validity(**json.loads(tags["validity"])) if tags.get("validity") else None,
+    )

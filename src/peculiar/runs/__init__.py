@@ -1,0 +1,1 @@
+"""What a training leaves: its MLflow run, its files, the range of its images."""

@@ -1,0 +1,368 @@
+"""MLflow's runs; with `registry`, the only module that imports it.
+
+The store is a database, `mlruns/mlflow.db`, and a folder of artifacts beside it, unless
+`MLFLOW_TRACKING_URI` names a server. DVC runs queued experiments in a temporary folder, but names
+the repository in `DVC_ROOT`: the store is there, and its path is made absolute.
+"""
+
+import logging
+import os
+import socket
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import lru_cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] = "false"  # whoever may write a pickle runs code
+
+import mlflow
+import numpy as np
+from filelock import FileLock
+from mlflow.data.meta_dataset import MetaDataset
+from mlflow.data.sources import LocalArtifactDatasetSource  # type: ignore[attr-defined]
+from mlflow.entities import Metric, RunStatus, RunTag
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+
+from peculiar.core import processes
+from peculiar.core.errors import InputError
+from peculiar.core.files import files_sha256
+from peculiar.core.provenance import git_state
+
+if TYPE_CHECKING:  # not every stage needs them, and they take seconds to import
+    import torch
+    from matplotlib.figure import Figure
+
+FAULTS = (MlflowException, OSError)  # of a store that does not answer
+EXPERIMENT = "peculiar"
+STORE = Path(os.environ.get("DVC_ROOT", "")) / "mlruns"
+CHAMPION, PREVIOUS = "champion", "previous"
+ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")  # of a model; of an alias
+SYSTEM_METRICS_SECONDS = 5
+LARGEST_BATCH = 1000  # metrics
+DIGEST_LENGTH = 36  # of a dataset in MLflow; an md5 with DVC's ".dir" just fits
+BESIDE = "registered_model_meta"  # a file that MLflow puts into the models it hands out
+REQUIREMENTS = [f"{name}=={version(name).split('+')[0]}" for name in ("torch", "numpy")]
+
+
+def connect(store: Path | None = None) -> str:
+    """Point MLflow at the store and make it on the first call.
+
+    Creating the database from several processes at once crashes them all, hence the lock. Runs
+    that a killed process of this machine left as RUNNING are ended as KILLED.
+
+    Parameters
+    ----------
+    store : Path, optional
+        Folder of the database and artifacts, `STORE` if not given.
+
+    Returns
+    -------
+    str
+        The experiment's id.
+    """
+    store = (STORE if store is None else store).resolve()
+    store.mkdir(parents=True, exist_ok=True)
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{store / 'mlflow.db'}"
+    attach(uri)
+    with FileLock(store / "mlflow.lock"):
+        try:
+            found = mlflow.get_experiment_by_name(EXPERIMENT)
+        except MlflowException as error:
+            reason = str(error).splitlines()[0]
+            raise InputError(
+                f"MLflow's store {uri} cannot be opened ({reason}): start its server, or mend "
+                "MLFLOW_TRACKING_URI"
+            ) from None
+        if found is None:
+            artifacts = None if uri.startswith("http") else (store / "artifacts").as_uri()
+            experiment_id = mlflow.create_experiment(EXPERIMENT, artifact_location=artifacts)
+        else:
+            experiment_id = found.experiment_id
+        _end_dead_runs(experiment_id)
+    return str(experiment_id)
+
+
+def attach(uri: str) -> None:
+    """Point MLflow at a store that `connect` has made, as processes do that run trials."""
+    server = os.environ.get("MLFLOW_TRACKING_URI")
+    mlflow.set_tracking_uri(uri)
+    if server is None:  # MLflow exports it, and the next call would take it for a user's wish
+        os.environ.pop("MLFLOW_TRACKING_URI", None)
+    mlflow.set_registry_uri(uri)
+    # alembic and the registry talk at length at the INFO level of the root logger
+    for name in ("alembic", "mlflow"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    mlflow.set_system_metrics_sampling_interval(SYSTEM_METRICS_SECONDS)
+    mlflow.set_system_metrics_samples_before_logging(1)
+
+
+def address() -> str:
+    """What `attach` needs to know."""
+    return str(mlflow.get_tracking_uri())
+
+
+def _end_dead_runs(experiment_id: str) -> None:
+    client = mlflow.MlflowClient()
+    here = socket.gethostname()
+    query = "attributes.status = 'RUNNING'"
+    for run in client.search_runs([experiment_id], query):
+        process = run.data.tags.get("peculiar.process", "")
+        if run.data.tags.get("peculiar.host") == here and not processes.alive(process):
+            client.set_terminated(run.info.run_id, RunStatus.to_string(RunStatus.KILLED))
+
+
+@lru_cache(maxsize=1)
+def _code(_folder: Path) -> dict[str, str]:
+    """State of git where this process runs, looked at once: two programs a trial add up."""
+    return git_state()
+
+
+@contextmanager
+def run(
+    experiment_id: str,
+    name: str,
+    *,
+    params: Mapping[str, Any],
+    tags: Mapping[str, str] | None = None,
+    data: Mapping[str, str] | None = None,
+    parent: str | None = None,
+    run_id: str | None = None,
+    system_metrics: bool = True,
+) -> Iterator[str]:
+    """One MLflow run with its parameters, code, data and system metrics.
+
+    FAILED when the body raises. Write the stage's outputs inside: a run that is closed before
+    them would be a FINISHED orphan if they fail.
+
+    Parameters
+    ----------
+    experiment_id : str
+        From `connect`.
+    name : str
+        Name of the run, for example "uniform-cnn2".
+    params : mapping
+        Parameters, nested as they are in `params.yaml`.
+    tags : mapping, optional
+        Further tags; stage, code and process are always tagged.
+    data : mapping, optional
+        Digest of each data dependency, from `peculiar.core.provenance.digests`.
+    parent : str, optional
+        Run id of the study that this run is a trial of.
+    run_id : str, optional
+        Go on with this run instead of starting one.
+    system_metrics : bool
+        Whether to watch the machine, in a thread.
+
+    Yields
+    ------
+    str
+        The run's id.
+    """
+    origin = {
+        "peculiar.host": socket.gethostname(),
+        "peculiar.process": processes.this_process(),
+        "dvc.stage": os.environ.get("DVC_STAGE", ""),
+        "dvc.experiment": os.environ.get("DVC_EXP_NAME", ""),
+        **_code(Path.cwd()),
+        **(tags or {}),
+    }
+    with mlflow.start_run(
+        run_id=run_id,
+        experiment_id=experiment_id,
+        run_name=name,
+        nested=parent is not None,
+        parent_run_id=parent,
+        tags=origin,
+        log_system_metrics=system_metrics,
+    ) as active:
+        if run_id is not None:
+            mlflow.set_tags(origin)
+        mlflow.log_params(flatten(params))
+        for path, digest in (data or {}).items():
+            source = LocalArtifactDatasetSource(str(Path(path).resolve()))
+            digest = digest[:DIGEST_LENGTH]
+            dataset = MetaDataset(source, path, digest)  # type: ignore[abstract]
+            mlflow.log_input(dataset, context="input")
+        yield active.info.run_id
+
+
+def end_run(run_id: str, status: str) -> None:
+    """End a run as FINISHED, FAILED or KILLED, whatever it was."""
+    mlflow.MlflowClient().set_terminated(run_id, status)
+
+
+def children(parent: str) -> dict[str, tuple[str, str]]:
+    """Status and tag `trial` of each child of a study's run, by its id."""
+    query = f"tags.mlflow.parentRunId = '{parent}'"
+    found: dict[str, tuple[str, str]] = {}
+    client, token = mlflow.MlflowClient(), None
+    experiment = client.get_run(parent).info.experiment_id
+    while True:
+        page = client.search_runs([experiment], query, max_results=1000, page_token=token)
+        found |= {r.info.run_id: (r.info.status, r.data.tags.get("trial", "")) for r in page}
+        token = page.token
+        if not token:
+            return found
+
+
+def flatten(params: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """Nested parameters as "section.key" to text, lists as they print."""
+    flat: dict[str, str] = {}
+    for key, value in params.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = str(value)
+    return flat
+
+
+def log_curves(
+    run_id: str, curves: Sequence[Mapping[str, float]], times_ms: Sequence[int] | None = None
+) -> None:
+    """Per-epoch curves, `[{"epoch": 1, "validation_l2_mpc": ...}, ...]`, in one batch.
+
+    Of these times if given, else of now; what is logged twice with one time stands there once.
+    """
+    times_ms = times_ms or [now_ms()] * len(curves)
+    metrics = [
+        Metric(key, value, time_ms, int(row["epoch"]))
+        for row, time_ms in zip(curves, times_ms, strict=True)
+        for key, value in row.items()
+        if key != "epoch"
+    ]
+    client = mlflow.MlflowClient()
+    for start in range(0, len(metrics), LARGEST_BATCH):
+        client.log_batch(run_id, metrics=metrics[start : start + LARGEST_BATCH])
+
+
+def now_ms() -> int:
+    """Time as MLflow keeps it, milliseconds."""
+    return int(time.time() * 1000)
+
+
+def log_metrics(run_id: str, metrics: Mapping[str, float], prefix: str = "") -> None:
+    """Final metrics of a run, finite or not, as `prefix + name`."""
+    now = now_ms()
+    batch = [Metric(prefix + key, value, now, 0) for key, value in metrics.items()]
+    mlflow.MlflowClient().log_batch(run_id, metrics=batch)
+
+
+def tag_run(run_id: str, tags: Mapping[str, str]) -> None:
+    """Tags of a run."""
+    mlflow.MlflowClient().log_batch(run_id, tags=[RunTag(*tag) for tag in tags.items()])
+
+
+def log_figure(figure: "Figure", name: str) -> None:
+    """A picture in the active run, `figures/NAME`."""
+    mlflow.log_figure(figure, f"figures/{name}")
+
+
+def log_file(path: Path, folder: str | None = None) -> None:
+    """Any file in the active run, below `folder` if given."""
+    mlflow.log_artifact(str(path), folder)
+
+
+def log_model(network: "torch.nn.Module", example: np.ndarray[Any, np.dtype[np.float32]]) -> str:
+    """Log a network in the active run, exported with `torch.export`: no pickle.
+
+    Parameters
+    ----------
+    network : nn.Module
+        Put into evaluation mode and moved to the CPU.
+    example : ndarray, (n >= 2, band, y, x), float32
+        Images that fix the signature; the export needs a batch of two for a free batch size.
+
+    Returns
+    -------
+    str
+        The model's URI.
+    """
+    import torch
+
+    network.eval().cpu().to(memory_format=torch.contiguous_format)  # in place
+    exported = _exported(network, example)
+    # loading it again and serving it the example takes as long as all else, and tests do that
+    info = mlflow.pytorch.log_model(network, name="model", validate_serving_input=False, **exported)
+    return str(info.model_uri)
+
+
+def save_model(
+    network: "torch.nn.Module", example: np.ndarray[Any, np.dtype[np.float32]], folder: Path
+) -> None:
+    """Export a network as `log_model` does, into a folder that is not there yet."""
+    mlflow.pytorch.save_model(network, str(folder), **_exported(network, example))
+
+
+def _exported(
+    network: "torch.nn.Module", example: np.ndarray[Any, np.dtype[np.float32]]
+) -> dict[str, Any]:
+    """What MLflow needs to export a network that is on the CPU."""
+    import torch
+
+    with torch.no_grad():
+        output = network(torch.from_numpy(example)).numpy()
+    return {
+        "input_example": example,
+        "signature": mlflow.models.infer_signature(example, output),
+        "serialization_format": "pt2",
+        "pip_requirements": REQUIREMENTS,
+    }
+
+
+def fetch_model(uri: str, folder: Path) -> Path:
+    """A copy of a logged model's files below an existing folder; `InputError` without them."""
+    try:
+        files = Path(mlflow.artifacts.download_artifacts(uri, dst_path=str(folder)))
+        if not (files / "MLmodel").is_file():  # a folder that is gone comes as an empty one
+            raise FileNotFoundError("there are none")
+        return files
+    except (MlflowException, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(
+            f"the files of {uri} cannot be had ({reason}): give back MLflow's artifacts, or "
+            "promote another network"
+        ) from None
+
+
+def model_sha256(uri: str) -> str:
+    """sha256 over the files of a logged model."""
+    with tempfile.TemporaryDirectory() as folder:
+        return files_sha256(fetch_model(uri, Path(folder)), BESIDE)
+
+
+def load_model(uri: str) -> "torch.nn.Module":
+    """Load an exported network, by "models:/NAME@ALIAS" or what `log_model` returned."""
+    model: torch.nn.Module = mlflow.pytorch.load_model(uri)
+    return model
+
+
+def run_exists(run_id: str) -> bool:
+    """Whether the store has this run."""
+    try:
+        mlflow.MlflowClient().get_run(run_id)
+    except MlflowException as error:
+        _raise_unless_absent(error)
+        return False
+    return True
+
+
+def aliased(model: str, alias: str = CHAMPION) -> ModelVersion | None:
+    """The version of a registered model that holds an alias; None where there is none."""
+    try:
+        return mlflow.MlflowClient().get_model_version_by_alias(model, alias)
+    except MlflowException as error:
+        _raise_unless_absent(error)
+        return None
+
+
+def _raise_unless_absent(error: MlflowException) -> None:
+    """Let "there is none" pass; a store that does not answer is no answer."""
+    if error.error_code not in ABSENT:
+        raise error

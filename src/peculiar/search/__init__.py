@@ -1,0 +1,1 @@
+"""An Optuna study over networks, on one machine or many."""

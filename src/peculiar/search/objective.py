@@ -1,0 +1,226 @@
+"""One trial of a search: a network trained for a few epochs, as an MLflow child run."""
+
+import math
+import os
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from peculiar.core import processes
+from peculiar.core.dataset import Observed
+from peculiar.core.errors import InputError
+from peculiar.core.provenance import loaded_code
+from peculiar.networks.heads import Network
+from peculiar.networks.inference import Scaled
+from peculiar.networks.params import NetworkSection
+from peculiar.networks.scaling import check_crop
+from peculiar.runs import tracking
+from peculiar.search.params import Search
+from peculiar.search.space import constraints, corners, reasons, suggest
+from peculiar.search.spool import Logbook
+from peculiar.search.study import (
+    SEARCHED,
+    PrunedError,
+    Trial,
+    Value,
+    check_queued,
+    constrain,
+    report,
+)
+from peculiar.training.curves import history_figure
+from peculiar.training.params import Train
+from peculiar.training.predictions import validate
+from peculiar.training.train import share_images, train_network
+
+RAW, DATA = Path("data/fetch"), Path("data/observe")
+SPOOL = tracking.STORE / "spool"
+# an outage of the server must not cost a trial minutes, as MLflow's own patience does
+IMPATIENT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
+LABELS = {"D": "l2_d_mpc", "D_z": "l2_dz_mpc"}
+PROCESS, RUN = "process", "run_id"  # attributes of trials
+
+
+def seed_of(seed: int, number: int) -> int:
+    """Seed of a trial's training of that number; the first has `train.seed` itself."""
+    return seed if number == 0 else int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
+
+
+@lru_cache(maxsize=1)
+def settle(root: Path, store: str, code: str) -> None:
+    """Make a worker's process one of this study: its folder, its store of runs, its code.
+
+    Raises
+    ------
+    InputError
+        When the worker's machine does not have the folder, or its code is another.
+    """
+    here = f"worker {socket.gethostname()}"
+    if not root.is_dir():
+        raise InputError(f"{here} has no {root}: start workers where they see the same files")
+    if loaded_code() != code:
+        raise InputError(f"{here} has other code than the search: start it again")
+    os.chdir(root)
+    for name, value in IMPATIENT.items():
+        os.environ.setdefault(name, value)
+    if tracking.address() != store:
+        tracking.attach(store)
+
+
+@lru_cache(maxsize=1)
+def opened(folder: Path, _digest: str) -> Observed:
+    """An observed dataset, opened once a process."""
+    return Observed.read(folder)
+
+
+@lru_cache(maxsize=1)
+def scaled(folder: Path, digest: str, softening: float, crop: int | None) -> Scaled:
+    """Its images, scaled once for all trials of a process that scale alike."""
+    return share_images(opened(folder, digest), softening, crop)
+
+
+@dataclass(frozen=True)
+class Objective:
+    """Train one suggestion for a few epochs as an MLflow child run.
+
+    Attributes
+    ----------
+    params, train : Search, Train
+        What is searched, and what is left alone.
+    experiment, parent : str
+        MLflow's experiment and the study's run.
+    root : Path
+        Folder of the repository, where the process that runs trials finds the data.
+    data : dict
+        Digest of each folder of data, by its path from there.
+    store, code : str
+        MLflow's store, and the digest of the code, which has to be that of the process.
+    """
+
+    params: Search
+    train: Train
+    experiment: str
+    parent: str
+    root: Path
+    data: dict[str, str]
+    store: str
+    code: str
+
+    @property
+    def observed(self) -> Observed:
+        """The dataset."""
+        return opened(*self._dataset())
+
+    def _dataset(self) -> tuple[Path, str]:
+        path = DATA / self.params.dataset
+        return self.root / path, self.data[str(path)]
+
+    def refused(self, searched: dict[str, Any]) -> tuple[dict[str, float], str]:
+        """Constraints of a network, and why it is refused; see `peculiar.search.space`."""
+        bands, pixels = self.observed.images.shape[1:3]
+        side = check_crop(self.train.best.crop, pixels)
+        found = constraints(searched, self.params.space, bands, side)
+        return found, reasons(found)
+
+    def check(self) -> None:
+        """Refuse a space of which nothing, or with a Gaussian process not all, can be built.
+
+        Raises
+        ------
+        InputError
+            When the rest of the network, `train.best`, does not go with a family or head, or when
+            networks are refused of which a Gaussian process, to which they have no value, would
+            learn nothing and suggest them for ever.
+        """
+        for corner in corners(self.params.space):
+            self.train.best.complete(corner, where="params.yaml: train.best with search.space")
+            reason = self.refused(corner)[1]
+            if reason and self.params.sampler == "gp":
+                raise InputError(
+                    f"params.yaml: search.space: sampler gp needs one of which all can be trained, "
+                    f"but {corner['layers']} {reason}: narrow it"
+                )
+
+    def __call__(self, trial: Trial) -> Value:
+        """L2 loss on the validation labels after training, Mpc, and what else is an objective."""
+        settle(self.root, self.store, self.code)
+        check_queued(trial, self.params)
+        trial.set_user_attr(PROCESS, processes.this_worker())
+        searched = suggest(trial, self.params.space)
+        constrain(trial, *self.refused(searched))
+        trial.set_user_attr(SEARCHED, searched)
+        spec = self.train.best.complete(searched, self.params.epochs, "search.space")
+        with Logbook(
+            self.root / SPOOL,
+            self.experiment,
+            f"trial-{trial.number}",
+            params={"seed": self.train.seed, "network": spec.model_dump()},
+            tags={"stage": "search", "trial": str(trial.number)},
+            data=self.data,
+            parent=self.parent,
+            system_metrics=False,  # trials are short: the study's run watches the machine
+        ) as book:
+            trial.set_user_attr(RUN, book.run_id)
+            try:
+                values = self.values(trial, spec, book)
+            except PrunedError as pruned:  # the run is over, and has not failed
+                book.tags({"pruned": str(pruned)})
+                values = {}
+        if not values:
+            raise PrunedError("see its run")
+        chosen = tuple(values[name] for name in self.params.objectives)
+        return chosen if len(chosen) > 1 else chosen[0]
+
+    def values(self, trial: Trial, spec: NetworkSection, book: Logbook) -> dict[str, float]:
+        """Train with each seed; the mean of each objective."""
+        values: list[dict[str, float]] = []
+        history: list[dict[str, float]] = []
+
+        def on_epoch(epoch: int, curve: dict[str, float]) -> None:
+            done = len(values) * spec.all_epochs
+            history.append({"epoch": done + epoch, **curve})
+            book.curves(history[-1])
+            if self.params.pruner in ("median", "hyperband"):
+                report(trial, curve["validation_l2_mpc"], epoch)
+
+        for number in range(self.params.seeds):
+            trained, metrics, seconds = self._train(spec, number, on_epoch)
+            # of the whole network: that of the last epoch may be another's, or one member's
+            l2 = metrics[LABELS[spec.label]]
+            weights = sum(weight.numel() for weight in trained.parameters())
+            values.append({
+                "l2": l2 if math.isfinite(l2) else math.inf,  # it diverged: no network is worse
+                "parameters": float(weights),
+                "seconds": seconds,
+            })  # fmt: skip
+            if number == 0:
+                book.metrics(metrics, prefix="validation_")
+                if self.params.models:
+                    example = self.observed.images[self.observed.rows("train")[:2]]
+                    book.attempt(partial(tracking.log_model, trained, example))
+            if self.params.pruner == "wilcoxon":
+                report(trial, values[-1]["l2"], number)
+        means = {name: float(np.mean([v[name] for v in values])) for name in values[0]}
+        book.metrics(means, prefix="objective_")
+        figure = history_figure(history, f"trial {trial.number}")
+        book.attempt(lambda: tracking.log_figure(figure, "history.png"))
+        return means
+
+    def _train(
+        self, spec: NetworkSection, number: int, on_epoch: Callable[[int, dict[str, float]], None]
+    ) -> tuple[Network, dict[str, float], float]:
+        """A network with the seed of that number, its metrics on validation, and its seconds."""
+        start = time.monotonic()
+        shared = None
+        if spec.family != "starlet":  # whose numbers are not pixels
+            shared = scaled(*self._dataset(), spec.softening_mag_arcsec2, spec.crop)
+        trained = train_network(
+            self.observed, spec, seed_of(self.train.seed, number), on_epoch, shared, self.root / RAW
+        )
+        seconds = time.monotonic() - start
+        return trained, validate(trained, self.observed)[2], seconds

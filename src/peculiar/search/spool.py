@@ -1,0 +1,158 @@
+"""What one run has to tell MLflow, told now or, where MLflow does not answer, kept and told later.
+
+A trial may have trained for hours when the tracking server goes down: that costs a warning and a
+file in the spool, `mlruns/spool`, and no trial. Numbers and tags are kept; pictures and models,
+which need a server to go to, are lost. Runs are delivered from the spool by the search's driver.
+"""
+
+import json
+import logging
+import uuid
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from filelock import FileLock
+
+from peculiar.runs import tracking
+
+LOG = logging.getLogger(__name__)
+
+
+class Logbook:
+    """A run that outlives its server; a context manager like `tracking.run`.
+
+    Parameters
+    ----------
+    spool : Path
+        Folder for what cannot be delivered.
+    experiment_id, name : str
+        See `tracking.run`.
+    **run
+        Further arguments of `tracking.run`.
+
+    Attributes
+    ----------
+    run_id : str or None
+        None where MLflow did not answer from the beginning.
+    """
+
+    def __init__(self, spool: Path, experiment_id: str, name: str, **run: Any):
+        self.spool, self.down = spool, False
+        self.run_id: str | None = None
+        self._stack = ExitStack()
+        # as text: a file makes lists of tuples, and MLflow takes no second value of a parameter
+        run |= {"params": tracking.flatten(run.get("params", {}))}
+        self._run: dict[str, Any] = {"experiment_id": experiment_id, "name": name, **run}
+        self._curves: list[Mapping[str, float]] = []
+        self._times_ms: list[int] = []
+        self._metrics: dict[str, float] = {}
+        self._tags: dict[str, str] = {"peculiar.started_ms": str(tracking.now_ms())}
+
+    def __enter__(self) -> Self:
+        self.attempt(self._begin)
+        return self
+
+    def _begin(self) -> None:
+        self.run_id = self._stack.enter_context(tracking.run(**self._run))
+
+    def attempt(self, tell: Callable[[], object]) -> None:
+        """Tell MLflow, unless it did not answer before; nothing is kept of what is lost."""
+        if self.down:
+            return
+        try:
+            tell()
+        except tracking.FAULTS as error:
+            self._lost(error)
+
+    def _lost(self, error: BaseException) -> None:
+        self.down = True
+        LOG.warning("MLflow does not answer (%s): %s goes to %s and is delivered later",
+                    _reason(error), self._run["name"], self.spool)  # fmt: skip
+
+    def curves(self, row: Mapping[str, float]) -> None:
+        """One epoch; see `tracking.log_curves`."""
+        self._curves.append(row)
+        self._times_ms.append(tracking.now_ms())
+        self.attempt(lambda: tracking.log_curves(self._id, [row], self._times_ms[-1:]))
+
+    def metrics(self, values: Mapping[str, float], prefix: str = "") -> None:
+        """Final metrics, as `prefix + name`."""
+        named = {prefix + key: value for key, value in values.items()}
+        self._metrics |= named
+        self.attempt(lambda: tracking.log_metrics(self._id, named))
+
+    def tags(self, tags: Mapping[str, str]) -> None:
+        """Tags."""
+        self._tags |= tags
+        self.attempt(lambda: tracking.tag_run(self._id, tags))
+
+    @property
+    def _id(self) -> str:
+        assert self.run_id is not None, "a run that has not begun is down"
+        return self.run_id
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        try:
+            self._stack.__exit__(kind, error, traceback)
+        except tracking.FAULTS as fault:
+            if fault is error:
+                raise
+            self._lost(fault)
+        if self.down:
+            self._keep("FINISHED" if kind is None else "FAILED")
+
+    def _keep(self, status: str) -> None:
+        kept = {
+            "run": self._run | {"run_id": self.run_id},
+            "curves": self._curves,
+            "times_ms": self._times_ms,
+            "metrics": self._metrics,
+            "tags": self._tags | {"peculiar.spooled_ms": str(tracking.now_ms())},
+            "status": status,
+        }
+        self.spool.mkdir(parents=True, exist_ok=True)
+        path = self.spool / f"{uuid.uuid4()}.json"
+        partial = path.with_suffix(".partial")
+        partial.write_text(json.dumps(kept))
+        partial.rename(path)
+
+
+def _reason(error: BaseException) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
+
+
+def deliver(spool: Path) -> int:
+    """Tell MLflow what the spool has; how many runs are still there, since it does not answer."""
+    if not spool.is_dir():
+        return 0
+    with FileLock(spool / ".lock"):
+        paths = sorted(spool.glob("*.json"))
+        for done, path in enumerate(paths):
+            try:
+                _deliver(path)
+            except tracking.FAULTS as error:
+                LOG.warning("MLflow does not answer (%s): %d runs stay in %s",
+                            _reason(error), len(paths) - done, spool)  # fmt: skip
+                return len(paths) - done
+            path.unlink()
+    return 0
+
+
+def _deliver(path: Path) -> None:
+    kept = json.loads(path.read_text())
+    with tracking.run(**kept["run"]) as run_id:
+        if kept["run"]["run_id"] is None:  # a second attempt goes on with this run
+            kept["run"]["run_id"] = run_id
+            path.write_text(json.dumps(kept))
+        tracking.log_curves(run_id, kept["curves"], kept["times_ms"])
+        tracking.log_metrics(run_id, kept["metrics"])
+        tracking.tag_run(run_id, kept["tags"])
+    tracking.end_run(run_id, kept["status"])

@@ -1,0 +1,1 @@
+"""Train one network on one observed dataset, and predict its splits."""

@@ -1,0 +1,132 @@
+"""What networks are fed: images of some rows, scaled, kept where they fit, one batch ahead."""
+
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+
+import numpy as np
+import psutil
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from peculiar.core.errors import InputError
+from peculiar.networks.heads import Network
+from peculiar.networks.inference import FRONT_BATCH, Images, Scaled, in_order, load
+
+Draw = Callable[[NDArray[np.integer]], tuple[Tensor, Tensor]]  # row numbers to images and labels
+RESIDENT_BYTES = 6 * 1024**3  # of a computer's memory: the paper's images to learn from are 4.6e9
+
+
+def resident_bytes(device: torch.device) -> int:
+    """How much may be kept on a device: half of what is free of it now.
+
+    At most `RESIDENT_BYTES` without a GPU, since a job's share of its computer's memory is not
+    known here. What is more is streamed from the shards, batch by batch.
+    """
+    if device.type == "cuda":
+        free = int(torch.cuda.mem_get_info(device)[0])
+        # what torch holds back of networks before this one is free to it as well
+        unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return (free + unused) // 2
+    return min(RESIDENT_BYTES, int(psutil.virtual_memory().available) // 2)
+
+
+def fits(rows: int, example: Tensor) -> bool:
+    """Whether so many times an example (1, ...) may be kept on its device."""
+    return rows * example.numel() * example.element_size() <= resident_bytes(example.device)
+
+
+def dense(scaled: Tensor) -> Tensor:
+    """What a front gives as networks take it fastest: images with their channels last."""
+    if scaled.dim() == 4:
+        return scaled.contiguous(memory_format=torch.channels_last)
+    return scaled.contiguous()
+
+
+def scaled_images(
+    front: Callable[[Tensor], Tensor],
+    images: Images,
+    rows: NDArray[np.integer],
+    device: torch.device,
+) -> Scaled:
+    """A function from row numbers, among `rows`, to what a front gives of their images.
+
+    Reading and scaling an image costs a CPU about as much as a small network does, so that
+    scaled images are kept when they fit; see `resident_bytes`.
+    """
+    example = front(load(images, rows[:1], device))
+    if not fits(len(rows), example):
+        return lambda batch: dense(front(load(images, batch, device)))
+    kept = dense(torch.empty((len(rows), *example.shape[1:]), device=device))
+    place = np.zeros(images.shape[0], dtype=np.int64)
+    place[rows] = np.arange(len(rows))
+    for piece in in_order(rows, FRONT_BATCH):
+        kept[torch.from_numpy(place[piece]).to(device)] = front(load(images, piece, device))
+    return lambda batch: kept[torch.from_numpy(place[batch]).to(device)]
+
+
+def turn(images: Tensor, rng: np.random.Generator) -> Tensor:
+    """One of the eight rotations and reflections of the sky, drawn for the whole batch."""
+    images = torch.rot90(images, int(rng.integers(4)), dims=(-2, -1))
+    return images.flip(-1) if rng.integers(2) else images
+
+
+def batches(rows: NDArray[np.integer], size: int) -> Iterator[NDArray[np.integer]]:
+    """Consecutive pieces of `rows`; a last piece of one is dropped (batch norm needs two)."""
+    for start in range(0, len(rows), size):
+        if len(rows) - start > 1 or len(rows) == 1:
+            yield rows[start : start + size]
+
+
+def one_ahead(draw: Draw, pieces: Iterable[NDArray[np.integer]]) -> Iterator[tuple[Tensor, Tensor]]:
+    """What `draw` gives for each piece, made in a thread while the one before is learnt from."""
+    with ThreadPoolExecutor(1) as pool:
+        coming: Future[tuple[Tensor, Tensor]] | None = None
+        for rows in pieces:
+            ready, coming = coming, pool.submit(draw, rows)
+            if ready is not None:
+                yield ready.result()
+        if coming is not None:
+            yield coming.result()
+
+
+@contextmanager
+def half_the_threads() -> Iterator[None]:
+    """Leave half of the processor's cores to a thread beside this one."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(max(1, threads // 2))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def keep_views(
+    network: Network, fresh: Draw, rows: NDArray[np.integer], views: int
+) -> tuple[Tensor, Tensor]:
+    """What the front gives of each image at `views` fresh distances, and their labels, Mpc.
+
+    Raises
+    ------
+    InputError
+        When they do not fit; see `resident_bytes`.
+    """
+    wanted = np.tile(rows, views)
+    number, filled = len(wanted), 0
+    with torch.inference_mode(), half_the_threads():
+        for images, label in one_ahead(fresh, in_order(wanted, FRONT_BATCH)):
+            scaled = network.front(images)
+            if not filled:
+                if not fits(number, scaled[:1]):
+                    raise InputError(
+                        f"params.yaml: train: {views} views of {len(rows)} images are more than "
+                        f"{resident_bytes(scaled.device) / 1024**3:.3g} GiB: take fewer views, a "
+                        "smaller crop, or null for new ones each epoch"
+                    )
+                kept = torch.empty((number, *scaled.shape[1:]), device=scaled.device)
+                labels = torch.empty(number, device=scaled.device)
+            kept[filled : filled + len(label)] = scaled
+            labels[filled : filled + len(label)] = label
+            filled += len(label)
+    return dense(kept), labels

@@ -1,0 +1,47 @@
+"""The section `train` of `params.yaml`."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    Field,
+    NonNegativeInt,
+    model_validator,
+)
+
+from peculiar.core.params import Name, Section, check_known, validate
+from peculiar.networks.params import NetworkSection, Training
+
+
+class SearchedNetwork(Training):
+    """The network `best`: what the search does not decide; the rest stands in best.yaml."""
+
+    family: Literal["cnn"]
+    hidden: Literal[0]
+    dropout: Literal[0]
+
+    def complete(
+        self, searched: dict[str, Any], epochs: int | None = None, where: str = "best.yaml"
+    ) -> NetworkSection:
+        """The whole network, from the searched keys (`peculiar.search.space`)."""
+        last = {} if epochs is None else {"epochs": epochs}
+        return validate(NetworkSection, self.model_dump() | searched | last, where)
+
+
+class Train(Section):
+    """Stage `train`."""
+
+    datasets: Annotated[tuple[Name, ...], Field(min_length=1)]
+    networks: Annotated[tuple[Name, ...], Field(min_length=1)]
+    seed: NonNegativeInt
+    best: SearchedNetwork
+    specs: Mapping[Name, NetworkSection]
+
+    @model_validator(mode="after")
+    def _known(self) -> Self:
+        check_known("network", self.networks, self.specs)
+        return self
+
+    def items(self) -> list[tuple[str, str]]:
+        """(dataset, network) of every trained network, `best` last for each dataset."""
+        return [(d, n) for d in self.datasets for n in (*self.networks, "best")]

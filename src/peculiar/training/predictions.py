@@ -1,0 +1,202 @@
+"""What a network says of the galaxies of one split, and how good it is."""
+
+import astropy.units as u
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from peculiar.core.dataset import Observed
+from peculiar.core.device import best_device
+from peculiar.networks.heads import DistanceNetwork, Network
+from peculiar.networks.inference import predict
+from peculiar.velocity.hubble import distance_given_redshift_mpc, peculiar_velocity_kms
+from peculiar.velocity.metrics import distance_error_mpc, measures
+from peculiar.velocity.posterior import Velocity, normal, velocity, velocity_on_grid
+
+Array = NDArray[np.float64]
+
+
+def column_mpc(observed: Observed, name: str) -> Array:
+    """A distance column of the image table, (image,), Mpc."""
+    return np.asarray(observed.table[name].to_value(u.Mpc))
+
+
+def predict_split(network: Network, observed: Observed, split: str) -> Array:
+    """What a network gives for one split, in the order of `observed.rows(split)`.
+
+    Distances (n,), Mpc, or p(D | image), (n, G).
+    """
+    device = best_device()
+    return predict(network.to(device), observed.images, observed.rows(split), device)
+
+
+def calibrate(observed: Observed, split: str, D_p_mpc: Array) -> float:
+    """Error sigma_D of predicted distances from the redshift distances of a split, Mpc."""
+    meta = observed.table.meta
+    D_z = column_mpc(observed, "distance_z_mpc")[observed.rows(split)]
+    return distance_error_mpc(D_z, D_p_mpc, meta["sigma_v_kms"] / meta["H0_kms_mpc"])
+
+
+def distance_range_mpc(observed: Observed) -> tuple[float, float] | None:
+    """Least and greatest distance of a dataset, Mpc; None where it has no ends."""
+    ends = observed.table.meta["range_mpc"]
+    return None if ends is None else (float(ends[0]), float(ends[1]))
+
+
+def expected_mpc(output: Array, grid_mpc: ArrayLike | None) -> Array:
+    """Predicted distances (n,), Mpc: what a point head gives, or the mean of p(D | image)."""
+    return output if grid_mpc is None else output @ np.asarray(grid_mpc, dtype=float)
+
+
+def velocity_of(
+    observed: Observed,
+    split: str,
+    output: Array,
+    sigma_D_mpc: float,
+    grid_mpc: ArrayLike | None,
+) -> Velocity:
+    """Posterior velocities of one split.
+
+    Parameters
+    ----------
+    observed : Observed
+        The table.
+    split : str
+        Split that `output` belongs to.
+    output : ndarray
+        From `predict_split`.
+    sigma_D_mpc : float
+        Error of a point head's distances, Mpc.
+    grid_mpc : array_like, (G,), or None
+        Distances that p(D | image) is for, Mpc; None for a point head.
+
+    Returns
+    -------
+    Velocity
+    """
+    meta = observed.table.meta
+    sigma_v, H0 = meta["sigma_v_kms"], meta["H0_kms_mpc"]
+    D_z = column_mpc(observed, "distance_z_mpc")[observed.rows(split)]
+    if grid_mpc is None:
+        return velocity(output, D_z, sigma_D_mpc, sigma_v, H0, distance_range_mpc(observed))
+    return velocity_on_grid(output, np.asarray(grid_mpc, dtype=float), D_z, sigma_v, H0)
+
+
+def validate(
+    network: Network, observed: Observed
+) -> tuple[float, dict[str, Array], dict[str, float]]:
+    """sigma_D (Mpc), `predictions` and `measures` of a network on the validation split."""
+    output = predict_split(network, observed, "validation")
+    grid = grid_of(network)
+    sigma_D = calibrate(observed, "validation", expected_mpc(output, grid))
+    predicted = predictions_of(observed, "validation", output, sigma_D, grid)
+    return sigma_D, predicted, measures(predicted, observed.table.meta["H0_kms_mpc"])
+
+
+def grid_of(network: Network) -> Array | None:
+    """Distances (G,), Mpc, that p(D | image) is for; None for a point head."""
+    if isinstance(network, DistanceNetwork):
+        return None
+    return network.head.grid_mpc.double().numpy(force=True)
+
+
+def predictions(observed: Observed, split: str, D_p_mpc: Array, v: Velocity) -> dict[str, Array]:
+    """Distances and velocities of one split, true and predicted.
+
+    Parameters
+    ----------
+    observed : Observed
+        Images and table.
+    split : str
+        Split that the predictions belong to.
+    D_p_mpc : ndarray, (n,)
+        Predicted distances, Mpc.
+    v : Velocity
+        Posterior velocities.
+
+    Returns
+    -------
+    dict of str to ndarray, (n,)
+        galaxy, camera; D_mpc, D_z_mpc, D_p_mpc; v_kms (true; NaN for measured distances, where
+        cz less a flow model's is mostly the motion of the Sun), v_p_kms (the paper's prediction),
+        v_hat_kms and v_error_kms (posterior mean and deviation), v_low68_kms, v_high68_kms,
+        v_low95_kms, v_high95_kms (its intervals), pit (posterior probability of less than v_kms).
+    """
+    rows, meta = observed.rows(split), observed.table.meta
+    D = column_mpc(observed, "distance_mpc")[rows]
+    D_z = column_mpc(observed, "distance_z_mpc")[rows]
+    H0 = meta["H0_kms_mpc"]
+    unknown = meta["distribution"] == "measured"
+    v_true = np.full(len(D), np.nan) if unknown else peculiar_velocity_kms(D_z, D, H0)
+    return {
+        "galaxy": np.asarray(observed.table["galaxy"])[rows],
+        "camera": np.asarray(observed.table["camera"])[rows],
+        "D_mpc": D,
+        "D_z_mpc": D_z,
+        "D_p_mpc": D_p_mpc,
+        "v_kms": v_true,
+        "v_p_kms": peculiar_velocity_kms(D_z, D_p_mpc, H0),
+        **velocity_columns(v),
+        "pit": v.pit(v_true),
+    }
+
+
+def predictions_of(
+    observed: Observed,
+    split: str,
+    output: Array,
+    sigma_D_mpc: float,
+    grid_mpc: ArrayLike | None,
+) -> dict[str, Array]:
+    """`predictions` from what a network gives for a split; parameters as in `velocity_of`."""
+    v = velocity_of(observed, split, output, sigma_D_mpc, grid_mpc)
+    return predictions(observed, split, expected_mpc(output, grid_mpc), v)
+
+
+def velocity_columns(v: Velocity) -> dict[str, Array]:
+    """Columns of `predictions` that hold the posterior of velocities."""
+    return {
+        "v_hat_kms": v.mean_kms,
+        "v_error_kms": v.deviation_kms,
+        **{f"v_low{level}_kms": end for level, end in v.low_kms.items()},
+        **{f"v_high{level}_kms": end for level, end in v.high_kms.items()},
+    }
+
+
+def baselines(observed: Observed, split: str, prior_mpc: ArrayLike) -> dict[str, dict[str, Array]]:
+    """`predictions` without any image.
+
+    `v = 0` takes D_z as the distance; `constant distance` the mean of the prior; `E[D | D_z]` knows
+    the prior's distribution (its edges, in effect) and D_z. Without true velocities, only the
+    second can be judged.
+
+    Parameters
+    ----------
+    observed : Observed
+        The table.
+    split : str
+        Split to predict.
+    prior_mpc : array_like, (m,)
+        Distances such as the split's, Mpc: those of the training split.
+
+    Returns
+    -------
+    dict of str to dict
+        By name.
+    """
+    meta, prior = observed.table.meta, np.asarray(prior_mpc, dtype=float)
+    H0, sigma_v = meta["H0_kms_mpc"], meta["sigma_v_kms"]
+    D_z = column_mpc(observed, "distance_z_mpc")[observed.rows(split)]
+    mean = np.full(len(D_z), prior.mean())
+    of_mean = velocity(mean, D_z, float(prior.std()), sigma_v, H0, None)
+    constant = predictions(observed, split, mean, of_mean)
+    if meta["distribution"] == "measured":
+        return {"constant distance": constant}
+    nothing_known = normal(np.zeros(len(D_z)), np.full(len(D_z), sigma_v))
+    expected, deviation = distance_given_redshift_mpc(D_z, prior, sigma_v / H0)
+    # already a posterior: no further shrinking
+    v = normal(peculiar_velocity_kms(D_z, expected, H0), H0 * deviation)
+    return {
+        "v = 0": predictions(observed, split, D_z, nothing_known),
+        "constant distance": constant,
+        "E[D | D_z]": predictions(observed, split, expected, v),
+    }

@@ -1,0 +1,125 @@
+"""Several processes that train one network together, as `torchrun` starts them.
+
+Each learns from its share of every batch, and torch's `DistributedDataParallel` averages their
+gradients (Li et al. 2020): of networks that look at each image alone, weights are those of one
+process. Without torchrun there is one process, of rank 0, and nothing here does anything.
+"""
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, distributed, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from peculiar.core.errors import InputError
+from peculiar.networks.heads import Network
+
+Learn = Callable[
+    [Tensor, Tensor], tuple[Tensor, Tensor]
+]  # see `peculiar.networks.heads.Network.learn`
+LEAST = 2  # images of a share: batch normalisation needs two
+
+
+@contextmanager
+def joined() -> Iterator[None]:
+    """Join the processes that torchrun started, each with its own GPU where there are any.
+
+    Raises
+    ------
+    InputError
+        When this machine has GPUs, but fewer than processes.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        yield
+        return
+    gpus, local = torch.cuda.device_count(), int(os.environ["LOCAL_RANK"])
+    if gpus:
+        if local >= gpus:
+            raise InputError(f"torchrun: --nproc-per-node is more than the {gpus} GPUs: lower it")
+        torch.cuda.set_device(local)
+    distributed.init_process_group("nccl" if gpus else "gloo")
+    try:
+        yield
+    finally:
+        distributed.destroy_process_group()
+
+
+def rank() -> int:
+    """Number of this process, 0 for the one that writes."""
+    return distributed.get_rank() if distributed.is_initialized() else 0
+
+
+def number() -> int:
+    """How many processes train together."""
+    return distributed.get_world_size() if distributed.is_initialized() else 1
+
+
+def shares(pieces: Iterable[NDArray[np.integer]]) -> list[NDArray[np.integer]]:
+    """Shares of the batches that this process learns from: equal ones, and a rest is left out.
+
+    Raises
+    ------
+    InputError
+        When no batch is large enough to be shared out.
+    """
+    among = number()
+    if among == 1:
+        return list(pieces)
+    whole = [piece[: len(piece) // among * among] for piece in pieces]
+    found = [piece[rank() :: among] for piece in whole if len(piece) >= LEAST * among]
+    if not found:
+        raise InputError(
+            f"torchrun: no batch has {LEAST} images for each of {among} processes: raise the "
+            "network's batch_size in params.yaml, or lower --nproc-per-node"
+        )
+    return found
+
+
+class _Learner(nn.Module):
+    """`learn` as the `forward` that `DistributedDataParallel` wants."""
+
+    def __init__(self, network: Network) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, scaled: Tensor, labels_mpc: Tensor) -> tuple[Tensor, Tensor]:
+        return self.network.learn(scaled, labels_mpc)
+
+
+def learner(network: Network) -> Learn:
+    """`network.learn`, after whose backward pass gradients are the mean of all processes'."""
+    if number() == 1:
+        return network.learn
+    return DistributedDataParallel(_Learner(network))
+
+
+def own_stream(rng: np.random.Generator) -> np.random.Generator:
+    """The generator, or this process's own spawned from it."""
+    return rng if number() == 1 else rng.spawn(number())[rank()]
+
+
+def summed(value: float, device: torch.device) -> float:
+    """Sum of the values that all processes have."""
+    if number() == 1:
+        return value
+    total = torch.tensor(value, dtype=torch.float64, device=device)
+    distributed.all_reduce(total)
+    return float(total)
+
+
+def agreed(value: float, device: torch.device) -> float:
+    """What the process of rank 0 has, so that all decide alike."""
+    return float(agreed_values(np.array([value]), device)[0])
+
+
+def agreed_values(values: NDArray[np.float64], device: torch.device) -> NDArray[np.float64]:
+    """`agreed` of several values, (n,)."""
+    if number() == 1:
+        return values
+    first = torch.from_numpy(values.copy()).to(device)
+    distributed.broadcast(first, src=0)
+    return first.numpy(force=True)

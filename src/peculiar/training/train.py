@@ -1,0 +1,212 @@
+"""Train one network on one observed dataset, and calibrate it."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.optimize import minimize_scalar
+
+from peculiar.core.dataset import Observed
+from peculiar.core.device import best_device
+from peculiar.core.errors import InputError
+from peculiar.mock.images import fresh_views
+from peculiar.networks.heads import (
+    DistanceNetwork,
+    DistributionNetwork,
+    Network,
+    build,
+    ensemble,
+)
+from peculiar.networks.inference import Scaled, in_pieces, load
+from peculiar.networks.params import NetworkSection
+from peculiar.networks.scaling import Pixels
+from peculiar.training import torchrun
+from peculiar.training.loader import scaled_images
+from peculiar.training.loop import fit, target_scaling
+from peculiar.training.predictions import column_mpc, predict_split, validate, velocity_of
+from peculiar.training.prior import distance_prior
+from peculiar.velocity.metrics import l2
+
+SHARPEST = 4.0  # a likelihood is never made narrower than to half its width
+UNCHANGED_MPC = 0.1  # rms change of labels below which another round is not worth it
+OnEpoch = Callable[[int, dict[str, float]], None]
+LABELS = {"D": "distance_mpc", "D_z": "distance_z_mpc"}
+
+
+def train_network(
+    observed: Observed,
+    spec: NetworkSection,
+    seed: int,
+    on_epoch: OnEpoch,
+    scaled: Scaled | None = None,
+    raw: Path = Path("data/fetch"),
+) -> Network:
+    """A network trained on the training split, watched (and calibrated) on the validation split.
+
+    Parameters
+    ----------
+    observed : Observed
+        Images and table.
+    spec : NetworkSection
+        Architecture, label and how it learns.
+    seed : int
+        Of weights, order, distances and all that is drawn.
+    on_epoch : callable
+        See `training.loop.fit`; the epochs of an ensemble's members, and of rounds, are counted on.
+    scaled : callable, optional
+        From `share_images`, when several networks scale images alike.
+    raw : Path
+        Output of `fetch`, read for fresh distances alone.
+
+    Returns
+    -------
+    DistanceNetwork or DistributionNetwork
+        On the device it was trained on.
+
+    Raises
+    ------
+    InputError
+        When errors are to be fractions of labels of which some are not positive.
+    """
+    if spec.rounds > 1:
+        return _train_in_rounds(observed, spec, seed, on_epoch, scaled)
+    others = np.random.SeedSequence(seed).generate_state(spec.members - 1)
+    members: list[Network] = []
+    for own in (seed, *map(int, others)):
+        counted = _counted_on(on_epoch, len(members) * spec.epochs)
+        members.append(_train_member(observed, spec, own, counted, scaled, raw))
+    if isinstance(members[0], DistanceNetwork):
+        return members[0]
+    network = ensemble([m for m in members if isinstance(m, DistributionNetwork)])
+    calibrate_sharpness(network, observed, spec.label)
+    return network
+
+
+def _counted_on(on_epoch: OnEpoch, done: int) -> OnEpoch:
+    return lambda epoch, curve: on_epoch(done + epoch, curve)
+
+
+def _train_in_rounds(
+    observed: Observed,
+    spec: NetworkSection,
+    seed: int,
+    on_epoch: OnEpoch,
+    scaled: Scaled | None,
+) -> Network:
+    """Train again and again, each time from new weights on corrected labels (paper, section 5.2).
+
+    The weights begin the same in each round, so that labels which change no more end it.
+    """
+    train, labels = observed.rows("train"), column_mpc(observed, "distance_z_mpc")
+    for done in range(spec.rounds):
+        counted = _counted_on(on_epoch, done * spec.epochs)
+        network = _train_member(observed, spec, seed, counted, scaled, Path(), labels)
+        corrected = labels.copy()
+        # of torchrun's processes all go on with the first one's
+        corrected[train] = torchrun.agreed_values(corrected_mpc(network, observed), best_device())
+        change, labels = l2(labels, corrected), corrected
+        if change < UNCHANGED_MPC:
+            break
+    return network
+
+
+def corrected_mpc(network: Network, observed: Observed) -> NDArray[np.float64]:
+    """E[D | image, D_z] (n,), Mpc, of the training images: D_z less the posterior velocity / H0."""
+    sigma_D, _, _ = validate(network, observed)
+    D_p = predict_split(network, observed, "train")
+    v = velocity_of(observed, "train", D_p, sigma_D, None)
+    D_z = column_mpc(observed, "distance_z_mpc")[observed.rows("train")]
+    return np.asarray(D_z - v.mean_kms / observed.table.meta["H0_kms_mpc"])
+
+
+def _train_member(
+    observed: Observed,
+    spec: NetworkSection,
+    seed: int,
+    on_epoch: OnEpoch,
+    scaled: Scaled | None,
+    raw: Path,
+    labels_mpc: NDArray[np.float64] | None = None,
+) -> Network:
+    """One network of one body; see `train_network`. Labels take the place of the dataset's."""
+    meta, device = observed.table.meta, best_device()
+    targets = column_mpc(observed, LABELS[spec.label]) if labels_mpc is None else labels_mpc
+    train = observed.rows("train")
+    if spec.loss == "fractional" and (targets[train] <= 0).any():
+        raise InputError(
+            f"params.yaml: train: loss fractional needs labels above 0, and dataset "
+            f"{meta['dataset']} has {targets[train].min():.1f} Mpc: take loss: absolute"
+        )
+    scaling = meta["distribution"] if spec.normalise else "none"
+    network = build(
+        spec,
+        meta["bands"],
+        observed.images.shape[-1],
+        target=target_scaling(targets[train], scaling),
+        prior=None if spec.head == "point" else distance_prior(observed, spec.label),
+        seed=seed,
+    )
+    rng = np.random.default_rng(seed)
+    views_rng = torchrun.own_stream(rng.spawn(1)[0])
+    side = spec.crop or observed.images.shape[-1]
+    fresh = None
+    if spec.fresh:
+        fresh = fresh_views(
+            observed, raw, side, spec.label, views_rng, device, random_kernels=spec.kernels
+        )
+    (dropout_seed,) = rng.spawn(1)[0].integers(2**63, size=1)
+    devices = [device] if device.type == "cuda" else []
+    with (
+        torch.backends.cudnn.flags(enabled=True, deterministic=True),
+        torch.random.fork_rng(devices),  # dropout draws from torch's global generators only
+    ):
+        torch.manual_seed(int(dropout_seed) + torchrun.rank())
+        fit(
+            network,
+            observed.images,
+            targets,
+            train,
+            observed.rows("validation"),
+            spec,
+            rng=rng,
+            device=device,
+            on_epoch=on_epoch,
+            scaled=scaled,
+            fresh=fresh,
+        )
+    return network
+
+
+def calibrate_sharpness(network: DistributionNetwork, observed: Observed, label: str) -> None:
+    """Set the sharpness of the likelihood to what makes the validation labels most probable.
+
+    One number, the inverse of a temperature (Guo et al. 2017). At 0 nothing is left of the image:
+    a network that learnt nothing ends as p(D) itself, and its velocities as E[v | D_z], which on
+    average are no worse than v = 0. On the validation D_z it is never worse than that prior.
+    """
+    device, head = best_device(), network.to(best_device()).eval().head
+    rows = observed.rows("validation")
+    labels = torch.tensor(column_mpc(observed, LABELS[label])[rows], device=device)
+
+    def raw_numbers(piece: NDArray[np.integer]) -> torch.Tensor:
+        scaled = network.front(load(observed.images, piece, device))
+        return network.raw(scaled).movedim(0, 1)
+
+    raw = torch.tensor(in_pieces(raw_numbers, rows, device), device=device).movedim(1, 0)
+
+    def loss(sharpness: float) -> float:
+        head.sharpness.fill_(sharpness)
+        return float(head.loss(network.mean_probability(raw).log(), labels).mean())
+
+    best = float(minimize_scalar(loss, bounds=(0, SHARPEST), method="bounded").x)
+    head.sharpness.fill_(best if loss(best) < loss(0.0) else 0.0)
+
+
+def share_images(observed: Observed, softening_mag_arcsec2: float, crop: int | None) -> Scaled:
+    """Training and validation images, read and scaled once for several networks."""
+    rows = np.concatenate([observed.rows("train"), observed.rows("validation")])
+    device = best_device()
+    front = Pixels(observed.table.meta["bands"], softening_mag_arcsec2, crop).to(device)
+    return scaled_images(front, observed.images, rows, device)

@@ -1,0 +1,1 @@
+"""From distances to peculiar velocities: the Hubble law, posteriors, metrics."""

@@ -1,0 +1,282 @@
+"""What an image and a redshift say together, by integration over a grid of distances.
+
+p(D | image, D_z) is proportional to p(D | image) N(D_z; D, sigma_v / H0): Bayes' rule with
+velocities v = H0 (D_z - D) that are normal about zero. Nothing is assumed of the shape of
+p(D | image), and the edges of the distance distribution, which tell much about galaxies near
+them, are used. A grid's probabilities are spread evenly over its cells.
+
+A redshift with an error s is cz = H0 D + v + e with e normal of deviation s. The redshift then
+tells the distance to sqrt(sigma_v^2 + s^2) only, and given a distance the velocity is no longer
+certain: what is left, u = cz - H0 D = v + e, is shared between both by their variances. So v is
+normal about w u, w = sigma_v^2 / (sigma_v^2 + s^2), with the deviation sigma_v s / sqrt(sigma_v^2 +
+s^2), and the posterior of v is the mean of these normal laws over p(D | image, cz).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import ceil
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import ndtr  # not scipy.stats, which takes a second to import
+
+from peculiar.velocity.hubble import peculiar_velocity_kms, velocity_posterior_kms
+
+Array = NDArray[np.float64]
+SIGMAS = {68: 1, 95: 2}  # half widths of the intervals, in deviations of a Gaussian
+
+
+def cells_mpc(range_mpc: tuple[float, float], most_mpc: float) -> Array:
+    """Middles (G,), Mpc, of equal cells between two distances, none wider than `most_mpc`."""
+    cells = ceil((range_mpc[1] - range_mpc[0]) / most_mpc)
+    edges = np.linspace(*range_mpc, cells + 1)
+    return np.asarray((edges[1:] + edges[:-1]) / 2)
+
+
+def given_redshift(
+    p: Array,
+    grid_mpc: Array,
+    D_z_mpc: ArrayLike,
+    sigma_z_mpc: ArrayLike,
+    prior_ratio: ArrayLike = 1.0,
+) -> Array:
+    """p(D | image, D_z) on the grid.
+
+    Parameters
+    ----------
+    p : ndarray, (n, G)
+        p(D | image), each row summing to one.
+    grid_mpc : ndarray, (G,)
+        Equally spaced distances, Mpc.
+    D_z_mpc : array_like, (n,)
+        Redshift distances, Mpc.
+    sigma_z_mpc : array_like, () or (n,)
+        sigma_v / H0, Mpc; with errors of the redshifts, sqrt(sigma_v^2 + error^2) / H0.
+    prior_ratio : array_like, (G,), optional
+        The survey's distribution of distances over the training one, up to a factor: it takes the
+        place of the prior that p was learnt under.
+
+    Returns
+    -------
+    ndarray, (n, G)
+        Rows sum to one. Where a redshift is so far beyond the grid that nothing is left of a row,
+        the nearest distances of the grid have it all.
+    """
+    D_z = np.asarray(D_z_mpc, dtype=float)[:, None]
+    exponent = -0.5 * ((D_z - grid_mpc) / np.reshape(sigma_z_mpc, (-1, 1))) ** 2
+    with np.errstate(divide="ignore"):
+        log_q = np.log(p) + np.log(np.asarray(prior_ratio, dtype=float)) + exponent
+    # relative to the largest, so that no row underflows to 0/0
+    q = np.exp(log_q - log_q.max(axis=1, keepdims=True))
+    return np.asarray(q / q.sum(axis=1, keepdims=True))
+
+
+def moments(q: Array, grid_mpc: Array) -> tuple[Array, Array]:
+    """Mean and deviation (n,), Mpc, of distributions (n, G) on a grid (G,), Mpc."""
+    mean = q @ grid_mpc
+    variance = np.einsum("ng,ng->n", q, (grid_mpc - mean[:, None]) ** 2)
+    within = (grid_mpc[1] - grid_mpc[0]) ** 2 / 12
+    return mean, np.sqrt(variance + within)
+
+
+def cdf(q: Array, grid_mpc: Array, D_mpc: ArrayLike) -> Array:
+    """Probability (n,) of a distance below `D_mpc` (n,): the PIT value where that is the truth."""
+    step = grid_mpc[1] - grid_mpc[0]
+    position = (np.asarray(D_mpc, dtype=float) - grid_mpc[0]) / step + 0.5
+    return np.asarray((q * np.clip(position[:, None] - np.arange(len(grid_mpc)), 0, 1)).sum(axis=1))
+
+
+def quantile(q: Array, grid_mpc: Array, level: float) -> Array:
+    """Distance (n,), Mpc, below which lies a probability `level`: the inverse of `cdf`."""
+    step = grid_mpc[1] - grid_mpc[0]
+    edges = np.append(grid_mpc - step / 2, grid_mpc[-1] + step / 2)
+    below = np.concatenate([np.zeros((len(q), 1)), np.cumsum(q, axis=1)], axis=1)
+    return np.array([np.interp(level, row / row[-1], edges) for row in below])
+
+
+def gaussian(mean_mpc: ArrayLike, sigma_mpc: float, grid_mpc: Array) -> Array:
+    """p(D | image), (n, G), of Gaussian errors about `mean_mpc` (n,), cut at the grid's ends."""
+    z = (grid_mpc - np.asarray(mean_mpc, dtype=float)[:, None]) / sigma_mpc
+    # relative to the largest, so that a mean far beyond the grid does not underflow to 0/0
+    p = np.exp(-0.5 * (z**2 - (z**2).min(axis=1, keepdims=True)))
+    return np.asarray(p / p.sum(axis=1, keepdims=True))
+
+
+@dataclass(frozen=True)
+class Velocity:
+    """Posterior of peculiar velocities.
+
+    Attributes
+    ----------
+    mean_kms, deviation_kms : ndarray, (n,)
+        Mean and deviation, km/s.
+    low_kms, high_kms : dict of int to ndarray, (n,)
+        Ends of the central intervals of 68.3 and 95.4 per cent (one and two deviations of a
+        Gaussian), by 68 and 95, km/s.
+    pit : callable
+        Velocities (n,), km/s, to the probability (n,) of a smaller one. Of true velocities it is
+        uniform on [0, 1] if the posterior is calibrated: the probability integral transform.
+    """
+
+    mean_kms: Array
+    deviation_kms: Array
+    low_kms: dict[int, Array]
+    high_kms: dict[int, Array]
+    pit: Callable[[Array], Array]
+
+
+def normal(mean_kms: Array, deviation_kms: Array) -> Velocity:
+    """Posterior of a Gaussian of mean and deviation (n,), km/s."""
+    return Velocity(
+        mean_kms,
+        deviation_kms,
+        {level: mean_kms - k * deviation_kms for level, k in SIGMAS.items()},
+        {level: mean_kms + k * deviation_kms for level, k in SIGMAS.items()},
+        lambda v_kms: np.asarray(ndtr((v_kms - mean_kms) / deviation_kms)),
+    )
+
+
+def velocity_on_grid(
+    p: Array,
+    grid_mpc: Array,
+    D_z_mpc: ArrayLike,
+    sigma_v_kms: float,
+    H0_kms_mpc: float,
+    prior_ratio: ArrayLike = 1.0,
+    cz_error_kms: ArrayLike = 0.0,
+) -> Velocity:
+    """Posterior velocity of galaxies from p(D | image) on a grid.
+
+    Parameters
+    ----------
+    p, grid_mpc, D_z_mpc, prior_ratio
+        See `given_redshift`.
+    sigma_v_kms : float
+        Deviation of peculiar velocities, km/s.
+    H0_kms_mpc : float
+        Hubble constant, km/s/Mpc.
+    cz_error_kms : array_like, () or (n,), optional
+        Deviation of the measured redshifts, km/s.
+
+    Returns
+    -------
+    Velocity
+    """
+    D_z = np.asarray(D_z_mpc, dtype=float)
+    error = np.broadcast_to(np.asarray(cz_error_kms, dtype=float), D_z.shape)
+    if error.any():
+        q = given_redshift(p, grid_mpc, D_z, np.hypot(sigma_v_kms, error) / H0_kms_mpc, prior_ratio)
+        return blurred(q, H0_kms_mpc * (D_z[:, None] - grid_mpc), sigma_v_kms, error)
+    q = given_redshift(p, grid_mpc, D_z, sigma_v_kms / H0_kms_mpc, prior_ratio)
+    D, deviation_mpc = moments(q, grid_mpc)
+
+    def velocity_at(k: int) -> Array:
+        """Velocity (n,), km/s, k deviations of a Gaussian up in probability; far means slow."""
+        return np.asarray(H0_kms_mpc * (D_z - quantile(q, grid_mpc, float(ndtr(-k)))))
+
+    return Velocity(
+        H0_kms_mpc * (D_z - D),
+        H0_kms_mpc * deviation_mpc,
+        {level: velocity_at(-k) for level, k in SIGMAS.items()},
+        {level: velocity_at(k) for level, k in SIGMAS.items()},
+        lambda v_kms: 1 - cdf(q, grid_mpc, D_z - v_kms / H0_kms_mpc),
+    )
+
+
+def blurred(q: Array, u_kms: Array, sigma_v_kms: float, cz_error_kms: Array) -> Velocity:
+    """Posterior velocity where the redshift has an error of its own; see the module.
+
+    Parameters
+    ----------
+    q : ndarray, (n, G)
+        p(D | image, D_z).
+    u_kms : ndarray, (n, G)
+        cz - H0 D at the distances of the grid, which are equally spaced, km/s.
+    sigma_v_kms : float
+        Deviation of peculiar velocities, km/s.
+    cz_error_kms : ndarray, (n,)
+        Deviation of the measured redshifts, km/s; 0 is no error.
+
+    Returns
+    -------
+    Velocity
+    """
+    from scipy.optimize.elementwise import find_root  # takes a fifth of a second to import
+
+    total = np.hypot(sigma_v_kms, cz_error_kms)
+    weight = (sigma_v_kms / total) ** 2
+    middle, width = weight[:, None] * u_kms, weight * np.abs(u_kms[:, 1] - u_kms[:, 0])
+    # next to nothing in place of none: each cell then has its sharp edges
+    spread = np.maximum(sigma_v_kms * cz_error_kms / total, 1e-6 * width)
+
+    def below(v_kms: Array, row: NDArray[np.intp]) -> Array:
+        """Probability of a velocity below `v_kms` of the galaxy in each `row`, same shape."""
+        s, h = spread[row][..., None], width[row][..., None]
+        z = (v_kms[..., None] - middle[row]) / s
+        step = _ramp(z + h / s / 2) - _ramp(z - h / s / 2)
+        return np.asarray(np.einsum("...g,...g->...", q[row], step) * spread[row] / width[row])
+
+    def quantile_at(level: float) -> Array:
+        reach = 10 * spread + width
+        ends = middle.min(axis=1) - reach, middle.max(axis=1) + reach
+        rows = np.arange(len(q))
+        return np.asarray(find_root(lambda v, row: below(v, row) - level, ends, args=(rows,)).x)
+
+    mean = np.einsum("ng,ng->n", q, middle)
+    variance = np.einsum("ng,ng->n", q, (middle - mean[:, None]) ** 2)
+    return Velocity(
+        mean,
+        np.sqrt(variance + width**2 / 12 + spread**2),
+        {level: quantile_at(float(ndtr(-k))) for level, k in SIGMAS.items()},
+        {level: quantile_at(float(ndtr(k))) for level, k in SIGMAS.items()},
+        lambda v_kms: below(np.asarray(v_kms, dtype=float), np.arange(len(q))),
+    )
+
+
+def _ramp(z: Array) -> Array:
+    """Integral of the standard normal law's distribution function up to z."""
+    return np.asarray(z * ndtr(z) + np.exp(-0.5 * z**2) / np.sqrt(2 * np.pi))
+
+
+def velocity(
+    D_p_mpc: ArrayLike,
+    D_z_mpc: ArrayLike,
+    sigma_D_mpc: float,
+    sigma_v_kms: float,
+    H0_kms_mpc: float,
+    range_mpc: tuple[float, float] | None,
+    cz_error_kms: ArrayLike = 0.0,
+) -> Velocity:
+    """Posterior velocity of galaxies from predicted distances with one Gaussian error.
+
+    Parameters
+    ----------
+    D_p_mpc, D_z_mpc : array_like, (n,)
+        Predicted and redshift distances, Mpc.
+    sigma_D_mpc : float
+        Error of the predictions, Mpc.
+    sigma_v_kms : float
+        Deviation of peculiar velocities, km/s.
+    H0_kms_mpc : float
+        Hubble constant, km/s/Mpc.
+    range_mpc : tuple of float or None
+        Least and greatest distance there are, Mpc: no galaxy is put beyond. None where nothing is
+        known; then all has its closed form (`peculiar.velocity.hubble.velocity_posterior_kms`).
+    cz_error_kms : array_like, () or (n,), optional
+        Deviation of the measured redshifts, km/s.
+
+    Returns
+    -------
+    Velocity
+    """
+    D_p, D_z = np.asarray(D_p_mpc, dtype=float), np.asarray(D_z_mpc, dtype=float)
+    if range_mpc is None:
+        v_p = peculiar_velocity_kms(D_z, D_p, H0_kms_mpc)
+        # v_p is off by both errors
+        sigma = np.hypot(sigma_D_mpc, np.asarray(cz_error_kms, dtype=float) / H0_kms_mpc)
+        mean, deviation = velocity_posterior_kms(v_p, sigma, sigma_v_kms, H0_kms_mpc)
+        return normal(mean, np.full(mean.shape, deviation))
+    # cells of at most a fifth of the narrower of the two errors
+    grid = cells_mpc(range_mpc, min(sigma_D_mpc, sigma_v_kms / H0_kms_mpc) / 5)
+    p = gaussian(D_p, sigma_D_mpc, grid)
+    return velocity_on_grid(p, grid, D_z, sigma_v_kms, H0_kms_mpc, cz_error_kms=cz_error_kms)

@@ -1,0 +1,29 @@
+"""Studies that train nothing."""
+
+from builders.pipeline import tiny_params
+from peculiar.core.params import validate
+from peculiar.search import space, study
+from peculiar.search.params import Search
+
+
+def plan(folder, name="test", in_space=None, **changes):
+    params = tiny_params()["search"]
+    params["space"] |= in_space or {}
+    search = validate(Search, params | changes, "search")
+    return study.Plan(name, str(folder / "optuna.journal"), search)
+
+
+def opened(folder, **changes):
+    here = plan(folder, **changes)
+    return study.open_study(here), here.params
+
+
+def suggesting(params, value=lambda trial: float(trial.number)):
+    """An objective that trains nothing."""
+
+    def objective(trial):
+        study.check_queued(trial, params)
+        trial.set_user_attr(study.SEARCHED, space.suggest(trial, params.space))
+        return value(trial)
+
+    return objective

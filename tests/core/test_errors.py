@@ -1,0 +1,92 @@
+"""What the user sees: one sentence for what can be mended, a traceback for our bugs."""
+
+import errno
+import subprocess
+import sys
+
+import pytest
+
+from peculiar.core.errors import InputError, one_sentence
+
+
+def run(raising):
+    """A process that raises inside `one_sentence`."""
+    code = "import errno\nfrom peculiar.core.errors import *\nwith one_sentence():\n    " + raising
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+
+
+MENDABLE = [
+    ("raise InputError('params.yaml: seed: add it')", "peculiar: params.yaml: seed: add it"),
+    ("raise KeyboardInterrupt", "peculiar: interrupted; the same command starts this stage again"),
+    (
+        "raise OSError(errno.ENOSPC, 'No space left on device', 'data/x')",
+        "peculiar: No space left on device at data/x: mend that and run the same command again",
+    ),
+    (
+        "raise OSError(errno.ENOSPC, 'No space left on device')",
+        "peculiar: No space left on device: mend that and run the same command again",
+    ),
+]
+
+
+@pytest.mark.parametrize(("raising", "line"), MENDABLE)
+def test_what_can_be_mended_is_one_line_and_exit_code_1(raising, line):
+    done = run(raising)
+    assert (done.returncode, done.stderr, done.stdout) == (1, line + "\n", "")
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS])
+def test_a_full_or_closed_disk_can_be_mended(number):
+    with pytest.raises(SystemExit, match="peculiar: why at there: mend that"), one_sentence():
+        raise OSError(number, "why", "there")
+
+
+def test_a_file_where_a_folder_is_meant_can_be_mended(tmp_path):
+    file = tmp_path / "file"
+    file.touch()
+    for wrong in (file.mkdir, (file / "below").mkdir, tmp_path.read_text):
+        with pytest.raises(SystemExit, match=f" at {tmp_path}.*: mend that"), one_sentence():
+            wrong()
+
+
+def test_a_closed_pipe_ends_quietly():
+    code = "from peculiar.core.errors import *\nwith one_sentence():\n    while True: print('line')"
+    run = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE,
+                           stderr=subprocess.PIPE, text=True)  # fmt: skip
+    with run:
+        assert run.stdout.readline() == "line\n"
+        run.stdout.close()
+        assert run.stderr.read() == ""
+    assert run.returncode == 1
+
+
+def test_other_errors_keep_their_traceback():
+    done = run("1 / 0")
+    assert done.returncode == 1
+    assert done.stderr.startswith("Traceback")
+    assert done.stderr.endswith("ZeroDivisionError: division by zero\n")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError("no number"),
+        OSError(errno.ENOENT, "No such file", "a"),
+        ValueError("a"),
+        AssertionError(),
+        MemoryError(),
+        SystemExit(3),
+    ],
+    ids=repr,
+)
+def test_our_bugs_pass_through_unchanged(error):
+    with pytest.raises(type(error)) as caught, one_sentence():
+        raise error
+    assert caught.value is error
+
+
+def test_nothing_happens_where_nothing_fails(capsys):
+    with one_sentence():
+        pass
+    assert capsys.readouterr() == ("", "")
+    assert not issubclass(InputError, ValueError | OSError)

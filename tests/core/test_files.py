@@ -1,0 +1,13 @@
+"""Files and folders are written whole or not at all."""
+
+from peculiar.core import files
+
+
+def test_the_digest_of_a_folder_is_of_names_and_contents(tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/a").write_bytes(b"1")
+    first = files.files_sha256(tmp_path, "beside")
+    (tmp_path / "beside").write_bytes(b"2")
+    assert files.files_sha256(tmp_path, "beside") == first
+    (tmp_path / "data/a").rename(tmp_path / "data/b")
+    assert files.files_sha256(tmp_path, "beside") != first

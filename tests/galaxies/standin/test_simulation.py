@@ -1,0 +1,225 @@
+"""The stand-in simulation: reproducible, conserving light, and like the relations it cites."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from astropy.io import fits
+from scipy.integrate import quad
+from scipy.stats import kstest
+
+from peculiar.core.photometry import BANDS, flux_density
+from peculiar.galaxies.standin import simulation, smoothing, stars
+from peculiar.galaxies.standin.simulation import StandIn
+
+SMALL = StandIn(pixels=32, particle_mass_msun=2e7, log10_mass_max=10.5)
+WIDE = replace(SMALL, pixels=64, field_of_view_kpc=2000.0)  # every particle is inside
+
+
+def galaxies(n, knobs, seed=3):
+    rng = np.random.default_rng(seed)
+    return [simulation.simulate(rng, knobs) for _ in range(n)]
+
+
+def received(images, knobs):
+    """f_lambda at 10 pc (camera, band) of images: the sum of I over solid angles at 10 pc."""
+    pixel_pc = 1000 * knobs.field_of_view_kpc / knobs.pixels
+    return images.sum(axis=(2, 3), dtype=float) * (pixel_pc / 10) ** 2
+
+
+def test_same_seed_and_number_give_the_same_bytes(tmp_path):
+    for name, number, seed in [("a", 5, 1), ("b", 5, 1), ("c", 5, 2), ("d", 6, 1)]:
+        simulation.make_broadband(tmp_path / name, number, seed, SMALL)
+    a, b, c, d = ((tmp_path / name).read_bytes() for name in "abcd")
+    assert a == b
+    assert len({a, c, d}) == 3
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b", "c", "d"]
+
+
+def test_four_cameras_receive_all_the_light():
+    (galaxy,) = galaxies(1, WIDE)
+    images = simulation.photograph(galaxy, WIDE)
+    assert images.shape == (4, 5, 64, 64)
+    assert images.dtype == np.float32
+    assert (images >= 0).all()
+    expected = np.tile(galaxy.light.sum(axis=1), (4, 1))
+    np.testing.assert_allclose(received(images, WIDE), expected, rtol=1e-5)
+
+
+def test_light_outside_the_field_is_lost_and_does_not_wrap_around():
+    knobs = replace(SMALL, field_of_view_kpc=30.0, pixels=64)
+    for galaxy in galaxies(5, knobs):
+        radius = np.linalg.norm(galaxy.position_kpc, axis=1)
+        certain = galaxy.light[:, radius < 15].sum(axis=1)
+        got = received(simulation.photograph(galaxy, knobs), knobs)
+        assert (got < 1.0001 * galaxy.light.sum(axis=1)).all()
+        assert (got > 0.97 * certain).all()  # kernels spread some of it over the edge
+    far = np.array([[60.0], [0.0]])  # pixels from the centre of an image of 64
+    assert not smoothing.image_of(far, np.ones((1, 1)), np.array([4]), 64).any()
+
+
+def direct_sum(position, light, widths, pixels):
+    """One Gaussian after the other, sampled at the centres of the pixels: (y, x)."""
+    image = np.zeros((pixels, pixels))
+    centres = np.arange(pixels) - (pixels - 1) / 2
+    for (x, y, _), one, width in zip(position, light, widths, strict=True):
+        along_x, along_y = (np.exp(-0.5 * ((centres - at) / width) ** 2) for at in (x, y))
+        image += one / (2 * np.pi * width**2) * np.outer(along_y, along_x)
+    return image
+
+
+@pytest.mark.parametrize(
+    ("narrowest", "total", "single"), [(0.7, 0.025, 0.2), (1.5, 0.012, 0.08), (3.0, 0.006, 0.015)]
+)
+def test_smoothing_equals_one_gaussian_per_particle(narrowest, total, single):
+    """Differences are below `total` of all the light, and `single` of the brightest pixel.
+
+    They come from binning, so they shrink as kernels widen over the pixels. The steps in width
+    (by at most 2^(1/4) from the distance to the neighbour) bring the total to at most 6%.
+    """
+    rng = np.random.default_rng(0)
+    pixels, n = 128, 2000
+    position = rng.normal(size=(n, 3)) * rng.choice([5.0, 12.0, 25.0], (n, 1))
+    light = rng.lognormal(size=(1, n))
+    distance = np.linalg.norm(position[:, None] - position, axis=2)  # no tree
+    exact = np.partition(distance, 16, axis=1)[:, 16] / np.sqrt(8 * np.log(2))
+    levels = smoothing.kernel_levels(position, 16, pixels)
+    stepped = smoothing.SIGMA_0 * 2 ** (levels / 2)
+    within = (levels > 0) & (levels < levels.max())
+    assert set(np.unique(levels)) >= {3, 4, 5, 6, 7}  # grids of 1 and 2 pixels a cell
+    assert abs(np.log2(stepped / exact)[within]).max() < 0.2501
+    keep = np.flatnonzero(within & (stepped > narrowest))
+    keep = keep[np.argsort(levels[keep], kind="stable")]
+    position, light, levels = position[keep], light[:, keep], levels[keep]
+    got = smoothing.image_of(position[:, :2].T, light, levels, pixels)[0]
+    expected = direct_sum(position, light[0], stepped[keep], pixels)
+    assert abs(got - expected).sum() < total * expected.sum()
+    assert abs(got - expected).max() < single * expected.max()
+    expected = direct_sum(position, light[0], exact[keep], pixels)
+    assert abs(got - expected).sum() < 0.06 * expected.sum()
+
+
+@pytest.mark.parametrize("level", range(10))
+def test_every_kernel_keeps_its_light_place_and_width(level):
+    """A single particle: first and second moments of its image, grids of 1, 2, 4 pixels a cell."""
+    at, pixels = np.array([[3.3], [-7.1]]), 256
+    image = smoothing.image_of(at, np.full((1, 1), 5.0), np.array([level]), pixels)[0]
+    y, x = np.indices(image.shape) - (pixels - 1) / 2
+    assert image.sum() == pytest.approx(5, rel=2e-4)
+    mean_x, mean_y = (image * x).sum() / image.sum(), (image * y).sum() / image.sum()
+    assert mean_x == pytest.approx(3.3, abs=0.05)
+    assert mean_y == pytest.approx(-7.1, abs=0.05)
+    near = np.hypot(x - 3.3, y + 7.1) < 60  # leaves out rounding, times the square of far distances
+    variance = ((image * ((x - mean_x) ** 2 + (y - mean_y) ** 2))[near]).sum() / 5 / 2
+    expected = 2**level / 6
+    assert variance == pytest.approx(expected, rel=0.05, abs=0.09)  # CIC: f(1-f) is 1/6 on average
+
+
+def test_masses_follow_the_mass_function():
+    rng = np.random.default_rng(1)
+    drawn = [stars.draw_log10_mass(rng, 10.0, 12.0) for _ in range(4000)]
+
+    def phi(log_mass):  # Baldry et al. (2012), eq. 6, per dex
+        x = 10 ** (log_mass - 10.66)
+        return np.exp(-x) * (3.96e-3 * x**-0.35 + 0.79e-3 * x**-1.47) * x
+
+    at = np.linspace(10, 12, 201)
+    cumulative = np.array([quad(phi, 10, m)[0] for m in at]) / quad(phi, 10, 12)[0]
+    assert kstest(drawn, lambda m: np.interp(m, at, cumulative)).pvalue > 0.01
+    assert min(drawn) > 10
+    assert max(drawn) < 12
+
+
+def test_sizes_follow_shen_2003():
+    # Values read from equations 17 and 18 with a pocket calculator.
+    assert stars.shen_size(11.0, red=False)[0] == pytest.approx(4.751, rel=1e-3)
+    assert stars.shen_size(11.0, red=True)[0] == pytest.approx(4.163, rel=1e-3)
+    ratios, in_space = [], []
+    for galaxy in galaxies(300, replace(SMALL, particle_mass_msun=2e8, log10_mass_max=12.0)):
+        median = stars.shen_size(galaxy.log10_mass, galaxy.red)[0]
+        ratios.append(galaxy.half_mass_radius_kpc / (2 * median))
+        radius = np.median(np.linalg.norm(galaxy.position_kpc, axis=1))
+        in_space.append(radius / galaxy.half_mass_radius_kpc)
+    assert np.median(ratios) == pytest.approx(1, abs=0.07)  # 0.4 / sqrt(300) is 0.023
+    assert np.std(np.log(ratios)) == pytest.approx(0.42, abs=0.06)
+    assert 1.0 < np.median(in_space) < 1.35  # a disc has 1, a Hernquist sphere 1.33
+
+
+def test_no_scatter_leaves_one_size_for_a_mass():
+    for galaxy in galaxies(5, replace(SMALL, size_scatter=0.0, size_factor=1.5)):
+        median = stars.shen_size(galaxy.log10_mass, galaxy.red)[0]
+        assert galaxy.half_mass_radius_kpc == pytest.approx(1.5 * median)
+
+
+def test_colours_of_red_and_blue_galaxies_are_sane():
+    colours = {True: [], False: []}
+    for galaxy in galaxies(80, StandIn(particle_mass_msun=5e6, log10_mass_max=11.2)):
+        zero = [flux_density(0.0, band) for band in BANDS]
+        mags = -2.5 * np.log10(galaxy.light.sum(axis=1) / zero)
+        colours[galaxy.red].append(mags[1] - mags[2])
+    # Blanton & Moustakas (2009): red sequence at g-r of 0.7 to 0.8, blue cloud at 0.3 to 0.6
+    assert 0.6 < np.median(colours[True]) < 0.85
+    assert 0.3 < np.median(colours[False]) < 0.6
+    assert 0.0 < min(colours[False]) < max(colours[True]) < 0.95
+
+
+def test_red_fraction_rises_and_star_formation_follows_the_main_sequence():
+    assert stars.red_fraction(10.6) == 0.5
+    assert stars.red_fraction(10.0) < 0.2 < 0.8 < stars.red_fraction(11.2)
+    assert stars.star_formation_rate(11.0, False, 0.0) == pytest.approx(8.7)
+    assert stars.star_formation_rate(10.0, False, 1.0) == pytest.approx(8.7 * 10**-0.47)
+
+
+def test_starlight_is_the_table_at_its_nodes_and_clipped_beyond():
+    age, metallicity = np.array([10.0, 10.0969, 12.0]), np.log10([0.02, 0.02, 1e-4])
+    light = stars.starlight(age, metallicity, mass_msun=2.0)
+    assert light.shape == (5, 3)
+    r_mag = np.array([4.9741, 5.1031, 5.1031])  # of 1 Msun, rows of ssp_ugriz.ecsv
+    np.testing.assert_allclose(light[2], 2 * flux_density(r_mag, "r"), rtol=1e-6)
+
+
+def test_cameras_are_the_corners_of_a_tetrahedron():
+    dots = simulation.CAMERAS @ simulation.CAMERAS.T
+    np.testing.assert_allclose(dots, np.where(np.eye(4), 1, -1 / 3), atol=1e-12)
+
+
+def test_filters_table_has_the_magnitudes_of_the_cubes(tmp_path):
+    path = tmp_path / "broadband_1.fits"
+    simulation.make_broadband(path, 1, 1, SMALL)
+    with fits.open(path) as hdus:
+        assert [name.strip() for name in hdus["FILTERS"].data.field(0)] == [
+            f"{band}_SDSS.res" for band in BANDS
+        ]
+        for camera in range(4):
+            cube = hdus[f"CAMERA{camera}-BROADBAND-NONSCATTER"]
+            parameters = hdus[f"CAMERA{camera}-PARAMETERS"].header
+            assert cube.header["IMUNIT"] == "W/m/m^2/sr"
+            assert cube.header["CD1_1"] == pytest.approx(84.4 / 32)
+            radians = parameters["linear_fov"] / 32 / parameters["cameradist"]
+            assert parameters["cameradist"] == 50_000
+            assert parameters["FOV"] == pytest.approx(32 * radians, rel=1e-6)
+            f_lambda = cube.data.sum(axis=(1, 2), dtype=float) * radians**2
+            wavelength = hdus["FILTERS"].data["lambda_eff"]
+            jansky = f_lambda * wavelength**2 / 299_792_458 * 1e26
+            np.testing.assert_allclose(
+                hdus["FILTERS"].data[f"AB_mag_nonscatter{camera}"],
+                # absolute: 50 Mpc are a distance modulus of 33.495
+                -2.5 * np.log10(jansky / 3631) - 5 * np.log10(50e6 / 10),
+                atol=1e-5,
+            )
+
+
+@pytest.mark.parametrize(
+    ("knob", "words"),
+    [
+        ({"pixels": 100}, "multiple of 16"),
+        ({"size_factor": 0.0}, "positive"),
+        ({"size_scatter": -1.0}, "negative"),
+        ({"log10_mass_min": 12.0}, "below log10_mass_max"),
+        ({"neighbours": 0}, "neighbours"),
+        ({"particle_mass_msun": 1e9}, "fewer than the particles"),
+    ],
+)
+def test_knobs_that_cannot_be_right_are_refused(knob, words):
+    with pytest.raises(ValueError, match=words):
+        StandIn(**knob)

@@ -1,0 +1,289 @@
+"""Catalogues are predicted whole, whatever their rows hold and however often a run is killed."""
+
+import gzip
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from astropy.io import fits
+from astropy.table import QTable
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from builders import champions
+from builders.pipeline import ROOT, inside
+from peculiar.cli.main import main
+from peculiar.core.dataset import Observed
+from peculiar.core.errors import InputError
+from peculiar.galaxies.standin.simulation import StandIn, make_broadband
+from peculiar.predict import batch
+from peculiar.predict.catalogue import Row
+from peculiar.predict.images import Files, Set
+from peculiar.registry.champion import load_champion
+
+pytestmark = pytest.mark.xdist_group("pipeline")
+KNOBS = StandIn(pixels=32, particle_mass_msun=2e7, log10_mass_max=10.5)
+GOOD = "broadband_3.fits,5250,30,70,{camera}"
+
+
+@pytest.fixture(scope="module")
+def galaxies(tmp_path_factory):
+    """A folder, with a space in its name, of one good file and what can be wrong with one."""
+    folder = tmp_path_factory.mktemp("some galaxies")
+    good = folder / "broadband_3.fits"
+    make_broadband(good, 3, 7, KNOBS)
+    whole = good.read_bytes()
+    (folder / "zipped.fits.gz").write_bytes(gzip.compress(whole)[:-500])
+    (folder / "random.fits").write_bytes(np.random.default_rng(1).bytes(9000))
+    (folder / "mangled.fits").write_bytes(b"SIMPLE" + whole[6:400] + os.urandom(20000))
+    (folder / "cut.fits").write_bytes(whole[:-2880])
+    (folder / "empty.fits").write_bytes(b"")
+    shutil.copy(good, folder / "with a space_4.fits")
+    shutil.copy(good, folder / "nan_5.fits")
+    with fits.open(folder / "nan_5.fits", mode="update") as hdus:
+        hdus["CAMERA0-BROADBAND-NONSCATTER"].data[:, 0, :2] = np.nan, np.inf
+    return folder
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def job_of(champion, source, **changes):
+    values = {"model": champion.model, "version": champion.version, "digest": champion.digest,
+              "source": source, "at_mpc": np.nan, "pictures": None}  # fmt: skip
+    return batch.Job(**(values | changes))
+
+
+@pytest.fixture(scope="module")
+def champion(pipeline):
+    with inside(pipeline):
+        return load_champion("peculiar-velocity")
+
+
+def test_an_observed_set_is_predicted_as_evaluate_does(pipeline, champion, tmp_path):
+    folder = pipeline / "data/observe/uniform"
+    output = tmp_path / "out.fits"
+    assert batch.predict_catalogue(
+        champion, job_of(champion, Set(folder)), folder, output, rows_at_once=50
+    ) == 320  # fmt: skip
+    table, observed = QTable.read(output), Observed.read(folder)
+    known = QTable.read(
+        pipeline / "results/evaluate/predictions/uniform-cnn2.csv", format="ascii.csv"
+    )
+    rows = observed.rows("test")
+    np.testing.assert_allclose(table["D_p"].to_value("Mpc")[rows], known["D_p_mpc"], rtol=1e-4)
+    np.testing.assert_allclose(table["v_p"].to_value("km/s")[rows], known["v_p_kms"], atol=0.1)
+    assert table["name"].tolist() == [str(k) for k in observed.table["galaxy"]]
+    assert (table["flags"] == "ok").mean() > 0.5
+    assert table.meta["DIGEST"] == champion.digest
+    assert names(tmp_path) == ["out.fits"]
+    with pytest.raises(InputError, match=r"has no galaxy 9999 with camera 0"):
+        Set(folder).galaxy(Row(0, "9999"), champion)
+
+
+FAULTS = [
+    ("gone.fits,5000,30,70,0", "unusable", "missing"),
+    ("random.fits,5000,30,70,0", "unusable", "is no FITS file"),
+    ("mangled.fits,5000,30,70,0", "unusable", ""),
+    ("cut.fits,5000,30,70,0", "unusable", "is truncated"),
+    ("empty.fits,5000,30,70,0", "unusable", ""),
+    ("zipped.fits.gz,5000,30,70,0", "unusable", "not a whole FITS file"),
+    ("nan_5.fits,5000,30,70,0", "nan_pixels", "2 pixels that are not finite"),
+    (".,5000,30,70,0", "unusable", "missing"),
+    (",5000,30,70,0", "unusable", "names no image"),
+    ('"\x00,",5000,30,70,0', "unusable", ""),
+    ("broadband_3.fits,5000,30,70,7", "unusable", "has cameras 0 to 3, not 7"),
+    ("broadband_3.fits,5000,30,70,x", "unusable", "has cameras 0 to 3, not"),
+    ("broadband_3.fits,5000,30,,0", "unusable", "simulated galaxy: say in distance_mpc"),
+    ("broadband_3.fits,5000", "unusable", "simulated galaxy: say in distance_mpc"),
+    ("broadband_3.fits,5000,30,-3,0", "bad_distance", "its distance_mpc '-3' is no such number"),
+    ("broadband_3.fits,5000,30,inf,0", "bad_distance", "its distance_mpc 'inf'"),
+    ("broadband_3.fits,5000,30,1e12,0", "unusable", "is smaller than a pixel"),
+]
+WITHOUT_VELOCITY = [
+    ("broadband_3.fits,,30,70,0", "no_cz", "it has no cz_kms"),
+    ("broadband_3.fits,fast,30,70,0", "bad_cz", "its cz_kms 'fast' is no such number"),
+    ("broadband_3.fits,300000,30,70,0", "bad_cz", "its cz_kms '300000'"),
+    ("broadband_3.fits,5000,-1,70,0", "bad_cz", "its cz_error_kms '-1'"),
+]
+
+
+def test_bad_rows_say_why_and_good_ones_are_as_if_alone(champion, galaxies, tmp_path):
+    bad = [*FAULTS, *WITHOUT_VELOCITY]
+    lines = ["path,cz_kms,cz_error_kms,distance_mpc,camera", GOOD.format(camera=0)]
+    lines += [line for line, _, _ in bad]
+    lines += [GOOD.format(camera=3), "with a space_4.fits,-200,,70,1"]
+    text = "\n".join([*lines, "\x85\xff\x00,,", ""])
+    given = tmp_path / "a catalogue.csv"
+    given.write_text(text, encoding="latin-1")
+    job = job_of(champion, Files(galaxies))
+    batch.predict_catalogue(champion, job, given, tmp_path / "out.parquet", rows_at_once=5)
+    table = QTable.read(tmp_path / "out.parquet")
+    assert len(table) == len(bad) + 4
+    D_p, v_hat = table["D_p"].value, table["v_hat"].value
+    for k, (line, flag, reason) in enumerate(bad, start=1):
+        assert flag in table["flags"][k], line
+        assert reason in table["reason"][k], line
+        assert table["reason"][k], line
+        assert "\n" not in table["reason"][k]
+        assert np.isnan(v_hat[k]), line
+        assert np.isfinite(D_p[k]) == (k > len(FAULTS)), line
+    good = [0, len(bad) + 1, len(bad) + 2]
+    assert np.isfinite(v_hat[good]).all()
+    assert not any(table["reason"][good])
+    given.write_text("\n".join([lines[0], lines[1], *lines[-2:]]))
+    batch.predict_catalogue(champion, job, given, tmp_path / "alone.parquet")
+    alone = QTable.read(tmp_path / "alone.parquet")
+    np.testing.assert_allclose(alone["v_hat"].value, v_hat[good], rtol=1e-4, atol=1e-3)
+    np.testing.assert_allclose(alone["D_p"].value, D_p[good], rtol=1e-5)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(content=st.binary(max_size=400), ending=st.sampled_from([".fits", ".fits.gz"]))
+def test_random_images_are_bad_rows(champion, tmp_path, content, ending):
+    path = tmp_path / f"x{ending}"
+    path.write_bytes(content)
+    rows = [Row(0, path.name, 0, 5000.0)]
+    table = batch.predict_rows(champion, job_of(champion, Files(tmp_path)), rows).to_pydict()
+    assert table["flags"] == ["unusable"]
+    assert table["reason"][0].count("\n") == 0 < len(table["reason"][0])
+
+
+def test_a_redshift_beyond_a_champion_s_grid_leaves_the_distance(tmp_path):
+    champion = champions.mean_champion(
+        network=champions.brightness_distribution, grid_mpc=champions.GRID, pixels=32,
+        pixel_scale_arcsec=5.44,
+    )  # fmt: skip
+    make_broadband(tmp_path / "broadband_3.fits", 3, 7, KNOBS)
+    rows = [Row(k, "broadband_3.fits", 0, cz, 20.0, 70.0) for k, cz in enumerate([5000, 20000])]
+    job = job_of(champion, Files(tmp_path), pictures=tmp_path)
+    table = batch.predict_rows(champion, job, rows).to_pydict()
+    assert "cz_beyond" not in table["flags"][0]
+    assert "cz_beyond" in table["flags"][1]
+    assert table["reason"] == ["", "cz 20000 km/s is beyond the champion's distances"]
+    assert np.isfinite(table["v_hat"]).tolist() == [True, False]
+    assert np.isfinite(table["D_p"]).all()
+    for name in ("000000-broadband_3.fits.png", "000001-broadband_3.fits.png"):
+        assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
+
+
+def write_catalogue(path, rows):
+    lines = [f"broadband_3.fits,{4000 + k},30,{50 + k % 50},{k % 4}" for k in range(rows)]
+    path.write_text("\n".join(["path,cz_kms,cz_error_kms,distance_mpc,camera", *lines]))
+
+
+@pytest.mark.slow
+def test_killed_three_times_and_continued(pipeline, champion, galaxies, tmp_path):
+    given, output = galaxies / "many.csv", tmp_path / "killed.ecsv"
+    write_catalogue(given, 5000)
+    job = job_of(champion, Files(galaxies))
+    command = [sys.executable, "-m", "peculiar", "predict", str(given), "--output", str(output)]
+    parts = tmp_path / ".killed.ecsv.parts"
+    for wanted in (2, 5, 8):
+        killed = subprocess.Popen(command, cwd=pipeline, stderr=subprocess.DEVNULL,
+                                  env={**os.environ, "PYTHONPATH": str(ROOT / "src"),
+                                       "OMP_NUM_THREADS": "1"})  # fmt: skip
+        while len(list(parts.glob("0*.parquet"))) < wanted:
+            assert killed.poll() is None
+            time.sleep(0.02)
+        killed.send_signal(signal.SIGKILL)
+        killed.wait()
+        assert not output.exists()
+    kept = {path: path.stat().st_mtime_ns for path in parts.glob("0*.parquet")}
+    assert 8 <= len(kept) < 20
+    seen = []
+    with pytest.MonkeyPatch.context() as patch:
+        predict_rows = batch.predict_rows
+        patch.setattr(
+            batch,
+            "predict_rows",
+            lambda c, j, rows: seen.append(rows[0].number) or predict_rows(c, j, rows),
+        )
+        batch.predict_catalogue(champion, job, given, output)
+    assert len(seen) == 20 - len(kept)
+    undisturbed = tmp_path / "undisturbed.ecsv"
+    batch.predict_catalogue(champion, job, given, undisturbed)
+    assert output.read_bytes() == undisturbed.read_bytes()
+    assert names(tmp_path) == ["killed.ecsv", "undisturbed.ecsv"]
+
+
+def test_parts_of_another_run_are_thrown_away(champion, galaxies, tmp_path, monkeypatch):
+    given, output = tmp_path / "few.csv", tmp_path / "out.csv"
+    write_catalogue(given, 12)
+    job = job_of(champion, Files(galaxies))
+    with monkeypatch.context() as patch:
+        patch.setattr(batch, "assemble", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            batch.predict_catalogue(champion, job, given, output, rows_at_once=5)
+    assert len(list((tmp_path / ".out.csv.parts").glob("0*.parquet"))) == 3
+    write_catalogue(given, 4)
+    assert batch.predict_catalogue(champion, job, given, output, rows_at_once=5) == 4
+
+
+def test_two_runs_into_one_file_are_refused(champion, galaxies, tmp_path):
+    from filelock import FileLock
+
+    given = tmp_path / "few.csv"
+    write_catalogue(given, 2)
+    with (
+        FileLock(tmp_path / ".out.csv.lock"),
+        pytest.raises(InputError, match=r"another run writes .*out\.csv: wait for it"),
+    ):
+        batch.predict_catalogue(
+            champion, job_of(champion, Files(galaxies)), given, tmp_path / "out.csv"
+        )
+
+
+@pytest.mark.slow
+def test_dask_gives_the_same_bytes(pipeline, champion, galaxies, tmp_path, dask_scheduler):
+    given = galaxies / "some.csv"
+    write_catalogue(given, 60)
+    job = job_of(champion, Files(galaxies))
+    with inside(pipeline):
+        batch.predict_catalogue(champion, job, given, tmp_path / "far.fits", dask_scheduler, 8)
+        other = job_of(champion, Files(galaxies), digest="0" * 64)
+        with pytest.raises(InputError, match="this worker has version 1 as champion, the run wan"):
+            batch.predict_catalogue(champion, other, given, tmp_path / "no.fits", dask_scheduler, 8)
+    batch.predict_catalogue(champion, job, given, tmp_path / "here.fits", None, 8)
+    assert (tmp_path / "far.fits").read_bytes() == (tmp_path / "here.fits").read_bytes()
+
+
+def test_no_scheduler_is_one_sentence(pipeline, galaxies, tmp_path):
+    write_catalogue(galaxies / "two.csv", 2)
+    with (
+        inside(pipeline),
+        pytest.raises(SystemExit, match="--scheduler: no Dask scheduler at nothing") as stop,
+    ):
+        main(["predict", str(galaxies / "two.csv"), "--output", str(tmp_path / "a.csv"),
+              "--scheduler", "nothing://here"])  # fmt: skip
+    assert "\n" not in str(stop.value)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["a.csv"], "is a catalogue: say with --output where"),
+        (["a.csv", "b.csv", "--output", "o.csv"], "give one catalogue or folder by itself"),
+        (["a.csv", "--output", "o.csv"], r"a\.csv is missing: mend the path"),
+        (["a.csv", "--output", "o.csv", "--cz", "5"], "--cz and --cz-error are columns"),
+        (["a.csv", "--output", "o.csv", "--at", "5", "6"], "give one distance"),
+        (["a.csv", "--output", "o.txt"], r"end its name in \.ecsv, \.csv, \.fits, \.parquet"),
+        (["a.csv", "--output", "no/o.csv"], "make the folder no first"),
+        (["a.csv", "--output", "o.csv", "--images", "no"], "--images no: there is no such folder"),
+        (["data", "--output", "o.csv"], r"data has no table\.ecsv: give a folder that fetch"),
+        (["x.fits", "--pictures", "p"], "--pictures is for catalogues"),
+        (["x.fits", "--cz-error", "-1"], "--cz-error -1: give a speed in km/s, not negative"),
+    ],
+)
+def test_faults_of_the_command_are_one_sentence(pipeline, arguments, message):
+    before = names(pipeline)
+    with inside(pipeline), pytest.raises(SystemExit, match=message) as stop:
+        main(["predict", *arguments])
+    assert "\n" not in str(stop.value)
+    assert names(pipeline) == before

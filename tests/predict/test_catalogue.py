@@ -1,0 +1,101 @@
+"""Rows of a catalogue come back as they are in each format, or one sentence refuses the file."""
+
+import gzip
+import math
+
+import astropy.units as u
+import numpy as np
+import pytest
+from astropy.table import Table
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from peculiar.core.errors import InputError
+from peculiar.predict.catalogue import Row, chunks, has_paths, is_catalogue
+
+FORMATS = {"csv": "ascii.csv", "ecsv": "ascii.ecsv", "fits": "fits", "parquet": "parquet"}
+
+
+def rows_of(path, size=2):
+    return [row for chunk in chunks(path, size) for row in chunk]
+
+
+@pytest.mark.parametrize("ending", FORMATS)
+def test_all_formats_hold_the_same_rows(tmp_path, ending):
+    table = Table({
+        "PATH": ["a b.fits", "c.fits", "d.fits"], "CZ_KMS": [5000.0, np.nan, -200.0],
+        "cz_error_kms": [10.0, 20.0, 0.0], "camera": [0, 3, 1], "other": [1, 2, 3],
+    })  # fmt: skip
+    path = tmp_path / f"x y.{ending}"
+    table.write(path, format=FORMATS[ending])
+    assert list(map(len, chunks(path, 2))) == [2, 1]
+    assert is_catalogue(path)
+    assert has_paths(path)
+    first, second, third = rows_of(path)
+    assert first == Row(0, "a b.fits", 0, 5000.0, 10.0, pytest.approx(math.nan, nan_ok=True))
+    assert (second.name, second.camera, second.flags) == ("c.fits", 3, ("no_cz",))
+    assert (third.number, third.cz_kms, third.cz_error_kms, third.flags) == (2, -200, 0, ())
+
+
+@pytest.mark.parametrize("ending", ["ecsv", "fits", "parquet"])
+def test_units_are_converted_or_refused(tmp_path, ending):
+    table = Table({"id": [7], "cz_kms": [5e6] * u.m / u.s, "distance_mpc": [70000.0] * u.kpc})
+    path = tmp_path / f"x.{ending}"
+    table.write(path, format=FORMATS[ending])
+    (row,) = rows_of(path)
+    assert (row.name, row.cz_kms, row.distance_mpc) == ("7", pytest.approx(5000), 70)
+    assert not has_paths(path)
+    table["cz_kms"].unit = u.Mpc
+    table.write(path, format=FORMATS[ending], overwrite=True)
+    with pytest.raises(InputError, match="cz_kms in 'Mpc', which is not km / s: correct the unit"):
+        rows_of(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("gone.csv", None, "is missing"),
+        ("x.csv", b"", "has no column path or id"),
+        ("x.csv", b"path,z\na.fits,0.1\n", "has no column cz_kms: add it"),
+        ("x.csv", b"cz_kms\n5000\n", "has no column path or id"),
+        ("x.csv", b"path,cz_kms\n", "has no rows"),
+        ("x.ecsv", b"# %ECSV 1.0\n# ---\n# {datatype: [\npath cz_kms\n", "has a damaged header"),
+        ("x.csv", b'path,cz_kms\n"' + b"a" * 200_000, "is no CSV at line 2"),
+        ("x.parquet", b"PAR1 and no more", "cannot be read"),
+        ("x.fits", b"no FITS", "is no FITS file"),
+        ("x.fits.gz", gzip.compress(b"SIMPLE", mtime=0)[:10], "is not a whole FITS file"),
+    ],
+)
+def test_what_cannot_be_read_is_refused(tmp_path, name, content, message):
+    path = tmp_path / name
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(InputError, match=message) as stop:
+        rows_of(path)
+    assert "\n" not in str(stop.value)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+@given(content=st.binary(max_size=300), ending=st.sampled_from(["csv", "ecsv", "parquet", "fits"]))
+@example(content=b"SIMPLE  =                    T", ending="fits")
+@example(content=b"path,cz_kms\n\xff\x00,1e999\n", ending="csv")
+def test_random_bytes_are_rows_or_one_sentence(tmp_path, content, ending):
+    path = tmp_path / f"x.{ending}"
+    path.write_bytes(content)
+    try:
+        rows = rows_of(path)
+    except InputError as error:
+        rows = [] if "\n" not in str(error) else None
+    assert rows is not None
+    if rows:
+        assert [row.number for row in rows] == list(range(len(rows)))
+
+
+def test_a_truncated_table_is_refused(tmp_path):
+    table = Table({"path": ["a.fits"] * 2000, "cz_kms": np.arange(2000.0)})
+    for ending in ("fits", "parquet"):
+        path = tmp_path / f"x.{ending}"
+        table.write(path, format=FORMATS[ending])
+        path.write_bytes(path.read_bytes()[:-3000])
+        with pytest.raises(InputError, match=r"is truncated|cannot be read"):
+            rows_of(path)

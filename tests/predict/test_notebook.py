@@ -1,0 +1,93 @@
+"""The API of notebooks: its examples run, Quantities in and out, refusals in one sentence."""
+
+import doctest
+
+import astropy.units as u
+import numpy as np
+import pytest
+
+import peculiar
+from builders import champions
+from builders.pipeline import inside
+from peculiar.core.errors import InputError
+from peculiar.core.photometry import surface_brightness
+from peculiar.predict import notebook
+
+pytestmark = pytest.mark.xdist_group("pipeline")
+SPEED = u.km / u.s
+
+
+def test_its_examples_run(pipeline):
+    with inside(pipeline):
+        done = doctest.testmod(notebook)
+    assert done.attempted >= 10
+    assert done.failed == 0
+
+
+def test_the_package_offers_it_and_nothing_else():
+    assert peculiar.load_model is notebook.load_model
+    assert peculiar.predict_velocity is notebook.predict_velocity
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        peculiar.nothing  # noqa: B018
+
+
+@pytest.fixture
+def model():
+    return champions.mean_champion(
+        network=champions.brightness_distribution, grid_mpc=champions.GRID, pixels=8
+    )
+
+
+def images(n, side=8):
+    rng = np.random.default_rng(1)
+    return rng.random((n, 1, side, side)) * surface_brightness(20, "r") * notebook.BRIGHTNESS
+
+
+def test_units_are_converted_and_bad_images_lose_no_good_ones(model):
+    given, cz = images(3), [5000, 5100, np.nan] * SPEED
+    table = notebook.predict_velocity(given, cz, model)
+    same = notebook.predict_velocity(
+        given.to(u.erg / u.s / u.cm**2 / u.angstrom / u.sr), cz.to(u.m / u.s), model
+    )
+    np.testing.assert_allclose(same["D_p"].value, table["D_p"].value, rtol=1e-6)
+    assert np.isfinite(table["v_hat"].value).tolist() == [True, True, False]
+    given[1, 0, 2, 3] = np.nan * notebook.BRIGHTNESS
+    broken = notebook.predict_velocity(given, cz, model)
+    assert broken["flags"][1] == "nan_pixels"
+    assert np.isnan(broken["D_p"][1].value)
+    assert broken["v_hat"][0] == table["v_hat"][0]
+
+
+def test_an_error_of_the_redshift_is_used_and_images_are_resampled(model):
+    sharp = notebook.predict_velocity(images(1)[0], 5000 * SPEED, model)
+    wide = notebook.predict_velocity(images(1)[0], 5000 * SPEED, model, cz_error=300 * SPEED)
+    assert wide["v_error"][0] != sharp["v_error"][0]
+    fine = notebook.predict_velocity(
+        images(1, 16), 5000 * SPEED, model, pixel_scale=0.198 * u.arcsec
+    )
+    coarse = notebook.predict_velocity(
+        images(1, 6), 5000 * SPEED, model, pixel_scale=0.8 * u.arcsec
+    )
+    assert "coarse_pixels" not in fine["flags"][0]
+    assert "coarse_pixels" in coarse["flags"][0]
+    small = notebook.predict_velocity(images(1, 6), 5000 * SPEED, model)
+    assert "small_field" in small["flags"][0]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"images": np.ones((1, 1, 8, 8))}, "images must be a Quantity in W"),
+        ({"images": images(1).value * u.Jy}, "images is in Jy, not in W"),
+        ({"images": images(1)[0, 0]}, r"images must be \(n, 1, y, x\) for the bands r, not"),
+        ({"images": images(0)}, "images must be"),
+        ({"cz": [1, 2] * SPEED}, "one value for each of 1 images"),
+        ({"cz": 5 * u.Mpc}, "cz is in Mpc, not in km / s"),
+        ({"cz_error": -1 * SPEED}, "cz_error must not be negative"),
+        ({"pixel_scale": 0 * u.arcsec}, "pixel_scale must be positive, not 0 arcsec"),
+    ],
+)
+def test_faults_are_one_sentence(model, changes, message):
+    given = {"images": images(1), "cz": 5000 * SPEED, "model": model}
+    with pytest.raises(InputError, match=message):
+        notebook.predict_velocity(**(given | changes))

@@ -1,0 +1,51 @@
+"""Tables are whole or not there, and the same in each format."""
+
+import numpy as np
+import pandas
+import pyarrow as pa
+import pytest
+from astropy.table import QTable
+
+from peculiar.core.files import whole_file
+from peculiar.predict.tables import assemble, write_part
+
+META = {"model": "m", "version": "3", "digest": "0" * 64, "H0": 70.0}
+
+
+@pytest.mark.parametrize("ending", ["ecsv", "csv", "fits", "parquet"])
+def test_parts_are_joined_with_units_and_meta(tmp_path, ending):
+    parts = [tmp_path / "a.part", tmp_path / "b.part"]
+    v = [1.5, float("nan"), 0.1 + 0.2]
+    texts = ["ok", 'a, "b" # c', "größer"]
+    write_part(pa.table({"row": [0, 1], "v": v[:2], "flags": texts[:2]}), parts[0])
+    write_part(pa.table({"row": [2], "v": v[2:], "flags": texts[2:]}), parts[1])
+    output = tmp_path / f"o.{ending}"
+    assert assemble(parts, {"v": "km / s"}, META, output) == 3
+    first = output.read_bytes()
+    assemble(parts, {"v": "km / s"}, META, output)
+    assert output.read_bytes() == first
+    table = QTable.read(output, **({"format": "ascii.ecsv"} if ending == "csv" else {}))
+    assert str(table["v"].unit) == "km / s"
+    np.testing.assert_array_equal(table["v"].value, v)
+    assert table["row"].tolist() == [0, 1, 2]
+    seen = ["gr\\xf6\\xdfer"] if ending == "fits" else ["größer"]
+    assert table["flags"].tolist() == texts[:2] + seen
+    meta = {key.lower(): value for key, value in table.meta.items()}
+    assert meta == {key.lower(): value for key, value in META.items()}
+    if ending == "csv":
+        assert pandas.read_csv(output, comment="#")["row"].tolist() == [0, 1, 2]
+
+
+def test_a_file_is_whole_or_as_before(tmp_path):
+    path = tmp_path / "x"
+    path.write_text("before")
+
+    def interrupted():
+        with whole_file(path) as partial:
+            partial.write_text("half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert path.read_text() == "before"
+    assert list(tmp_path.iterdir()) == [path]

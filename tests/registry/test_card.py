@@ -1,0 +1,56 @@
+import numpy as np
+import pytest
+
+from builders.records import BINNED, make_run
+from peculiar.registry.card import LONGEST, card
+from peculiar.velocity.metrics import METRICS
+
+DECISION = {"when": "2026-11-24T00:00:00+00:00", "who": "somebody", "why": "lower rms"}
+TESTED = dict.fromkeys(METRICS, 1.0) | {f"{key}_err": 0.5 for key in METRICS}
+
+
+def predicted():
+    rng = np.random.default_rng(0)
+    v, D = rng.normal(0, 400, 80), rng.uniform(50, 100, 80)
+    ends = {
+        f"v_{end}{k}_kms": v + s * 300 for k in (68, 95) for end, s in (("low", -1), ("high", 1))
+    }
+    return {"galaxy": np.repeat(np.arange(20), 4), "D_mpc": D, "D_z_mpc": D + v / 70,
+            "D_p_mpc": D + rng.normal(0, 5, 80), "v_kms": v, "v_hat_kms": v * 0.5,
+            **ends}  # fmt: skip
+
+
+def written(**changes):
+    run = make_run(**{"validation": dict.fromkeys(METRICS, 2.0), **changes})
+    return card("velocity", "3", run, predicted(), TESTED, DECISION)
+
+
+def test_a_card_says_what_where_and_how_good():
+    text = written()
+    for wanted in ("# velocity 3: uniform-", "stand-in", "50 to 100 Mpc", "1.36 arcsec",
+                   "(20 galaxies)", "BSD-3-Clause", "sigma_D = 0.3 Mpc", "0.683", "f00d",
+                   "by somebody: lower rms", "no sky, seeing or noise"):  # fmt: skip
+        assert wanted in text, wanted
+    row = next(line for line in text.splitlines() if line.startswith("| L1(D)"))
+    assert "| 2.00 ± 0." in row
+    assert row.endswith("| 1.00 ± 0.50 |")
+    assert len(text) < LONGEST
+
+
+@pytest.mark.parametrize(
+    ("changes", "wanted"),
+    [
+        ({"split_by": "image"}, "(LEAKS)"),
+        ({"dimming": "literal"}, "(PRINTS THE DISTANCE INTO THE PIXELS)"),
+        ({"range_mpc": None}, "distances of not bounded"),
+        (BINNED, "p(D \\| image) on"),
+    ],
+)
+def test_a_card_warns(changes, wanted):
+    assert wanted in written(**changes)
+
+
+def test_what_is_not_known_is_a_dash():
+    metrics = dict.fromkeys(METRICS, 2.0) | {"coverage_68": float("nan")}
+    row = next(line for line in written(validation=metrics).splitlines() if "68% cov" in line)
+    assert "| - | 1.000 ± 0.500 |" in row

@@ -1,0 +1,180 @@
+import math
+
+import numpy as np
+import pytest
+
+from builders.records import make_run
+from peculiar.registry.selection import (
+    Candidate,
+    Holder,
+    alias_of_kind,
+    data_digest,
+    pair,
+    refusal,
+    same_images,
+    table,
+    weigh,
+)
+from peculiar.velocity.metrics import METRICS
+
+GOOD = dict.fromkeys(METRICS, 1.0)
+KNOBS = {"confidence": 0.95, "samples": 2000, "seed": 1}
+RMS = "posterior_rms_kms"
+
+
+def said(error_kms, seed=0, galaxies=50):
+    """Four views of each galaxy, which err together, by one error a galaxy of this deviation."""
+    rng = np.random.default_rng(seed)
+    galaxy = np.repeat(np.arange(galaxies), 4)
+    v = np.random.default_rng(99).normal(0, 400, len(galaxy))
+    wrong = error_kms * np.repeat(rng.normal(size=galaxies), 4)
+    return {"galaxy": galaxy, "camera": np.tile(np.arange(4), galaxies), "D_z_mpc": v / 70,
+            "v_kms": v, "v_hat_kms": v + wrong}  # fmt: skip
+
+
+def run(rms=300.0, **changes):
+    validation = GOOD | {RMS: rms}
+    return make_run(**{"validation": validation, "zero_rms_kms": 400.0, **changes})
+
+
+def candidate(error_kms, seed=0, **changes):
+    predicted = said(error_kms, seed)
+    rms = float(np.sqrt(np.mean((predicted["v_kms"] - predicted["v_hat_kms"]) ** 2)))
+    one = run(rms, run_id=f"{error_kms}-{seed}", **changes)
+    return Candidate(one, predicted, refusal(one, GOOD))
+
+
+def holder(error_kms, seed=0, **changes):
+    values = {"version": "3", "run_id": "old", "data": data_digest(run()),
+              "validation": said(error_kms, seed)}  # fmt: skip
+    return Holder(**{**values, **changes})
+
+
+def test_a_sound_network_is_not_refused():
+    assert refusal(run(), GOOD) is None
+    assert "does not beat v = 0" in refusal(run(400.0), GOOD)
+
+
+@pytest.mark.parametrize("key", METRICS)
+def test_missing_metrics_are_refused(key):
+    lacking = {name: value for name, value in GOOD.items() if name != key}
+    assert refusal(run(), lacking) == f"its test metrics lack {key}"
+    assert refusal(run(validation=lacking), GOOD) == f"its validation metrics lack {key}"
+    assert "test metrics lack" in refusal(run(), None)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_metrics_that_are_not_finite_are_refused(value):
+    assert refusal(run(value), GOOD) == f"its validation metrics {RMS} are not finite"
+    reason = refusal(run(), GOOD | {"l1_d_mpc": value})
+    assert reason == "its test metrics l1_d_mpc are not finite"
+
+
+def test_of_measured_distances_only_the_labels_are_asked_for():
+    unknown = {key: math.nan for key in METRICS if not key.startswith(("l1_", "l2_", "shift_"))}
+    metrics = GOOD | unknown | {"l2_dz_mpc": 14.9}
+    real = run(distribution="measured", validation=metrics)
+    assert refusal(real, metrics) is None
+    worse = run(distribution="measured", validation=metrics | {"l2_dz_mpc": 15.0})
+    assert refusal(worse, metrics).endswith("does not beat a constant distance, 15.0")
+
+
+def test_whole_galaxies_are_drawn():
+    """The error of a mean over 50 galaxies of four equal views is that of 50, not 200."""
+    better, worse = said(100), said(130)
+    found = pair(better, worse, RMS, 2000, np.random.default_rng(0))
+    rms = np.sqrt(np.mean((better["v_kms"] - better["v_hat_kms"]) ** 2))
+    assert found.difference == pytest.approx(-0.3 * rms)
+    assert found.share == 1.0  # each galaxy's error is less
+    # Normal errors: the relative deviation of an rms of n is 1 / sqrt(2 n)
+    half = 2 * 0.3 * rms / np.sqrt(2 * 50)
+    assert (found.high - found.low) / 2 == pytest.approx(half, rel=0.3)
+
+
+def test_the_first_is_the_better_of_the_pair_and_equal_is_not_better():
+    rng = np.random.default_rng
+    there = pair(said(100, 1), said(120, 2), RMS, 500, rng(0))
+    back = pair(said(120, 2), said(100, 1), RMS, 500, rng(0))
+    assert there.share == pytest.approx(1 - back.share)
+    assert there.difference == -back.difference
+    assert pair(said(100), said(100), RMS, 500, rng(0)).share == 0.0
+
+
+def test_a_champion_stays_unless_surely_beaten():
+    surely = weigh([candidate(100)], holder(130), **KNOBS)[0]
+    assert surely.against is None
+    assert surely.paired.share > 0.95
+    # better on these images, but for few galaxies more than for others
+    (perhaps,) = weigh([candidate(100, 1)], holder(105, 2), **KNOBS)
+    assert 0.05 < perhaps.paired.share < 0.95
+    assert "of the bootstrap samples, more than 95.00% are asked for" in perhaps.against
+    assert weigh([candidate(100)], None, **KNOBS)[0].against is None
+
+
+def test_many_candidates_must_each_be_surer():
+    """Equal networks are promoted by chance in fewer than 5% of cases, however many there are."""
+    won = 0
+    for trial in range(40):
+        many = [candidate(100, 1000 + 10 * trial + i) for i in range(5)]
+        best = weigh(many, holder(100, 5000 + trial), confidence=0.95, samples=300, seed=0)[0]
+        won += best.against is None
+    assert won <= 6  # P(more than 6 of 40 at 5%) = 0.3%
+
+
+@pytest.mark.parametrize(
+    ("changes", "held", "key"),
+    [
+        ({}, {"data": "others"}, "other-data"),
+        ({}, {"validation": None}, "other-data"),
+        ({}, {"validation": said(130, galaxies=49)}, "other-data"),
+        ({"split_by": "image"}, {}, "leaking-split"),
+        ({"dimming": "literal"}, {}, "literal-dimming"),
+    ],
+)
+def test_what_is_kept_out_unless_allowed(changes, held, key):
+    one, champion = candidate(100, **changes), holder(130, **held)
+    assert weigh([one], champion, **KNOBS)[0].against.endswith(f": --allow {key}")
+    allowed = weigh([one], champion, allowed=[key], **KNOBS)[0]
+    assert allowed.against is None
+    assert (allowed.paired is None) == (key == "other-data")
+
+
+def test_what_was_rolled_back_is_kept_out():
+    one = candidate(100)
+    kept = weigh([one], holder(130), withdrawn={one.run.run_id}, **KNOBS)[0]
+    assert kept.against == "it was rolled back: --allow withdrawn"
+
+
+def test_allowing_lets_no_bad_network_through():
+    everything = ["other-data", "leaking-split", "literal-dimming", "withdrawn"]
+    bad = Candidate(run(450.0), said(450), refusal(run(450.0), GOOD))
+    assert "does not beat v = 0" in weigh([bad], None, allowed=everything, **KNOBS)[0].against
+
+
+def test_the_champion_itself_is_named():
+    one = candidate(100)
+    itself = holder(100, run_id=one.run.run_id)
+    assert weigh([one], itself, **KNOBS)[0].against == "it is version 3 already"
+
+
+def test_the_best_that_may_stands_first_and_the_table_says_all():
+    weighed = weigh([candidate(110), candidate(90, dimming="literal"), candidate(100)],
+                    holder(130), **KNOBS)  # fmt: skip
+    assert [c.run.run_id for c in weighed] == ["100-0", "110-0", "90-0"]
+    text = table(weighed, holder(130))
+    assert len(text.splitlines()) == 4
+    assert "less version 3's [95%]" in text
+    assert "may take its place" in text
+    assert "--allow literal-dimming" in text
+
+
+def test_kinds_of_data_have_aliases_that_mlflow_takes():
+    assert alias_of_kind(run()) == "champion-uniform-stand-in"
+    odd = run(data_source="NASA-Sloan Atlas (r), v0.1.2 é")
+    assert alias_of_kind(odd) == "champion-uniform-NASA-Sloan-Atlas-r-v0-1-2-"
+
+
+def test_images_in_another_order_are_not_the_same():
+    one = said(100)
+    assert same_images(one, said(120, 3))
+    assert not same_images(one, {key: value[::-1] for key, value in one.items()})

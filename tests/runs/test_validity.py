@@ -1,0 +1,18 @@
+"""What training images spanned is what they were made with."""
+
+import json
+
+from peculiar.core.photometry import half_light_arcsec, magnitudes
+from peculiar.runs.validity import Validity, validity_of
+
+
+def test_a_dataset_is_measured_on_its_training_split(observed):
+    found = validity_of(observed)
+    images = observed.images[observed.rows("train")]
+    assert found.distance_mpc == (50, 100)
+    mag = magnitudes(images, "gr", 1.36)
+    assert list(found.mag_ab) == ["g", "r"]
+    assert found.mag_ab["r"] == (mag[:, 1].min(), mag[:, 1].max())
+    radius = half_light_arcsec(images, 1.36)
+    assert found.half_light_arcsec == (radius.min(), radius.max())
+    assert Validity(**json.loads(found.model_dump_json())) == found
