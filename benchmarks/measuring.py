@@ -276,9 +276,16 @@ def markdown(head: Mapping[str, Any], timings: Sequence[Timing]) -> str:
                 limit = "-" if t.limit is None else f"{shown(t.limit)} ({t.limit_by})"
                 reached = "-" if t.reached is None else f"{100 * t.reached:.0f} %"
                 cells = [
-                    t.work, t.name, t.unit, shown(t.median), f"{shown(t.low)} to {shown(t.high)}",
-                    f"{shown(t.ratio)}{aim}", limit, reached, t.note,
-                ]  # fmt: skip
+                    t.work,
+                    t.name,
+                    t.unit,
+                    shown(t.median),
+                    f"{shown(t.low)} to {shown(t.high)}",
+                    f"{shown(t.ratio)}{aim}",
+                    limit,
+                    reached,
+                    t.note,
+                ]
                 lines.append(f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |")
         lines.append("")
     return "\n".join(lines)

@@ -57,9 +57,16 @@ def train(folder: Path, number: int, threads_each: int, layers: Layers) -> None:
     rows = np.arange(number)
     spec = spec_of("cnn2", layers=layers, epochs=1)
     fit(
-        network_of(spec), Shards(folder), np.linspace(50, 100, number), rows, rows[:2], spec,
-        rng=np.random.default_rng(0), device=best_device(), on_epoch=lambda *_: None,
-    )  # fmt: skip
+        network_of(spec),
+        Shards(folder),
+        np.linspace(50, 100, number),
+        rows,
+        rows[:2],
+        spec,
+        rng=np.random.default_rng(0),
+        device=best_device(),
+        on_epoch=lambda *_: None,
+    )
 
 
 def at_once(

@@ -99,7 +99,7 @@ def mlflow_rows(epochs: int) -> Iterator[Timing]:
         median, low, high = float(np.median(seconds)), min(seconds), max(seconds)
         yield Timing(
             GROUP, "MLflow", part, "s", median, low, high, SHARE / share, note=note, aim=1.0
-        )  # fmt: skip
+        )
 
 
 def measured_parts(folder: Path, epochs: int) -> dict[str, tuple[list[float], int]]:

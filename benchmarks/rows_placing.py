@@ -252,11 +252,15 @@ def gpu(
 
     _, moved = limits(ratios)
     work = Work(
-        GROUP, "on the GPU", "images/s", len(images),
+        GROUP,
+        "on the GPU",
+        "images/s",
+        len(images),
         {"ours": lambda: _drop(own()), "torch interpolate, one by one": theirs},
-        limit=copy_gb_s(device) * 1e9 / moved, limit_by="copy of field and frame",
+        limit=copy_gb_s(device) * 1e9 / moved,
+        limit_by="copy of field and frame",
         notes={"ours": "aim: half of the limit"},
-    )  # fmt: skip
+    )
     yield from by_turns(work, repeats)
 
 

@@ -64,11 +64,19 @@ def observed_folder(tmp_path_factory):
     table["distance_z_mpc"] = (distance + velocity / 70) * u.Mpc
     table["split"] = np.repeat(["train", "validation", "test"], [140, 40, 60])
     table.meta = {
-        "dataset": "uniform", "distribution": "uniform", "bands": ["g", "r"], "source": "test",
-        "H0_kms_mpc": 70, "sigma_v_kms": 400, "pixel_scale_arcsec": 1.36, "dimming": "physical",
-        "split_by": "galaxy", "range_mpc": [50, 100], "instrument": None,
+        "dataset": "uniform",
+        "distribution": "uniform",
+        "bands": ["g", "r"],
+        "source": "test",
+        "H0_kms_mpc": 70,
+        "sigma_v_kms": 400,
+        "pixel_scale_arcsec": 1.36,
+        "dimming": "physical",
+        "split_by": "galaxy",
+        "range_mpc": [50, 100],
+        "instrument": None,
         "distances": {"distribution": "uniform", "min_mpc": 50, "max_mpc": 100},
-    }  # fmt: skip
+    }
     level = np.sinh(distance / 50)[:, None] * [surface_brightness(24, band) for band in "gr"]
     noise = rng.normal(1, 0.02, (n, 2, 8, 8))
     with ShardWriter(folder, n, per_shard=100) as shards:
@@ -155,6 +163,10 @@ def predicted():
     D, v = rng.uniform(50, 100, 50), rng.normal(0, 400, 50)
     D_p = D + rng.normal(0, 5, 50)
     return {
-        "D_mpc": D, "D_z_mpc": D + v / 70, "D_p_mpc": D_p, "v_kms": v,
-        "v_p_kms": v + 70 * (D - D_p), "v_hat_kms": v / 2,
-    }  # fmt: skip
+        "D_mpc": D,
+        "D_z_mpc": D + v / 70,
+        "D_p_mpc": D_p,
+        "v_kms": v,
+        "v_p_kms": v + 70 * (D - D_p),
+        "v_hat_kms": v / 2,
+    }

@@ -81,8 +81,11 @@ def imports(module: str) -> set[str]:
 
 def first_party(module: str) -> set[str]:
     """Our own modules that a module imports."""
-    ours = {name.removeprefix("peculiar").removeprefix(".") for name in imports(module)
-            if name.split(".")[0] == "peculiar"}  # fmt: skip
+    ours = {
+        name.removeprefix("peculiar").removeprefix(".")
+        for name in imports(module)
+        if name.split(".")[0] == "peculiar"
+    }
     return ours & set(MODULES)
 
 

@@ -92,8 +92,9 @@ def _gain(rows: Rows, *, label: str, low: dict[str, object], high: dict[str, obj
     return rows.mean(of, label=label, **high) - rows.mean(of, label=label, **low)
 
 
-def _for_labels(text: str, said: tuple[str, str], low: dict[str, object],
-                high: dict[str, object]) -> list[Claim]:  # fmt: skip
+def _for_labels(
+    text: str, said: tuple[str, str], low: dict[str, object], high: dict[str, object]
+) -> list[Claim]:
     """One claim about labels D and another about D_z."""
     return [
         Claim(
@@ -104,49 +105,116 @@ def _for_labels(text: str, said: tuple[str, str], low: dict[str, object],
 
 
 CLAIMS = [
-    *_for_labels("normalisation lowers the CNNs' L1(D) [Mpc]", ("2.452", "1.628"),
-                 {"network": "CNN", "normalised": True}, {"network": "CNN", "normalised": False}),
-    *_for_labels("CNNs have a lower L1(D) than ResNets, normalised [Mpc]", ("3.765", "6.072"),
-                 {"network": "CNN", "normalised": True}, {"network": "ResNet"}),
-    *_for_labels("ResNet18 has a lower L1(D) than ResNet50 [Mpc]", ("4.231", "2.675"),
-                 {"network": "ResNet18"}, {"network": "ResNet50"}),
-    Claim("CNNs trained on D have a lower L1(D) than on D_z [Mpc]", "0.164",
-          lambda r: r.mean("l1_d_mpc", label="D_z", network="CNN")
-          - r.mean("l1_d_mpc", label="D", network="CNN")),
-    Claim("trained on D_z, L1(D) is lower than L1(D_z) [Mpc]", "1.521",
-          lambda r: r.mean("l1_dz_mpc", label="D_z") - r.mean("l1_d_mpc", label="D_z")),
-    Claim("the same of CNNs [Mpc]", "1.644",
-          lambda r: r.mean("l1_dz_mpc", label="D_z", network="CNN")
-          - r.mean("l1_d_mpc", label="D_z", network="CNN")),
-    Claim("the same of L2, all networks [Mpc]", "lower",
-          lambda r: r.mean("l2_dz_mpc", label="D_z") - r.mean("l2_d_mpc", label="D_z")),
-    Claim("no CNN is always the best: how many of the four are somewhere, less one", "above 0",
-          lambda r: r.least("l1_d_mpc", *(f"{n}-Layer" for n in (2, 3, 4, 5))) - 1),
-    Claim("the CNNs' L2(D) is constant with distance: 0.2 less |ratio of last to first fifth - 1|",
-          "above 0",
-          lambda r: 0.2 - abs(r.mean("l2_far_mpc", network="CNN")
-          / r.mean("l2_near_mpc", network="CNN") - 1)),
-    Claim("least L1(D), trained on D [Mpc]", "4.535",
-          lambda r: r.values("l1_d_mpc", label="D").min(), None),
-    Claim("least L1(D), trained on D_z [Mpc]", "4.901",
-          lambda r: r.values("l1_d_mpc", label="D_z").min(), None),
+    *_for_labels(
+        "normalisation lowers the CNNs' L1(D) [Mpc]",
+        ("2.452", "1.628"),
+        {"network": "CNN", "normalised": True},
+        {"network": "CNN", "normalised": False},
+    ),
+    *_for_labels(
+        "CNNs have a lower L1(D) than ResNets, normalised [Mpc]",
+        ("3.765", "6.072"),
+        {"network": "CNN", "normalised": True},
+        {"network": "ResNet"},
+    ),
+    *_for_labels(
+        "ResNet18 has a lower L1(D) than ResNet50 [Mpc]",
+        ("4.231", "2.675"),
+        {"network": "ResNet18"},
+        {"network": "ResNet50"},
+    ),
+    Claim(
+        "CNNs trained on D have a lower L1(D) than on D_z [Mpc]",
+        "0.164",
+        lambda r: (
+            r.mean("l1_d_mpc", label="D_z", network="CNN")
+            - r.mean("l1_d_mpc", label="D", network="CNN")
+        ),
+    ),
+    Claim(
+        "trained on D_z, L1(D) is lower than L1(D_z) [Mpc]",
+        "1.521",
+        lambda r: r.mean("l1_dz_mpc", label="D_z") - r.mean("l1_d_mpc", label="D_z"),
+    ),
+    Claim(
+        "the same of CNNs [Mpc]",
+        "1.644",
+        lambda r: (
+            r.mean("l1_dz_mpc", label="D_z", network="CNN")
+            - r.mean("l1_d_mpc", label="D_z", network="CNN")
+        ),
+    ),
+    Claim(
+        "the same of L2, all networks [Mpc]",
+        "lower",
+        lambda r: r.mean("l2_dz_mpc", label="D_z") - r.mean("l2_d_mpc", label="D_z"),
+    ),
+    Claim(
+        "no CNN is always the best: how many of the four are somewhere, less one",
+        "above 0",
+        lambda r: r.least("l1_d_mpc", *(f"{n}-Layer" for n in (2, 3, 4, 5))) - 1,
+    ),
+    Claim(
+        "the CNNs' L2(D) is constant with distance: 0.2 less |ratio of last to first fifth - 1|",
+        "above 0",
+        lambda r: (
+            0.2
+            - abs(r.mean("l2_far_mpc", network="CNN") / r.mean("l2_near_mpc", network="CNN") - 1)
+        ),
+    ),
+    Claim(
+        "least L1(D), trained on D [Mpc]",
+        "4.535",
+        lambda r: r.values("l1_d_mpc", label="D").min(),
+        None,
+    ),
+    Claim(
+        "least L1(D), trained on D_z [Mpc]",
+        "4.901",
+        lambda r: r.values("l1_d_mpc", label="D_z").min(),
+        None,
+    ),
     Claim("least L2(D) [Mpc]", "5.8", lambda r: r.values("l2_d_mpc").min(), None),
-    Claim("least velocity rms [km/s]", "443.632",
-          lambda r: r.values("velocity_rms_kms", label="D_z").min(), None),
-    Claim("slopes are within 5 % of one: 0.05 less the largest |slope - 1|", "above 0",
-          lambda r: 0.05 - np.abs(r.values("velocity_slope", label="D_z") - 1).max()),
-    Claim("most intercepts are small: 25 less the median |intercept| [km/s]", "above 0",
-          lambda r: 25 - np.median(np.abs(r.values("velocity_intercept_kms", label="D_z")))),
-    Claim("largest |intercept| [km/s]", "of order 100",
-          lambda r: np.abs(r.values("velocity_intercept_kms", label="D_z")).max(), None),
-    Claim("normalisation lowers the CNNs' velocity rms [km/s]", "insignificant",
-          lambda r: r.mean("velocity_rms_kms", label="D_z", network="CNN", normalised=False)
-          - r.mean("velocity_rms_kms", label="D_z", network="CNN", normalised=True), None),
-    Claim("CNNs on uniform distances have a lower velocity rms than on normal ones, at most [km/s]",
-          "up to 250",
-          lambda r: (r.values("velocity_rms_kms", label="D_z", network="CNN", distances="normal")
-          - r.values("velocity_rms_kms", label="D_z", network="CNN", distances="uniform")).max()),
-]  # fmt: skip
+    Claim(
+        "least velocity rms [km/s]",
+        "443.632",
+        lambda r: r.values("velocity_rms_kms", label="D_z").min(),
+        None,
+    ),
+    Claim(
+        "slopes are within 5 % of one: 0.05 less the largest |slope - 1|",
+        "above 0",
+        lambda r: 0.05 - np.abs(r.values("velocity_slope", label="D_z") - 1).max(),
+    ),
+    Claim(
+        "most intercepts are small: 25 less the median |intercept| [km/s]",
+        "above 0",
+        lambda r: 25 - np.median(np.abs(r.values("velocity_intercept_kms", label="D_z"))),
+    ),
+    Claim(
+        "largest |intercept| [km/s]",
+        "of order 100",
+        lambda r: np.abs(r.values("velocity_intercept_kms", label="D_z")).max(),
+        None,
+    ),
+    Claim(
+        "normalisation lowers the CNNs' velocity rms [km/s]",
+        "insignificant",
+        lambda r: (
+            r.mean("velocity_rms_kms", label="D_z", network="CNN", normalised=False)
+            - r.mean("velocity_rms_kms", label="D_z", network="CNN", normalised=True)
+        ),
+        None,
+    ),
+    Claim(
+        "CNNs on uniform distances have a lower velocity rms than on normal ones, at most [km/s]",
+        "up to 250",
+        lambda r: (
+            r.values("velocity_rms_kms", label="D_z", network="CNN", distances="normal")
+            - r.values("velocity_rms_kms", label="D_z", network="CNN", distances="uniform")
+        ).max(),
+    ),
+]
 
 
 def verdict(claim: Claim, numbers: Sequence[float]) -> tuple[str, str]:

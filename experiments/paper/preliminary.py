@@ -157,7 +157,7 @@ def report(grid: Array, seeds: Array, meta: dict[str, Any], images: dict[str, in
         *(f"| {name} | {share:.3f} |" for name, share in zip(FACTORS, effects, strict=True)),
         f"| all that is not one factor's: their interplay, and the seed | {1 - sum(effects):.3f} |",
         "",
-    ]  # fmt: skip
+    ]
     return "\n".join(lines)
 
 
@@ -166,9 +166,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = command_line(__doc__)
     parser.add_argument("--validation", type=float, help="share of the validation split")
     parser.add_argument(
-        "--strides", type=int, nargs="+", choices=STRIDES, default=STRIDES,
+        "--strides",
+        type=int,
+        nargs="+",
+        choices=STRIDES,
+        default=STRIDES,
         help="a part of the array: stride 1 takes seven eighths of the time",
-    )  # fmt: skip
+    )
     parser.add_argument("--seeds", type=int, default=8, help="of one network, for comparison")
     chosen = parser.parse_args(arguments)
     with one_sentence():

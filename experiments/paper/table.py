@@ -127,9 +127,13 @@ def git(folder: Path, *arguments: str) -> str:
     """Run git in a folder, whatever the environment says of another repository."""
     environment = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
     done = subprocess.run(
-        ["git", *arguments], cwd=folder, env=environment, capture_output=True, text=True,
+        ["git", *arguments],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
         check=False,
-    )  # fmt: skip
+    )
     if done.returncode:
         raise InputError(f"{folder}: git {arguments[0]} failed: {' '.join(done.stderr.split())}")
     return done.stdout.strip()

@@ -228,32 +228,48 @@ def report(
     seeds = ", ".join(map(str, D))
     mag = np.array([apparent_mag(galaxy) for galaxy in galaxies])
     absolute = mag - 5 * np.log10(D_flow * 1e5)
-    heads = ["NSAID", "cz/H0 [Mpc]", "c ZDIST/H0 [Mpc]", "M_r", f"D_p, seeds {seeds} [Mpc]",
-             "spread"]  # fmt: skip
+    heads = [
+        "NSAID",
+        "cz/H0 [Mpc]",
+        "c ZDIST/H0 [Mpc]",
+        "M_r",
+        f"D_p, seeds {seeds} [Mpc]",
+        "spread",
+    ]
     lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for galaxy, z, flow, M, d, s in zip(galaxies, D_z, D_flow, absolute, mean, spread, strict=True):
         lines.append(f"| {galaxy.id} | {z:.1f} | {flow:.1f} | {M:.2f} | {d:.1f} | {s:.1f} |")
-    lines += ["", f"D_p against cz/H0: {correlations(D_z, mean)}.",
-              f"D_p against c ZDIST/H0: {correlations(D_flow, mean)}.",
-              f"Mean of D_p - c ZDIST/H0: {np.mean(mean - D_flow):.1f} Mpc; "
-              f"rms {np.sqrt(np.mean((mean - D_flow) ** 2)):.1f} Mpc; guessing the mean of the 24 "
-              f"distances gives {np.std(D_flow):.1f} Mpc."]  # fmt: skip
+    lines += [
+        "",
+        f"D_p against cz/H0: {correlations(D_z, mean)}.",
+        f"D_p against c ZDIST/H0: {correlations(D_flow, mean)}.",
+        f"Mean of D_p - c ZDIST/H0: {np.mean(mean - D_flow):.1f} Mpc; "
+        f"rms {np.sqrt(np.mean((mean - D_flow) ** 2)):.1f} Mpc; guessing the mean of the 24 "
+        f"distances gives {np.std(D_flow):.1f} Mpc.",
+    ]
     sizes = np.array([galaxy.images.shape[-1] for galaxy in galaxies])
     pixels = next(iter(champions.values())).pixels
     full, small = np.mean(list(D_filled.values()), axis=0), sizes < pixels
-    lines += ["", f"{small.sum()} of {len(sizes)} cut-outs are smaller than the {pixels} pixels "
-              f"of the frame ({sizes[small].min()} to {sizes[small].max()}); with sky noise around "
-              f"them, their D_p changes by {np.mean((full - mean)[small]):+.1f} Mpc on average, "
-              f"rms {np.sqrt(np.mean((full - mean)[small] ** 2)):.1f} Mpc.", "",
-              *fillings(D_flow, {"zeros": mean, "SDSS sky noise": full})]  # fmt: skip
+    lines += [
+        "",
+        f"{small.sum()} of {len(sizes)} cut-outs are smaller than the {pixels} pixels "
+        f"of the frame ({sizes[small].min()} to {sizes[small].max()}); with sky noise around "
+        f"them, their D_p changes by {np.mean((full - mean)[small]):+.1f} Mpc on average, "
+        f"rms {np.sqrt(np.mean((full - mean)[small] ** 2)):.1f} Mpc.",
+        "",
+        *fillings(D_flow, {"zeros": mean, "SDSS sky noise": full}),
+    ]
     percentiles = "{:.2f} ({:.2f} to {:.2f})".format
-    lines += ["", "Median M_r (16th to 84th percentile): "
-              f"real {percentiles(*np.percentile(absolute, [50, 16, 84]))}, "
-              f"stand-ins {percentiles(*np.percentile(standin_mag, [50, 16, 84]))}.",
-              f"Magnitude r against c ZDIST/H0: {correlations(D_flow, mag)}.",
-              f"D_p against r: {correlations(mag, mean)}.",
-              f"log(D_p / D) against M_r: {correlations(absolute, np.log10(mean / D_flow))}.",
-              ""]  # fmt: skip
+    lines += [
+        "",
+        "Median M_r (16th to 84th percentile): "
+        f"real {percentiles(*np.percentile(absolute, [50, 16, 84]))}, "
+        f"stand-ins {percentiles(*np.percentile(standin_mag, [50, 16, 84]))}.",
+        f"Magnitude r against c ZDIST/H0: {correlations(D_flow, mag)}.",
+        f"D_p against r: {correlations(mag, mean)}.",
+        f"log(D_p / D) against M_r: {correlations(absolute, np.log10(mean / D_flow))}.",
+        "",
+    ]
     for seed, champion in champions.items():
         rms = np.sqrt(np.mean((D[seed] - D_flow) ** 2))
         lines.append(

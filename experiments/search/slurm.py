@@ -67,17 +67,25 @@ def slurm(folder: Path) -> Iterator[dict[str, str]]:
     conf = folder / "slurm.conf"
     host = socket.gethostname().split(".")[0]
     cpus = os.cpu_count() or 1
-    conf.write_text(CONF.format(
-        folder=folder, host=host, cpus=cpus, ctld=free_port(), slurmd=free_port()))  # fmt: skip
+    conf.write_text(
+        CONF.format(folder=folder, host=host, cpus=cpus, ctld=free_port(), slurmd=free_port())
+    )
     environment = os.environ | {"SLURM_CONF": str(conf)}
     daemons: list[subprocess.Popen[bytes]] = []
     commands = [
-        ["munged", "--foreground", "--force", f"--socket={folder}/munge.socket",
-         f"--key-file={munge}/key", f"--pid-file={munge}/pid", f"--seed-file={munge}/seed",
-         f"--log-file={munge}/log"],
+        [
+            "munged",
+            "--foreground",
+            "--force",
+            f"--socket={folder}/munge.socket",
+            f"--key-file={munge}/key",
+            f"--pid-file={munge}/pid",
+            f"--seed-file={munge}/seed",
+            f"--log-file={munge}/log",
+        ],
         ["slurmctld", "-D", "-f", str(conf)],
         ["slurmd", "-D", "-f", str(conf)],
-    ]  # fmt: skip
+    ]
     try:
         for command in commands:
             with (folder / f"{command[0]}.out").open("wb") as out:
@@ -110,14 +118,28 @@ def cancelled(folder: Path, trials: int, epoch_s: float) -> dict[str, Any]:
         work.mkdir()
         store = server.database("mlflow")
         search = {
-            "cores": 1, "memory": "1500MB", "walltime": "00:20:00", "partition": None,
-            "account": None, "directives": [], "interface": "lo", "log_directory": "mlruns/slurm",
+            "cores": 1,
+            "memory": "1500MB",
+            "walltime": "00:20:00",
+            "partition": None,
+            "account": None,
+            "directives": [],
+            "interface": "lo",
+            "log_directory": "mlruns/slurm",
             "patience_s": 60,
-            "prologue": [f"export PYTHONPATH={ROOT}/src:{ROOT}",
-                         f"export FAULTS_EPOCH_S={epoch_s}"],
-        }  # fmt: skip
-        write_params(work, trials=trials, workers=2, cluster="slurm", slurm=search,
-                     storage=server.database("optuna"))  # fmt: skip
+            "prologue": [
+                f"export PYTHONPATH={ROOT}/src:{ROOT}",
+                f"export FAULTS_EPOCH_S={epoch_s}",
+            ],
+        }
+        write_params(
+            work,
+            trials=trials,
+            workers=2,
+            cluster="slurm",
+            slurm=search,
+            storage=server.database("optuna"),
+        )
         with driven(work, epoch_s, store) as driver:
             study = open_study(work)
             wait_for(study, trials // 3, driver)

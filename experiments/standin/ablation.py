@@ -285,8 +285,10 @@ def main() -> None:
                 part = learning_set(learn, number, name)
                 result = run(chosen.work, name, spec, seed, part, judge)
                 results.setdefault(name, []).append(result)
-                print(f"seed {seed}: {name}: " + ", ".join(f"{k} {result[k]:.3f}" for k in SHOWN),
-                      flush=True)  # fmt: skip
+                print(
+                    f"seed {seed}: {name}: " + ", ".join(f"{k} {result[k]:.3f}" for k in SHOWN),
+                    flush=True,
+                )
                 write(results, chosen.output)
 
 

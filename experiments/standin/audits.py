@@ -124,8 +124,10 @@ def blurred(judge: Judge, rows: NDArray[np.int64], side: int, fwhm_arcsec: float
 
 def changes(sdss: dict[str, Any]) -> dict[str, Callable[..., Pictures]]:
     """What is done to the images, by name."""
-    kernels = {kernel: getattr(Image.Resampling, kernel) for kernel in
-               ("BICUBIC", "BOX", "BILINEAR", "LANCZOS")}  # fmt: skip
+    kernels = {
+        kernel: getattr(Image.Resampling, kernel)
+        for kernel in ("BICUBIC", "BOX", "BILINEAR", "LANCZOS")
+    }
     return {
         "as observed": by_us,
         **{f"Pillow, {name.lower()}": partial(by_pillow, kernel=k) for name, k in kernels.items()},
@@ -187,8 +189,11 @@ def accuracy(judge: Judge, train: Train, work: Path, sdss: dict[str, Any]) -> It
             predictions = [predicted(network, judge, scaled) for network in trained]
         found = [measures(prediction, judge.meta["H0_kms_mpc"]) for prediction in predictions]
         cells = []
-        for key, sign, digits in (("l2_d_mpc", 1, 2), ("shift_d_mpc", -1, 2),
-                                  ("posterior_rms_kms", 1, 0)):  # fmt: skip
+        for key, sign, digits in (
+            ("l2_d_mpc", 1, 2),
+            ("shift_d_mpc", -1, 2),
+            ("posterior_rms_kms", 1, 0),
+        ):
             cells.append(spread([sign * f[key] for f in found], digits))
         both = [np.mean([f[key] for f in found]) for key in ("coverage_68", "coverage_95")]
         yield f"| {name} | {' | '.join(cells)} | {both[0]:.3f}, {both[1]:.3f} |"
@@ -218,10 +223,12 @@ def biases(judge: Judge, runs: Sequence[Table]) -> Iterator[str]:
     middle = slice(rim, -rim)
     r = bands.index("r")
     rows = np.arange(len(judge.table))
-    ratio = np.concatenate([
-        [axis_ratio(i[r, middle, middle]) for i in judge.observed.images[piece]]
-        for piece in in_order(rows, 256)
-    ])  # fmt: skip
+    ratio = np.concatenate(
+        [
+            [axis_ratio(i[r, middle, middle]) for i in judge.observed.images[piece]]
+            for piece in in_order(rows, 256)
+        ]
+    )
     properties = {
         "distance D": judge.D_mpc,
         "redshift distance D_z": judge.D_z_mpc,

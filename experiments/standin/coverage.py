@@ -55,9 +55,11 @@ def main() -> None:
         seconds = predict(chosen.folder, champion, chosen.output, chosen.scheduler)
         table = QTable.read(chosen.folder / chosen.output) if chosen.what == "coverage" else None
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        print(f"stand-in, {rows} rows of {galaxies} galaxies, champion {champion.version} "
-              f"({champion.digest[:12]}): {seconds:.1f} s, {rows / seconds:.0f} rows/s, "
-              f"peak memory {peak:.0f} MiB")  # fmt: skip
+        print(
+            f"stand-in, {rows} rows of {galaxies} galaxies, champion {champion.version} "
+            f"({champion.digest[:12]}): {seconds:.1f} s, {rows / seconds:.0f} rows/s, "
+            f"peak memory {peak:.0f} MiB"
+        )
         if table is not None:
             print(coverage(table, true, galaxies))
 
@@ -79,8 +81,10 @@ def write_catalogue(
 ) -> np.ndarray:
     """Write `catalogue.csv`, galaxy by galaxy, and give the true velocities (rows,), km/s."""
     if champion.range_mpc is None:
-        raise InputError("the champion does not say which distances it was trained on: promote "
-                         "it again with `dvc repro --force --single-item promote`")  # fmt: skip
+        raise InputError(
+            "the champion does not say which distances it was trained on: promote "
+            "it again with `dvc repro --force --single-item promote`"
+        )
     rng = np.random.default_rng(SEED)
     distance = rng.uniform(*champion.range_mpc, rows)
     velocity = rng.normal(0, champion.sigma_v_kms, rows)
@@ -111,12 +115,16 @@ def coverage(table: QTable, v_kms: np.ndarray, galaxies: int) -> str:
         low, high = (table[f"v_{end}{level}"].to_value("km/s") for end in ("low", "high"))
         inside = ((low <= v_kms) & (v_kms <= high)).reshape(galaxies, CAMERAS).mean(axis=1)
         error = inside.std(ddof=1) / np.sqrt(galaxies)
-        lines.append(f"{level} %: {inside.mean():.3f} ± {error:.3f} of the velocities are within "
-                     f"(stated {stated})")  # fmt: skip
+        lines.append(
+            f"{level} %: {inside.mean():.3f} ± {error:.3f} of the velocities are within "
+            f"(stated {stated})"
+        )
     rms = np.sqrt(np.nanmean((table["v_hat"].to_value("km/s") - v_kms) ** 2))
     ok = (np.asarray(table["flags"]).astype(str) == "ok").mean()  # bytes, from FITS
-    lines.append(f"posterior rms {rms:.0f} km/s, v = 0 gives {np.sqrt((v_kms**2).mean()):.0f}; "
-                 f"{ok:.0%} without a flag")  # fmt: skip
+    lines.append(
+        f"posterior rms {rms:.0f} km/s, v = 0 gives {np.sqrt((v_kms**2).mean()):.0f}; "
+        f"{ok:.0%} without a flag"
+    )
     return "\n".join(lines)
 
 

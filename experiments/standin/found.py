@@ -40,13 +40,18 @@ def measured(folder: Path, dataset: str, seed: int) -> Table:
     for name in NETWORKS:
         test = there[(there["dataset"] == dataset) & (there["network"] == name)][0]
         made = record.read_run(folder / "results/train" / f"{dataset}-{name}")
-        rows.append({
-            "source": str(test["source"]), "seed": seed, "network": name,
-            "layers": len(made.spec.layers),
-            "validation_l2_dz_mpc": made.validation["l2_dz_mpc"],
-            "test_l2_dz_mpc": float(test["l2_dz_mpc"]), "test_l2_d_mpc": float(test["l2_d_mpc"]),
-            "seconds": made.seconds,
-        })  # fmt: skip
+        rows.append(
+            {
+                "source": str(test["source"]),
+                "seed": seed,
+                "network": name,
+                "layers": len(made.spec.layers),
+                "validation_l2_dz_mpc": made.validation["l2_dz_mpc"],
+                "test_l2_dz_mpc": float(test["l2_dz_mpc"]),
+                "test_l2_d_mpc": float(test["l2_d_mpc"]),
+                "seconds": made.seconds,
+            }
+        )
     return Table(rows=rows)
 
 

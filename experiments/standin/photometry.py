@@ -20,8 +20,17 @@ from peculiar.velocity.metrics import l2
 AT_ONCE = 64
 DRAWS = 5  # distances of each training image that regressors learn from
 ISOPHOTE = 25  # limit of a catalogue's galaxies, AB mag/arcsec^2 in r
-CATALOGUE = ("segment_area", "equivalent_radius", "kron_flux", "kron_radius", "semimajor_axis",
-             "ellipticity", "gini", "max_value", "fwhm")  # fmt: skip
+CATALOGUE = (
+    "segment_area",
+    "equivalent_radius",
+    "kron_flux",
+    "kron_radius",
+    "semimajor_axis",
+    "ellipticity",
+    "gini",
+    "max_value",
+    "fwhm",
+)
 RADII = (0.2, 0.5, 0.8)  # shares of the Kron flux
 Array = NDArray[np.float64]
 Pictures = NDArray[np.float32]
@@ -99,9 +108,13 @@ def regressors(judge: Observed, learn: Observed, raw: Path) -> Iterator[str]:
         found = []
         for seed in (4, 5, 6):
             trees = HistGradientBoostingRegressor(
-                max_iter=200, learning_rate=0.05, max_leaf_nodes=8, l2_regularization=1.0,
-                max_features=0.5, random_state=seed,
-            ).fit(x, np.concatenate(labels))  # fmt: skip
+                max_iter=200,
+                learning_rate=0.05,
+                max_leaf_nodes=8,
+                l2_regularization=1.0,
+                max_features=0.5,
+                random_state=seed,
+            ).fit(x, np.concatenate(labels))
             found.append(l2(D_mpc, trees.predict(asked_x)))
         name = "photutils' catalogue" if keys == ["catalogue"] else " and ".join(keys)
         yield f"- {name}: {spread(found)} Mpc"

@@ -14,10 +14,19 @@ def brightness(images):
 def mean_champion(**changes):
     """A champion of r-band images of 0.396 arcsec pixels."""
     values = {
-        "network": brightness, "grid_mpc": None, "version": "1", "bands": "r", "pixels": 300,
-        "pixel_scale_arcsec": 0.396, "dimming": "physical", "instrument": None,
-        "data_source": "stand-in", "sigma_D_mpc": 5.0, "sigma_v_kms": 400.0, "H0_kms_mpc": 70.0,
-    }  # fmt: skip
+        "network": brightness,
+        "grid_mpc": None,
+        "version": "1",
+        "bands": "r",
+        "pixels": 300,
+        "pixel_scale_arcsec": 0.396,
+        "dimming": "physical",
+        "instrument": None,
+        "data_source": "stand-in",
+        "sigma_D_mpc": 5.0,
+        "sigma_v_kms": 400.0,
+        "H0_kms_mpc": 70.0,
+    }
     return files.Champion(**(values | changes))
 
 

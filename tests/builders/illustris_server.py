@@ -272,10 +272,19 @@ def running(behaviour: Behaviour) -> Iterator[Server]:
 def order(folder: Path, server: Server, **changes: object) -> dict:
     """Section `fetch.illustris` for that server, as plain values."""
     return {
-        "url": f"{server.base}/api", "simulation": "Illustris-1", "snapshot": 135,
-        "catalogue": None, "log10_mass_min": 10.0, "primary": True, "galaxies": None,
-        "folder": str(folder), "connections": 3, "attempts": 8, "timeout_s": 5.0, **changes,
-    }  # fmt: skip
+        "url": f"{server.base}/api",
+        "simulation": "Illustris-1",
+        "snapshot": 135,
+        "catalogue": None,
+        "log10_mass_min": 10.0,
+        "primary": True,
+        "galaxies": None,
+        "folder": str(folder),
+        "connections": 3,
+        "attempts": 8,
+        "timeout_s": 5.0,
+        **changes,
+    }
 
 
 def contents(folder: Path) -> dict[str, bytes]:

@@ -79,8 +79,11 @@ def clone(folder: Path) -> None:
     for name in (".gitignore", "config"):
         shutil.copy(ROOT / ".dvc" / name, folder / ".dvc")
     shutil.copytree(ROOT / "src", folder / "src", ignore=shutil.ignore_patterns("__pycache__"))
-    identity = {f"GIT_{who}_{what}": "test@localhost"
-                for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}  # fmt: skip
+    identity = {
+        f"GIT_{who}_{what}": "test@localhost"
+        for who in ("AUTHOR", "COMMITTER")
+        for what in ("NAME", "EMAIL")
+    }
     for arguments in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "start"]):
         subprocess.run(["git", *arguments], cwd=folder, check=True, env=os.environ | identity)
 
@@ -98,9 +101,13 @@ ENVIRONMENT = os.environ | {
 def python(folder: Path, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
     """Run a module in a clone, with the clone's package."""
     done = subprocess.run(
-        [sys.executable, "-m", *arguments], cwd=folder, env=ENVIRONMENT, capture_output=True,
-        text=True, check=False,
-    )  # fmt: skip
+        [sys.executable, "-m", *arguments],
+        cwd=folder,
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert not check or done.returncode == 0, done.stdout + done.stderr
     return done
 

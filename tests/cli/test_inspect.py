@@ -238,7 +238,9 @@ def test_text_names_a_stand_in_and_lines_its_columns_up(whole):
     table = lines[next(k for k, line in enumerate(lines) if "AB mag" in line) :]
     assert len({len(line) for line in table}) == 1
     assert [line[:18].split() for line in table[1:4]] == [
-        ["0", "apparent"], ["0", "absolute"], ["0", "stated"],
-    ]  # fmt: skip
+        ["0", "apparent"],
+        ["0", "absolute"],
+        ["0", "stated"],
+    ]
     assert len(table) == 1 + 3 * 4 + 1
     assert table[-1].startswith("  stated absolute")

@@ -43,8 +43,16 @@ def test_predict_leaves_a_real_galaxy_where_it_is(pipeline, file, tmp_path, caps
         assert table["D_flow"][0].to_value("Mpc") == pytest.approx(299792.458 * 0.0001 / 70)
         ends = ["v_low68", "v_high68", "v_low95", "v_high95"]
         assert table.colnames[2:] == [
-            "D_p", "D_error", "D_z", "v_p", "v_hat", "v_error", *ends, "flags", "D_flow",
-        ]  # fmt: skip
+            "D_p",
+            "D_error",
+            "D_z",
+            "v_p",
+            "v_hat",
+            "v_error",
+            *ends,
+            "flags",
+            "D_flow",
+        ]
         assert "placed_at" not in table.colnames
         for arguments, message in [
             ([str(real), "--catalogue", catalogue, "--at", "60"], "real galaxy, .* drop --at"),
@@ -93,8 +101,9 @@ def test_standin_writes_files(pipeline, tmp_path):
     with inside(pipeline):
         main(["standin", str(tmp_path / "new"), "--galaxies", "2"])
     assert sorted(path.name for path in (tmp_path / "new").iterdir()) == [
-        "broadband_0.fits", "broadband_1.fits",
-    ]  # fmt: skip
+        "broadband_0.fits",
+        "broadband_1.fits",
+    ]
 
 
 def test_inspect_prints_a_block_a_file_and_draws_them(file, tmp_path, capsys):

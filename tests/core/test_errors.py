@@ -51,8 +51,9 @@ def test_a_file_where_a_folder_is_meant_can_be_mended(tmp_path):
 
 def test_a_closed_pipe_ends_quietly():
     code = "from peculiar.core.errors import *\nwith one_sentence():\n    while True: print('line')"
-    run = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE,
-                           stderr=subprocess.PIPE, text=True)  # fmt: skip
+    run = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
     with run:
         assert run.stdout.readline() == "line\n"
         run.stdout.close()

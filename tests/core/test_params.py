@@ -19,8 +19,10 @@ from peculiar.training.params import Train
 SHIPPED = yaml.safe_load((Path(__file__).parents[2] / "params.yaml").read_text())
 # their keys are names of our choice
 NAMED = {("observe", "distances"), ("observe", "instruments"), ("train", "specs")}
-SECTIONS = {section.__name__.lower(): section
-            for section in (Fetch, Observe, Search, Train, Evaluate, Promote)}  # fmt: skip
+SECTIONS = {
+    section.__name__.lower(): section
+    for section in (Fetch, Observe, Search, Train, Evaluate, Promote)
+}
 EXPLAINED = {"seed", "train", "validation", "test"}  # knobs that need no comment
 
 
@@ -357,8 +359,9 @@ def test_best_is_completed_by_the_search():
     assert spec.layers == params.specs["cnn2"].layers
     assert (spec.learning_rate, spec.epochs) == (1e-3, params.best.epochs)
     assert spec.model_dump() == params.best.model_dump() | {
-        "layers": tuple(layers), "learning_rate": 1e-3,
-    }  # fmt: skip
+        "layers": tuple(layers),
+        "learning_rate": 1e-3,
+    }
     assert params.best.complete({"layers": layers, "learning_rate": 1e-3}, epochs=2).epochs == 2
 
 

@@ -37,10 +37,16 @@ def test_galaxies_that_are_not_simulated_cannot_be_counted_out(shipped):
 def test_the_table_has_means_and_deviations_over_seeds(seeds):
     rng = np.random.default_rng(0)
     rows = [
-        {"network": name, "seed": seed, "validation_l2_dz_mpc": rng.uniform(9, 14),
-         "test_l2_dz_mpc": rng.uniform(9, 14), "test_l2_d_mpc": 10.0 + seed}
-        for seed in range(seeds) for name in found.NETWORKS
-    ]  # fmt: skip
+        {
+            "network": name,
+            "seed": seed,
+            "validation_l2_dz_mpc": rng.uniform(9, 14),
+            "test_l2_dz_mpc": rng.uniform(9, 14),
+            "test_l2_d_mpc": 10.0 + seed,
+        }
+        for seed in range(seeds)
+        for name in found.NETWORKS
+    ]
     lines = found.summary(Table(rows=rows)).splitlines()
     assert len(lines) == 2 + len(found.NETWORKS)
     cells = [cell.strip() for cell in lines[-1].strip("|").split("|")]

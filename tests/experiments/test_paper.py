@@ -75,10 +75,16 @@ def clones(tmp_path, monkeypatch, raw_folder, observed_folder):
 
     def read_run(folder):
         seed = int(folder.parts[-4].removeprefix("seed-"))
-        return SimpleNamespace(seed=seed, data={"data/observe/uniform": "12ab.dir"},
-                               seconds=60.0 * seed, pixels=128, bands="ugriz",
-                               split_by="galaxy", dimming="physical",
-                               spec=SimpleNamespace(epochs=7))  # fmt: skip
+        return SimpleNamespace(
+            seed=seed,
+            data={"data/observe/uniform": "12ab.dir"},
+            seconds=60.0 * seed,
+            pixels=128,
+            bands="ugriz",
+            split_by="galaxy",
+            dimming="physical",
+            spec=SimpleNamespace(epochs=7),
+        )
 
     monkeypatch.setattr(paper_report.record, "read_run", read_run)
     return folders
@@ -154,8 +160,11 @@ def test_the_recipe_is_the_paper_s(shipped):
 def test_claims_that_the_published_table_bears_out_have_its_numbers(theirs):
     """What differs is said below the report's table: text and table of the paper disagree."""
     numbers = {claim.text: (claim.said, claim.number(theirs)) for claim in paper_claims.CLAIMS}
-    agree = {text for text, (said, number) in numbers.items()
-             if re.fullmatch(r"[\d.]+", said) and abs(float(said) - number) < 0.05}  # fmt: skip
+    agree = {
+        text
+        for text, (said, number) in numbers.items()
+        if re.fullmatch(r"[\d.]+", said) and abs(float(said) - number) < 0.05
+    }
     assert len(agree) == 9
     of = dict(numbers.values())
     assert of["3.765"] == pytest.approx(6.072, abs=1e-3)
@@ -176,11 +185,19 @@ def test_the_published_velocities_of_cnns_on_uniform_distances_are_exchanged(the
         expected = 70 * of("l2_d_mpc", normalised)
         assert (np.abs(of("velocity_rms_kms", normalised) / expected - 1) > 0.1).all()
         np.testing.assert_allclose(of("velocity_rms_kms", not normalised), expected, rtol=0.02)
-    digits = theirs.values("velocity_rms_kms", distances="normal", normalised=False,
-                           label="D_z", network="4-Layer")[0] / 70  # fmt: skip
+    digits = (
+        theirs.values(
+            "velocity_rms_kms", distances="normal", normalised=False, label="D_z", network="4-Layer"
+        )[0]
+        / 70
+    )
     assert round(digits, 3) == 9.699
-    assert theirs.values("l2_d_mpc", distances="normal", normalised=False,
-                         label="D_z", network="4-Layer")[0] == 9.969  # fmt: skip
+    assert (
+        theirs.values(
+            "l2_d_mpc", distances="normal", normalised=False, label="D_z", network="4-Layer"
+        )[0]
+        == 9.969
+    )
     rms, own = (
         theirs.values(metric, label="D_z", network="ResNet")
         for metric in ("velocity_rms_kms", "l2_d_mpc")
@@ -188,8 +205,11 @@ def test_the_published_velocities_of_cnns_on_uniform_distances_are_exchanged(the
     np.testing.assert_allclose(rms / own / 70, [0.26, 0.29, 1.00, 0.64], atol=0.006)
     slopes = theirs.values("velocity_slope", label="D_z")
     assert sorted(slopes[np.abs(slopes - 1) > 0.0501]) == [0.923, 0.946, 0.946]
-    same = [row["l2_d_mpc"] for row in theirs.table
-            if row["label"] == "D_z" and row["l2_d_mpc"] == row["l2_dz_mpc"]]  # fmt: skip
+    same = [
+        row["l2_d_mpc"]
+        for row in theirs.table
+        if row["label"] == "D_z" and row["l2_d_mpc"] == row["l2_dz_mpc"]
+    ]
     assert same == [7.832, 23.304]
     marked = [row for row in theirs.table if row["label"] == "D_z" and paper_claims.broken(row)]
     assert len(marked) == 12
@@ -239,8 +259,12 @@ class Page(HTMLParser):
 def test_the_report_says_what_the_table_says_and_needs_nothing_else(clones, tmp_path):
     paper_report.report(clones, KEYS, tmp_path / "out")
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
-        "figure_1.png", "figure_2.png", "report.html", "report.md", "table.csv",
-    ]  # fmt: skip
+        "figure_1.png",
+        "figure_2.png",
+        "report.html",
+        "report.md",
+        "table.csv",
+    ]
     text = (tmp_path / "out/report.html").read_text()
     seen = Page(text)
     assert "stand-in" in text.split("</h1>")[0].split("<h1>")[1]
@@ -281,8 +305,11 @@ def test_the_report_opens_without_the_network_and_without_errors(clones, tmp_pat
     assert "holds" in claims.text
     assert browser.get_log("browser") == []
     asked = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
-    urls = {one["params"]["request"]["url"].split(":")[0] for one in asked
-            if one["method"] == "Network.requestWillBeSent"}  # fmt: skip
+    urls = {
+        one["params"]["request"]["url"].split(":")[0]
+        for one in asked
+        if one["method"] == "Network.requestWillBeSent"
+    }
     assert urls <= {"file", "data"}
     assert "file" in urls
 

@@ -36,8 +36,11 @@ def test_the_array_is_the_paper_s(shipped):
     points = grid(search.space)
     assert len(points) == len({tuple(p.values()) for p in points}) == search.trials == 432
     assert {name for point in points for name in point} == {
-        *preliminary.FACTORS, "learning_rate", "family", "depth",
-    }  # fmt: skip
+        *preliminary.FACTORS,
+        "learning_rate",
+        "family",
+        "depth",
+    }
     assert {point["learning_rate"] for point in points} == {5e-4}
     assert (search.sampler, search.epochs) == ("grid", 5)
     best = validate(Train, params["train"], "train").best

@@ -35,8 +35,11 @@ NATIVE, PAPER = 0.396, 1.36  # pixel scales [arcsec]
 SEEING = {"u": 1.53, "g": 1.44, "r": 1.32, "i": 1.26, "z": 1.29}  # median psfWidth [arcsec]
 COMPLETE = {"u": 22.0, "g": 22.2, "r": 22.2, "i": 21.3, "z": 20.5}  # to 95 %, SDSS DR8 [mag]
 
-PROFILES = [{"psf": "moffat", "moffat_beta": 4.765}, {"psf": "moffat", "moffat_beta": 2.5},
-            {"psf": "gaussian"}]  # fmt: skip
+PROFILES = [
+    {"psf": "moffat", "moffat_beta": 4.765},
+    {"psf": "moffat", "moffat_beta": 2.5},
+    {"psf": "gaussian"},
+]
 profiles = pytest.mark.parametrize("profile", PROFILES, ids=["moffat", "wings", "gaussian"])
 scales = pytest.mark.parametrize("scale", [NATIVE, PAPER])
 
@@ -311,9 +314,12 @@ def test_the_images_given_are_left_alone():
 )
 def test_what_does_not_fit_is_refused(change, message):
     arguments = {
-        "images": np.zeros((3, 2, 16, 16)), "bands": ["r", "z"], "pixel_scale_arcsec": NATIVE,
-        "instrument": SDSS, "rngs": generators(3),
-    }  # fmt: skip
+        "images": np.zeros((3, 2, 16, 16)),
+        "bands": ["r", "z"],
+        "pixel_scale_arcsec": NATIVE,
+        "instrument": SDSS,
+        "rngs": generators(3),
+    }
     observe_through(**arguments)
     with pytest.raises(ValueError, match=message):
         observe_through(**arguments | change)
@@ -398,8 +404,10 @@ def corner_noise(image):
         smooth = uniform_filter(image - median, 5)
         sky &= (np.abs(image - median) < 4 * sigma) & (smooth < sigma)
     rest = image - np.median(image[sky])
-    pairs = ((rest[:, 1:], rest[:, :-1], sky[:, 1:] & sky[:, :-1]),
-             (rest[1:], rest[:-1], sky[1:] & sky[:-1]))  # fmt: skip
+    pairs = (
+        (rest[:, 1:], rest[:, :-1], sky[:, 1:] & sky[:, :-1]),
+        (rest[1:], rest[:-1], sky[1:] & sky[:-1]),
+    )
     return sigma, [(a[both] * b[both]).mean() / rest[sky].var() for a, b, both in pairs]
 
 
@@ -407,8 +415,11 @@ def block_noise(image, bins=4):
     """Deviation of the sums of blocks of pixels in the corners, over `bins`: that of white noise
     whatever neighbours share, but for the blocks' edges."""
     side = max(20, len(image) // 6) // bins * bins
-    corners = (image[y, x] for y in (slice(side), slice(-side, None))
-               for x in (slice(side), slice(-side, None)))  # fmt: skip
+    corners = (
+        image[y, x]
+        for y in (slice(side), slice(-side, None))
+        for x in (slice(side), slice(-side, None))
+    )
     shape = (side // bins, bins, side // bins, bins)
     sums = np.concatenate([corner.reshape(shape).sum((1, 3)).ravel() for corner in corners])
     return 1.4826 * np.median(np.abs(sums - np.median(sums))) / bins

@@ -35,9 +35,14 @@ def placed(image, kpc, mpc, pixels=128, dimming="physical", kernel=None, box=Fal
     """One image (y, x) of one band, placed, perhaps with a kernel (slope, width) of its own."""
     images = torch.as_tensor(np.ascontiguousarray(image))[None, None]
     return place(
-        images, column(kpc), column(mpc), pixels=pixels, pixel_scale_arcsec=SCALE, dimming=dimming,
+        images,
+        column(kpc),
+        column(mpc),
+        pixels=pixels,
+        pixel_scale_arcsec=SCALE,
+        dimming=dimming,
         kernels=kernel and Kernels(*map(column, kernel), torch.tensor([box])),
-    )[0, 0].numpy()  # fmt: skip
+    )[0, 0].numpy()
 
 
 def ratio(kpc, mpc):
@@ -96,8 +101,12 @@ def test_blocks_and_whole_matrices_give_the_same(mpc, x, size, pixels):
     """What a CPU does and what a GPU does."""
     images = torch.as_tensor(noise(2, 3, *size))
     scales = (column([KPC, 2 * KPC]), column([mpc, 1.5 * mpc]))
-    settings = {"pixels": pixels, "pixel_scale_arcsec": SCALE, "dimming": "physical",
-                "centre_offset": torch.tensor([[x, -x], [0.0, x]])}  # fmt: skip
+    settings = {
+        "pixels": pixels,
+        "pixel_scale_arcsec": SCALE,
+        "dimming": "physical",
+        "centre_offset": torch.tensor([[x, -x], [0.0, x]]),
+    }
     blocks = place(images, *scales, **settings)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(

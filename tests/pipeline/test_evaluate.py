@@ -28,8 +28,11 @@ def table(pipeline):
 def test_every_network_and_baseline_has_a_row_with_errors(pipeline):
     rows = table(pipeline)
     assert [row["network"] for row in rows] == [
-        "v = 0", "constant distance", "E[D | D_z]", *NETWORKS,
-    ]  # fmt: skip
+        "v = 0",
+        "constant distance",
+        "E[D | D_z]",
+        *NETWORKS,
+    ]
     for row in rows:
         assert row["source"] == "stand-in"
         for key in METRICS:
@@ -72,8 +75,9 @@ def test_measured_distances_have_no_velocities_to_judge(pipeline, tmp_path):
         assert np.isnan([predicted["v_kms"], predicted["pit"]]).all()
         assert np.isfinite(predicted["v_hat_kms"]).all()
     figures = {path.name for path in (folder / "results/evaluate/figures").iterdir()}
-    assert figures == {f"measured-{n}_{kind}.png" for n in NETWORKS
-                       for kind in ("distances", "redshift_distances")}  # fmt: skip
+    assert figures == {
+        f"measured-{n}_{kind}.png" for n in NETWORKS for kind in ("distances", "redshift_distances")
+    }
 
 
 def test_the_leak_of_a_split_is_a_number(pipeline):
@@ -85,8 +89,10 @@ def test_the_leak_of_a_split_is_a_number(pipeline):
 
 
 def test_the_best_network_beats_the_baselines_without_an_image(pipeline):
-    rows = {row["network"]: {key: float(row[key]) for key in row if key.endswith(UNITS)}
-            for row in table(pipeline)}  # fmt: skip
+    rows = {
+        row["network"]: {key: float(row[key]) for key in row if key.endswith(UNITS)}
+        for row in table(pipeline)
+    }
     best, constant, zero = rows["cnn2"], rows["constant distance"], rows["v = 0"]
     assert best["l2_d_mpc"] < constant["l2_d_mpc"] - best["l2_d_mpc_err"]
     assert best["posterior_rms_kms"] < zero["posterior_rms_kms"]
@@ -201,12 +207,16 @@ def test_bootstrap_error_shrinks_with_the_square_root_of_the_galaxies():
         D = rng.uniform(50, 100, n)
         v = rng.normal(0, 400, n)
         predicted = {
-            "galaxy": np.repeat(np.arange(galaxies), 4), "D_mpc": D, "D_z_mpc": D + v / 70,
-            "D_p_mpc": D + rng.normal(0, 5, n), "v_kms": v, "v_hat_kms": np.zeros(n),
+            "galaxy": np.repeat(np.arange(galaxies), 4),
+            "D_mpc": D,
+            "D_z_mpc": D + v / 70,
+            "D_p_mpc": D + rng.normal(0, 5, n),
+            "v_kms": v,
+            "v_hat_kms": np.zeros(n),
             "v_error_kms": np.full(n, 400.0),
             **{f"v_low{level}_kms": np.full(n, -4.0 * level) for level in (68, 95)},
             **{f"v_high{level}_kms": np.full(n, 4.0 * level) for level in (68, 95)},
-        }  # fmt: skip
+        }
         params = evaluate.Evaluate(bootstrap=300, seed=1)
         return evaluate.row({}, predicted, 70, params)["l2_d_mpc_err"]
 

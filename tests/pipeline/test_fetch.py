@@ -23,10 +23,16 @@ from peculiar.pipeline.fetch import fetch
 
 SHARED = ROOT.parent / "shared" / "data"
 SMALL = {
-    "pixels": 32, "field_of_view_kpc": 84.4, "particle_mass_msun": 2e7, "log10_mass_min": 10.0,
-    "log10_mass_max": 10.5, "size_factor": 2.0, "size_scatter": 1.0, "colour_scatter": 1.0,
+    "pixels": 32,
+    "field_of_view_kpc": 84.4,
+    "particle_mass_msun": 2e7,
+    "log10_mass_min": 10.0,
+    "log10_mass_max": 10.5,
+    "size_factor": 2.0,
+    "size_scatter": 1.0,
+    "colour_scatter": 1.0,
     "neighbours": 16,
-}  # fmt: skip
+}
 
 
 def params(source="standin", folder=".", catalogue=None, bands="ugriz", galaxies=5, **sections):
@@ -188,8 +194,11 @@ def test_the_key_is_written_nowhere(tmp_path, server, key):
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(shipped))
     done = subprocess.run(
         [sys.executable, "-m", "peculiar.pipeline.fetch"],
-        cwd=tmp_path, env=os.environ | {"ILLUSTRIS_API_KEY": key}, capture_output=True, text=True,
-    )  # fmt: skip
+        cwd=tmp_path,
+        env=os.environ | {"ILLUSTRIS_API_KEY": key},
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == (0 if key == KEY else 1)
     if key != KEY:
         assert "does not accept the API key (HTTP 403)" in done.stderr

@@ -219,11 +219,14 @@ def test_real_galaxies_stay_where_they_are(params, real_folder, tmp_path):
     # two input pixels a side become one, wherever the galaxy is
     images = Shards(real_folder)[np.array([5])][0]
     expected = place(
-        torch.from_numpy(images), torch.ones(2), torch.ones(2), pixels=12,
+        torch.from_numpy(images),
+        torch.ones(2),
+        torch.ones(2),
+        pixels=12,
         pixel_scale_arcsec=2 * float(arcsec_per_pixel(torch.ones(1), torch.ones(1))[0]),
         dimming="physical",
         centre_offset=torch.from_numpy(raw["centre_offset"].value[[5, 5]]),
-    )  # fmt: skip
+    )
     np.testing.assert_allclose(observed.images[np.array([10, 11])], expected, atol=1e-5)
 
 
@@ -281,8 +284,9 @@ def test_an_instrument_adds_its_noise_and_says_so(params, raw_folder, tmp_path, 
     np.testing.assert_allclose(
         seen.images[rows] / np.array(sky)[:, None, None],
         again.images[rows] / np.array(sky)[:, None, None],
-        rtol=1e-4, atol=1e-3,
-    )  # fmt: skip
+        rtol=1e-4,
+        atol=1e-3,
+    )
     bands = list(seen.table.meta["bands"])
     scale = params.pixel_scale_arcsec
     margin = max(len(psf_kernel(sdss, band, scale)) // 2 for band in bands)

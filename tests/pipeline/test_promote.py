@@ -190,11 +190,14 @@ def test_two_processes_promote_at_the_same_time():
     source = Path(promote.__file__).parents[2]
     processes = [
         subprocess.Popen(
-            [sys.executable, "-c", RACE, f"ready{i}"], env=os.environ | {"PYTHONPATH": str(source)},
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            [sys.executable, "-c", RACE, f"ready{i}"],
+            env=os.environ | {"PYTHONPATH": str(source)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
         )
         for i in range(2)
-    ]  # fmt: skip
+    ]
     said = [process.communicate(timeout=100) for process in processes]
     codes = [process.returncode for process in processes]
     assert sorted(codes) == [0, 1], said

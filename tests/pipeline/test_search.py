@@ -28,9 +28,12 @@ def sections(folder, **changes):
 
 @pytest.mark.parametrize(
     ("storage", "age_s", "dead"),
-    [("journal", 1, True), ("postgresql://me@db/x", 1, False),
-     ("postgresql://me@db/x", study.GRACE_S + 60, True)],
-)  # fmt: skip
+    [
+        ("journal", 1, True),
+        ("postgresql://me@db/x", 1, False),
+        ("postgresql://me@db/x", study.GRACE_S + 60, True),
+    ],
+)
 def test_a_trial_whose_worker_died_before_it_said_who_it_is(tmp_path, storage, age_s, dead):
     params, _ = sections(tmp_path, storage=storage)
     begun = datetime.now() - timedelta(seconds=age_s)

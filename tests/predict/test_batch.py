@@ -55,8 +55,14 @@ def names(folder):
 
 
 def job_of(champion, source, **changes):
-    values = {"model": champion.model, "version": champion.version, "digest": champion.digest,
-              "source": source, "at_mpc": np.nan, "pictures": None}  # fmt: skip
+    values = {
+        "model": champion.model,
+        "version": champion.version,
+        "digest": champion.digest,
+        "source": source,
+        "at_mpc": np.nan,
+        "pictures": None,
+    }
     return batch.Job(**(values | changes))
 
 
@@ -69,9 +75,12 @@ def champion(pipeline):
 def test_an_observed_set_is_predicted_as_evaluate_does(pipeline, champion, tmp_path):
     folder = pipeline / "data/observe/uniform"
     output = tmp_path / "out.fits"
-    assert batch.predict_catalogue(
-        champion, job_of(champion, Set(folder)), folder, output, rows_at_once=50
-    ) == 320  # fmt: skip
+    assert (
+        batch.predict_catalogue(
+            champion, job_of(champion, Set(folder)), folder, output, rows_at_once=50
+        )
+        == 320
+    )
     table, observed = QTable.read(output), Observed.read(folder)
     known = QTable.read(
         pipeline / "results/evaluate/predictions/uniform-cnn2.csv", format="ascii.csv"
@@ -157,9 +166,11 @@ def test_random_images_are_bad_rows(champion, tmp_path, content, ending):
 
 def test_a_redshift_beyond_a_champion_s_grid_leaves_the_distance(tmp_path):
     champion = champions.mean_champion(
-        network=champions.brightness_distribution, grid_mpc=champions.GRID, pixels=32,
+        network=champions.brightness_distribution,
+        grid_mpc=champions.GRID,
+        pixels=32,
         pixel_scale_arcsec=5.44,
-    )  # fmt: skip
+    )
     make_broadband(tmp_path / "broadband_3.fits", 3, 7, KNOBS)
     rows = [Row(k, "broadband_3.fits", 0, cz, 20.0, 70.0) for k, cz in enumerate([5000, 20000])]
     job = job_of(champion, Files(tmp_path), pictures=tmp_path)
@@ -186,9 +197,12 @@ def test_killed_three_times_and_continued(pipeline, champion, galaxies, tmp_path
     command = [sys.executable, "-m", "peculiar", "predict", str(given), "--output", str(output)]
     parts = tmp_path / ".killed.ecsv.parts"
     for wanted in (2, 5, 8):
-        killed = subprocess.Popen(command, cwd=pipeline, stderr=subprocess.DEVNULL,
-                                  env={**os.environ, "PYTHONPATH": str(ROOT / "src"),
-                                       "OMP_NUM_THREADS": "1"})  # fmt: skip
+        killed = subprocess.Popen(
+            command,
+            cwd=pipeline,
+            stderr=subprocess.DEVNULL,
+            env={**os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"},
+        )
         while len(list(parts.glob("0*.parquet"))) < wanted:
             assert killed.poll() is None
             time.sleep(0.02)
@@ -260,8 +274,16 @@ def test_no_scheduler_is_one_sentence(pipeline, galaxies, tmp_path):
         inside(pipeline),
         pytest.raises(SystemExit, match="--scheduler: no Dask scheduler at nothing") as stop,
     ):
-        main(["predict", str(galaxies / "two.csv"), "--output", str(tmp_path / "a.csv"),
-              "--scheduler", "nothing://here"])  # fmt: skip
+        main(
+            [
+                "predict",
+                str(galaxies / "two.csv"),
+                "--output",
+                str(tmp_path / "a.csv"),
+                "--scheduler",
+                "nothing://here",
+            ]
+        )
     assert "\n" not in str(stop.value)
 
 

@@ -22,10 +22,15 @@ def rows_of(path, size=2):
 
 @pytest.mark.parametrize("ending", FORMATS)
 def test_all_formats_hold_the_same_rows(tmp_path, ending):
-    table = Table({
-        "PATH": ["a b.fits", "c.fits", "d.fits"], "CZ_KMS": [5000.0, np.nan, -200.0],
-        "cz_error_kms": [10.0, 20.0, 0.0], "camera": [0, 3, 1], "other": [1, 2, 3],
-    })  # fmt: skip
+    table = Table(
+        {
+            "PATH": ["a b.fits", "c.fits", "d.fits"],
+            "CZ_KMS": [5000.0, np.nan, -200.0],
+            "cz_error_kms": [10.0, 20.0, 0.0],
+            "camera": [0, 3, 1],
+            "other": [1, 2, 3],
+        }
+    )
     path = tmp_path / f"x y.{ending}"
     table.write(path, format=FORMATS[ending])
     assert list(map(len, chunks(path, 2))) == [2, 1]

@@ -97,8 +97,14 @@ def test_predicting_equals_observing(pipeline):
 
 
 @pytest.mark.skipif(not TNG.is_dir(), reason=f"no genuine TNG files at {TNG}")
-@pytest.mark.parametrize("name", ["tng50_snap095_broadband_117378", "tng50_snap095_broadband_99185",
-                                  "tng100_snap099_broadband_6"])  # fmt: skip
+@pytest.mark.parametrize(
+    "name",
+    [
+        "tng50_snap095_broadband_117378",
+        "tng50_snap095_broadband_99185",
+        "tng100_snap099_broadband_6",
+    ],
+)
 def test_genuine_tng_galaxies_are_read_placed_and_predicted(champion, name):
     galaxy = read_galaxy(TNG / f"{name}.fits", "griz")
     table = files.predict_galaxy(champion, galaxy, [60, 90], 5250.0)
@@ -121,9 +127,15 @@ def parent_600():
     noise = np.random.default_rng(1).normal(size=(600, 600))
     image = gaussian_filter(noise, 8, mode="wrap").astype(np.float32)
     return Galaxy(
-        7, image[None, None], np.array([np.nan]), "nsa:x", pixel_scale_arcsec=0.396,
-        cz_kms=7000.0, cz_flow_kms=7000.0, centre_offset=(3.3, -2.6),
-    )  # fmt: skip
+        7,
+        image[None, None],
+        np.array([np.nan]),
+        "nsa:x",
+        pixel_scale_arcsec=0.396,
+        cz_kms=7000.0,
+        cz_flow_kms=7000.0,
+        centre_offset=(3.3, -2.6),
+    )
 
 
 def observed_real(galaxy, pixels, section, folder):
@@ -166,8 +178,9 @@ def test_observe_refuses_frames_that_end_within_its_field(parent_600, params_fil
 def test_a_champion_of_distributions_gives_their_moments_and_posteriors(seed, distances, cz_kms):
     images = np.random.default_rng(seed).random((2, 1, 8, 8), dtype=np.float32)
     galaxy = Galaxy(0, images, np.array([0.5, 0.8]), "x")
-    champion = mean_champion(network=brightness_distribution, grid_mpc=GRID, pixels=8,
-                             sigma_D_mpc=np.nan)  # fmt: skip
+    champion = mean_champion(
+        network=brightness_distribution, grid_mpc=GRID, pixels=8, sigma_D_mpc=np.nan
+    )
     table = files.predict_galaxy(champion, galaxy, distances, cz_kms)
     placed = files.place_galaxy(
         galaxy, distances, pixels=8, pixel_scale_arcsec=0.396, dimming="physical"

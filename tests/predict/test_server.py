@@ -64,10 +64,14 @@ def test_served_and_local_predictions_agree(pipeline, champion, images):
     port = free_port()
     source = str(Path(server.__file__).parents[2])
     process = subprocess.Popen(
-        [sys.executable, "-m", "peculiar", "serve", "--port", str(port)], cwd=pipeline,
-        env=os.environ | {"PYTHONPATH": source}, text=True, start_new_session=True,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-    )  # fmt: skip
+        [sys.executable, "-m", "peculiar", "serve", "--port", str(port)],
+        cwd=pipeline,
+        env=os.environ | {"PYTHONPATH": source},
+        text=True,
+        start_new_session=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
     url = f"http://{server.HOST}:{port}"
     try:
         deadline = time.monotonic() + 100

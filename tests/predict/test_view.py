@@ -69,9 +69,14 @@ def test_what_training_did_not_span_is_flagged():
     columns = estimates(some, outputs(some, images), np.array([5600.0, 5600, 9000]), np.zeros(3))
     assert warnings(some, images, columns, np.zeros(3)) == [(), (), ()]  # it does not say
     bright = -2.5 * np.log10(1)
-    known = replace(some, validity=Validity(
-        distance_mpc=(50, 100), mag_ab={"r": (bright - 99, 30)}, half_light_arcsec=(0, 9),
-    ))  # fmt: skip
+    known = replace(
+        some,
+        validity=Validity(
+            distance_mpc=(50, 100),
+            mag_ab={"r": (bright - 99, 30)},
+            half_light_arcsec=(0, 9),
+        ),
+    )
     found = warnings(known, images, columns, np.zeros(3))
     assert found == [(), ("brightness",), ("distance", "brightness", "size")]
     assert known.range_mpc == (50, 100)

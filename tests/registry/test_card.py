@@ -15,9 +15,15 @@ def predicted():
     ends = {
         f"v_{end}{k}_kms": v + s * 300 for k in (68, 95) for end, s in (("low", -1), ("high", 1))
     }
-    return {"galaxy": np.repeat(np.arange(20), 4), "D_mpc": D, "D_z_mpc": D + v / 70,
-            "D_p_mpc": D + rng.normal(0, 5, 80), "v_kms": v, "v_hat_kms": v * 0.5,
-            **ends}  # fmt: skip
+    return {
+        "galaxy": np.repeat(np.arange(20), 4),
+        "D_mpc": D,
+        "D_z_mpc": D + v / 70,
+        "D_p_mpc": D + rng.normal(0, 5, 80),
+        "v_kms": v,
+        "v_hat_kms": v * 0.5,
+        **ends,
+    }
 
 
 def written(**changes):
@@ -27,9 +33,19 @@ def written(**changes):
 
 def test_a_card_says_what_where_and_how_good():
     text = written()
-    for wanted in ("# velocity 3: uniform-", "stand-in", "50 to 100 Mpc", "1.36 arcsec",
-                   "(20 galaxies)", "BSD-3-Clause", "sigma_D = 0.3 Mpc", "0.683", "f00d",
-                   "by somebody: lower rms", "no sky, seeing or noise"):  # fmt: skip
+    for wanted in (
+        "# velocity 3: uniform-",
+        "stand-in",
+        "50 to 100 Mpc",
+        "1.36 arcsec",
+        "(20 galaxies)",
+        "BSD-3-Clause",
+        "sigma_D = 0.3 Mpc",
+        "0.683",
+        "f00d",
+        "by somebody: lower rms",
+        "no sky, seeing or noise",
+    ):
         assert wanted in text, wanted
     row = next(line for line in text.splitlines() if line.startswith("| L1(D)"))
     assert "| 2.00 ± 0." in row

@@ -81,8 +81,10 @@ def test_a_version_is_trained_again_from_its_records(dvc_folder, tmp_path):
         write_params(tiny_params(), dvc_folder)
     assert done.stdout == "equal: data, every validation metric and every predicted distance\n"
     (again,) = (kept / "results/train").iterdir()
-    before, now = (json.loads((folder / "results/train" / again.name / "run.json").read_text())
-                   for folder in (dvc_folder, kept))  # fmt: skip
+    before, now = (
+        json.loads((folder / "results/train" / again.name / "run.json").read_text())
+        for folder in (dvc_folder, kept)
+    )
     assert before["run_id"] != now["run_id"]  # it was trained, and not taken from a cache
     assert (kept / "mlruns/mlflow.db").exists()  # in a store of its own
 
@@ -137,9 +139,17 @@ def test_an_empty_machine_pulls_data_and_champion_and_predicts(dvc_folder, tmp_p
     python(there, "peculiar", "import", "registry")
     python(there, "peculiar", "standin", "galaxies")
     table = [
-        python(folder, "peculiar", "predict", str(there / "galaxies/broadband_0.fits"),
-               "--at", "60", "--cz", "5000").stdout
+        python(
+            folder,
+            "peculiar",
+            "predict",
+            str(there / "galaxies/broadband_0.fits"),
+            "--at",
+            "60",
+            "--cz",
+            "5000",
+        ).stdout
         for folder in (here, there)
-    ]  # fmt: skip
+    ]
     assert table[0] == table[1]
     assert "v_hat" in table[0]

@@ -28,8 +28,13 @@ def said(error_kms, seed=0, galaxies=50):
     galaxy = np.repeat(np.arange(galaxies), 4)
     v = np.random.default_rng(99).normal(0, 400, len(galaxy))
     wrong = error_kms * np.repeat(rng.normal(size=galaxies), 4)
-    return {"galaxy": galaxy, "camera": np.tile(np.arange(4), galaxies), "D_z_mpc": v / 70,
-            "v_kms": v, "v_hat_kms": v + wrong}  # fmt: skip
+    return {
+        "galaxy": galaxy,
+        "camera": np.tile(np.arange(4), galaxies),
+        "D_z_mpc": v / 70,
+        "v_kms": v,
+        "v_hat_kms": v + wrong,
+    }
 
 
 def run(rms=300.0, **changes):
@@ -45,8 +50,12 @@ def candidate(error_kms, seed=0, **changes):
 
 
 def holder(error_kms, seed=0, **changes):
-    values = {"version": "3", "run_id": "old", "data": data_digest(run()),
-              "validation": said(error_kms, seed)}  # fmt: skip
+    values = {
+        "version": "3",
+        "run_id": "old",
+        "data": data_digest(run()),
+        "validation": said(error_kms, seed),
+    }
     return Holder(**{**values, **changes})
 
 
@@ -158,8 +167,9 @@ def test_the_champion_itself_is_named():
 
 
 def test_the_best_that_may_stands_first_and_the_table_says_all():
-    weighed = weigh([candidate(110), candidate(90, dimming="literal"), candidate(100)],
-                    holder(130), **KNOBS)  # fmt: skip
+    weighed = weigh(
+        [candidate(110), candidate(90, dimming="literal"), candidate(100)], holder(130), **KNOBS
+    )
     assert [c.run.run_id for c in weighed] == ["100-0", "110-0", "90-0"]
     text = table(weighed, holder(130))
     assert len(text.splitlines()) == 4

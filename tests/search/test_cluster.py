@@ -53,9 +53,15 @@ def test_slurm_s_jobs_say_what_the_parameters_say():
         }  # Dask asks the network for its own address otherwise
     )
     script = cluster.job_script(here.model_copy(update={"slurm": slurm}))
-    for line in ("#SBATCH -p gpu", "#SBATCH --cpus-per-task=4", "#SBATCH --mem=15G",
-                 "#SBATCH -t 04:00:00", "#SBATCH --gres=gpu:1", "module x",
-                 "export OMP_NUM_THREADS=4"):  # fmt: skip
+    for line in (
+        "#SBATCH -p gpu",
+        "#SBATCH --cpus-per-task=4",
+        "#SBATCH --mem=15G",
+        "#SBATCH -t 04:00:00",
+        "#SBATCH --gres=gpu:1",
+        "module x",
+        "export OMP_NUM_THREADS=4",
+    ):
         assert line in script
     assert "--nthreads 1" in script
 

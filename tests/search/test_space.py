@@ -76,9 +76,12 @@ def test_the_grid_of_the_paper_s_array_has_each_of_432_networks_once():
     }
     assert shapes == {
         (k1, f1, s, k2, f2, s)
-        for k1 in (3, 5, 7) for f1 in (6, 12, 18, 24) for s in (1, 2, 3)
-        for k2 in (3, 5, 7) for f2 in (6, 12, 18, 24)
-    }  # fmt: skip
+        for k1 in (3, 5, 7)
+        for f1 in (6, 12, 18, 24)
+        for s in (1, 2, 3)
+        for k2 in (3, 5, 7)
+        for f2 in (6, 12, 18, 24)
+    }
     assert {searched["learning_rate"] for searched in networks} == {5e-4}
     assert not any(spaces.reasons(spaces.constraints(s, space(**PAPER), 5, 128)) for s in networks)
 

@@ -49,8 +49,14 @@ PARAMS = {"network": {"layers": ({"filters": 3},), "seed": 1}}
 
 
 def book(tmp_path, experiment):
-    return spool.Logbook(tmp_path / "spool", experiment, "trial-7", params=PARAMS,
-                           tags={"trial": "7"}, system_metrics=False)  # fmt: skip
+    return spool.Logbook(
+        tmp_path / "spool",
+        experiment,
+        "trial-7",
+        params=PARAMS,
+        tags={"trial": "7"},
+        system_metrics=False,
+    )
 
 
 def test_what_mlflow_hears_needs_no_spool(experiment, tmp_path):
@@ -86,8 +92,9 @@ def test_an_outage_costs_a_warning_and_the_numbers_come_later(
     outage.end()
     assert spool.deliver(tmp_path / "spool") == 0
     assert list((tmp_path / "spool").glob("*.json")) == []
-    (run,) = mlflow.MlflowClient().search_runs([experiment], "tags.peculiar.spooled_ms != ''",
-        order_by=["start_time DESC"], max_results=1)  # fmt: skip
+    (run,) = mlflow.MlflowClient().search_runs(
+        [experiment], "tags.peculiar.spooled_ms != ''", order_by=["start_time DESC"], max_results=1
+    )
     assert not heard or run.info.run_id == told.run_id
     assert run.info.status == "FINISHED"
     assert run.data.tags["trial"] == "7"

@@ -122,9 +122,14 @@ def test_tpe_learns_to_avoid_refused_networks(tmp_path):
     assert sum(refused[-20:]) < 10  # at random three of four are
 
 
-@pytest.mark.parametrize(("pruner", "changes"), [
-    ("median", {"epochs": 9}), ("hyperband", {"epochs": 9}), ("wilcoxon", {"seeds": 9}),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("pruner", "changes"),
+    [
+        ("median", {"epochs": 9}),
+        ("hyperband", {"epochs": 9}),
+        ("wilcoxon", {"seeds": 9}),
+    ],
+)
 def test_each_pruner_ends_bad_trials_early_and_never_the_best(tmp_path, pruner, changes):
     here, params = opened(tmp_path, pruner=pruner, trials=30, sampler="random", **changes)
 

@@ -35,12 +35,26 @@ def server(pipeline):
         taken.bind(("127.0.0.1", 0))
         port = taken.getsockname()[1]
     process = subprocess.Popen(
-        [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port),
-         "--workers", "1", "--backend-store-uri", f"sqlite:///{pipeline}/mlruns/mlflow.db"],
-        env=os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
-                          "MLFLOW_DISABLE_TELEMETRY": "true"},
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-m",
+            "mlflow",
+            "server",
+            "--host",
+            "127.0.0.1",
+            "--port",
+            str(port),
+            "--workers",
+            "1",
+            "--backend-store-uri",
+            f"sqlite:///{pipeline}/mlruns/mlflow.db",
+        ],
+        env=os.environ
+        | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
     url = f"http://127.0.0.1:{port}"
     try:
         deadline = time.monotonic() + PATIENCE_S
@@ -94,9 +108,15 @@ def test_runs_are_compared_by_family_label_and_normalisation(server, browser, ru
     chosen = [run for name, run in names.items() if name.startswith("uniform-")]
     query = f"runs={quote(json.dumps(chosen))}&experiments={quote(json.dumps([experiment]))}"
     text = shown(
-        browser, f"{server}/#/compare-runs?{query}", "Parallel Coordinates Plot", "Scatter Plot",
-        "network.family", "network.label", "network.normalise", picture="compare",
-    )  # fmt: skip
+        browser,
+        f"{server}/#/compare-runs?{query}",
+        "Parallel Coordinates Plot",
+        "Scatter Plot",
+        "network.family",
+        "network.label",
+        "network.normalise",
+        picture="compare",
+    )
     assert "Comparing 4 Runs" in text
     assert browser.find_elements(By.CSS_SELECTOR, ".js-plotly-plot, .plot-container")
 
@@ -107,9 +127,12 @@ def test_a_trial_names_its_study(server, browser, runs):
     address = f"{server}/#/experiments/{experiment}/runs/{names['trial-0']}"
     shown(browser, address, "trial-0", "Parent run", study, picture="trial")
     shown(
-        browser, f"{server}/#/experiments/{experiment}/runs/{names[study]}", study,
-        "best_validation_l2_mpc", picture="study",
-    )  # fmt: skip
+        browser,
+        f"{server}/#/experiments/{experiment}/runs/{names[study]}",
+        study,
+        "best_validation_l2_mpc",
+        picture="study",
+    )
 
 
 def test_the_model_s_page_shows_the_champion(server, browser):

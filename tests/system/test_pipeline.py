@@ -42,8 +42,13 @@ def folder(dvc_folder):
 def test_one_command_leads_to_a_champion_with_all_tables_and_figures(folder):
     assert champion(folder) == [(1,)]
     results = folder / "results"
-    for name in ("search/best.yaml", "search/trials.csv", "evaluate/table.csv",
-                 "evaluate/metrics.json", "promote/decision.json"):  # fmt: skip
+    for name in (
+        "search/best.yaml",
+        "search/trials.csv",
+        "evaluate/table.csv",
+        "evaluate/metrics.json",
+        "promote/decision.json",
+    ):
         assert (results / name).stat().st_size > 0
     assert len(list((results / "evaluate/figures").glob("*.png"))) == 16
     assert {status for _, _, status in runs(folder)} == {"FINISHED"}
@@ -55,8 +60,9 @@ def test_runs_carry_dvc_s_digest_stage_and_commit(folder):
     run = json.loads((folder / "results/train/uniform-cnn2/run.json").read_text())
     assert run["data"]["data/observe/uniform"] == out["md5"]
     with sqlite3.connect(folder / "mlruns/mlflow.db") as database:
-        tags = dict(database.execute("select key, value from tags where run_uuid = ?",
-                                     (run["run_id"],)))  # fmt: skip
+        tags = dict(
+            database.execute("select key, value from tags where run_uuid = ?", (run["run_id"],))
+        )
         digests = [row[0] for row in database.execute("select digest from datasets")]
     assert tags["dvc.stage"] == "train@uniform-cnn2"
     assert len(tags["git_commit"]) == 40
@@ -104,9 +110,13 @@ def test_editing_one_network_retrains_that_network_only(folder):
     params["train"]["specs"]["cnn2"]["epochs"] = 100
     write_params(params, folder)
     process = subprocess.Popen(
-        [sys.executable, "-m", "dvc", "repro"], cwd=folder, env=ENVIRONMENT,
-        start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+        [sys.executable, "-m", "dvc", "repro"],
+        cwd=folder,
+        env=ENVIRONMENT,
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     partial = folder / "results/train/.uniform-cnn2.partial"
     deadline = time.monotonic() + 120
     while not partial.exists():

@@ -16,8 +16,18 @@ pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("pipeline")]
 @pytest.mark.skipif(not (BIN / "initdb").is_file(), reason=f"no PostgreSQL server in {BIN}")
 def test_a_search_survives_its_workers_its_database_and_its_driver(tmp_path):
     # in a process of its own: connections that are broken and left are no fault of later tests
-    command = [sys.executable, "-m", "experiments.search.faults", str(tmp_path / "faults"),
-               "--trials", "15", "--workers", "2", "--epoch-s", "0.1"]  # fmt: skip
+    command = [
+        sys.executable,
+        "-m",
+        "experiments.search.faults",
+        str(tmp_path / "faults"),
+        "--trials",
+        "15",
+        "--workers",
+        "2",
+        "--epoch-s",
+        "0.1",
+    ]
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=faults.ROOT
     )
@@ -31,8 +41,14 @@ def test_a_search_survives_its_workers_its_database_and_its_driver(tmp_path):
 
 
 def test_workers_share_a_journal_and_a_grid_is_run_once(tmp_path):
-    space = {"depth": [1], "filters": [4, 8], "kernel": [3, 5], "stride": [1], "same_stride": True,
-             "learning_rate": [1e-3, 1e-2]}  # fmt: skip
+    space = {
+        "depth": [1],
+        "filters": [4, 8],
+        "kernel": [3, 5],
+        "stride": [1],
+        "same_stride": True,
+        "learning_rate": [1e-3, 1e-2],
+    }
     write_params(tmp_path, trials=432, workers=2, sampler="grid", space=shipped_space() | space)
     with driven(tmp_path, 0.0, None) as driver:
         assert driver.wait(faults.PATIENCE_S) == 0

@@ -75,14 +75,30 @@ def test_more_processes_than_gpus_is_one_sentence(monkeypatch):
 
 def torchrun(folder, network, processes=2):
     """Train a network of `params.yaml` as docs/cluster.md says."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone",
-               "--nproc-per-node", str(processes), "-m", "peculiar.pipeline.train",
-               "--dataset", "uniform", "--network", network]  # fmt: skip
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        str(processes),
+        "-m",
+        "peculiar.pipeline.train",
+        "--dataset",
+        "uniform",
+        "--network",
+        network,
+    ]
     environment = ENVIRONMENT | {"PYTHONPATH": str(ROOT / "src")}
     process = subprocess.Popen(
-        command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        text=True, start_new_session=True,
-    )  # fmt: skip
+        command,
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
     limit = threading.Timer(240, os.killpg, [process.pid, signal.SIGKILL])
     limit.start()
     out, err = process.communicate()

@@ -360,9 +360,13 @@ def many():
     table["distance_mpc"], table["distance_z_mpc"] = D * u.Mpc, (D + v / 70) * u.Mpc
     table["split"] = np.repeat(["validation", "test"], [3000, 1000])
     table.meta = {
-        "distribution": "uniform", "distances": {"min_mpc": 50, "max_mpc": 100}, "bands": ["r"],
-        "H0_kms_mpc": 70, "sigma_v_kms": 400, "range_mpc": [50, 100],
-    }  # fmt: skip
+        "distribution": "uniform",
+        "distances": {"min_mpc": 50, "max_mpc": 100},
+        "bands": ["r"],
+        "H0_kms_mpc": 70,
+        "sigma_v_kms": 400,
+        "range_mpc": [50, 100],
+    }
     return Observed(np.zeros((4000, 1, 1, 2)), table)
 
 
@@ -470,8 +474,10 @@ def test_velocities_are_by_the_grid_or_by_the_error_of_point_heads(observed):
     np.testing.assert_array_equal(point.mean_kms, expected.mean_kms)
     grid = np.linspace(40, 110, 71)
     p = np.random.default_rng(0).dirichlet(np.ones(71), 60)
-    v, expected = (velocity_of(observed, "test", p, 5.0, tuple(grid)),
-                   velocity_on_grid(p, grid, D_z, 400, 70))  # fmt: skip
+    v, expected = (
+        velocity_of(observed, "test", p, 5.0, tuple(grid)),
+        velocity_on_grid(p, grid, D_z, 400, 70),
+    )
     np.testing.assert_array_equal(v.mean_kms, expected.mean_kms)
     np.testing.assert_array_equal(v.low_kms[95], expected.low_kms[95])
 

@@ -19,23 +19,42 @@ def parser() -> argparse.ArgumentParser:
     commands = whole.add_subparsers(dest="command", required=True)
 
     add = commands.add_parser("predict", help="distance and velocity from the promoted network")
-    add.add_argument("files", nargs="+", type=Path, metavar="INPUT",
-                     help="FITS files: Illustris, TNG SKIRT, NASA-Sloan Atlas; or one catalogue "
-                     "(.csv, .ecsv, .parquet, FITS table: path or id, cz_kms, and if need be "
-                     "cz_error_kms, distance_mpc, camera), or a folder that fetch or observe "
-                     "wrote")  # fmt: skip
-    add.add_argument("--at", nargs="+", type=float, metavar="MPC",
-                     help="distances to place a simulated galaxy at")  # fmt: skip
-    add.add_argument("--cz", type=float, metavar="KM/S",
-                     help="redshift times speed of light; else a real galaxy's own")  # fmt: skip
+    add.add_argument(
+        "files",
+        nargs="+",
+        type=Path,
+        metavar="INPUT",
+        help="FITS files: Illustris, TNG SKIRT, NASA-Sloan Atlas; or one catalogue "
+        "(.csv, .ecsv, .parquet, FITS table: path or id, cz_kms, and if need be "
+        "cz_error_kms, distance_mpc, camera), or a folder that fetch or observe "
+        "wrote",
+    )
+    add.add_argument(
+        "--at",
+        nargs="+",
+        type=float,
+        metavar="MPC",
+        help="distances to place a simulated galaxy at",
+    )
+    add.add_argument(
+        "--cz",
+        type=float,
+        metavar="KM/S",
+        help="redshift times speed of light; else a real galaxy's own",
+    )
     add.add_argument("--cz-error", type=float, metavar="KM/S", default=0.0, help="its error")
     add.add_argument("--catalogue", type=Path, help="NASA-Sloan Atlas, for its images")
     add.add_argument("--output", type=Path, help="table to write: .ecsv, .csv, .fits or .parquet")
-    add.add_argument("--images", type=Path, metavar="FOLDER",
-                     help="what a catalogue's paths are relative to, or holds its ids; else the "
-                     "catalogue's own folder")  # fmt: skip
-    add.add_argument("--pictures", type=Path, metavar="FOLDER",
-                     help="a picture of each galaxy of a catalogue")  # fmt: skip
+    add.add_argument(
+        "--images",
+        type=Path,
+        metavar="FOLDER",
+        help="what a catalogue's paths are relative to, or holds its ids; else the "
+        "catalogue's own folder",
+    )
+    add.add_argument(
+        "--pictures", type=Path, metavar="FOLDER", help="a picture of each galaxy of a catalogue"
+    )
     add.add_argument("--scheduler", metavar="TCP://...", help="Dask's, to predict a catalogue with")
 
     add = commands.add_parser("place", help="picture of a galaxy at several distances (figure 2)")
@@ -48,8 +67,12 @@ def parser() -> argparse.ArgumentParser:
     add = commands.add_parser("inspect", help="what image files hold: scales, units, magnitudes")
     add.add_argument("files", nargs="+", type=Path, help="FITS files of any supported layout")
     add.add_argument("--png", type=Path, help="picture of the galaxies to write: .png or .pdf")
-    add.add_argument("--catalogue", type=Path, metavar="FITS",
-                     help="nsa_v0_1_2.fits, for images of the NASA-Sloan Atlas")  # fmt: skip
+    add.add_argument(
+        "--catalogue",
+        type=Path,
+        metavar="FITS",
+        help="nsa_v0_1_2.fits, for images of the NASA-Sloan Atlas",
+    )
 
     add = commands.add_parser("standin", help="write stand-in galaxies as broadband FITS files")
     add.add_argument("folder", type=Path)
@@ -58,10 +81,14 @@ def parser() -> argparse.ArgumentParser:
 
     add = commands.add_parser("promote", help="weigh the trained networks, promote the best")
     add.add_argument("--dry-run", action="store_true", help="only say what would be done")
-    add.add_argument("--allow", nargs="+", default=[], metavar="WHAT", choices=[
-        "other-data", "leaking-split", "literal-dimming", "withdrawn"],
-        help="let through what is kept out: other-data leaking-split literal-dimming "
-        "withdrawn")  # fmt: skip
+    add.add_argument(
+        "--allow",
+        nargs="+",
+        default=[],
+        metavar="WHAT",
+        choices=["other-data", "leaking-split", "literal-dimming", "withdrawn"],
+        help="let through what is kept out: other-data leaking-split literal-dimming withdrawn",
+    )
 
     add = commands.add_parser("rollback", help="make the champion before champion again")
     add.add_argument("--why", required=True, help="reason, kept in the history")
@@ -136,9 +163,11 @@ def predict(chosen: argparse.Namespace) -> None:
             if chosen.at:
                 raise InputError(f"{path} is of a real galaxy, which cannot be moved: drop --at")
             if not champion.data_source.startswith(LABELS["nsa"]):
-                print(f"{path.name}: the champion's errors were measured on what it was trained "
-                      f"on ({champion.data_source}) and do not hold for real images: see "
-                      "docs/results/real_galaxies")  # fmt: skip
+                print(
+                    f"{path.name}: the champion's errors were measured on what it was trained "
+                    f"on ({champion.data_source}) and do not hold for real images: see "
+                    "docs/results/real_galaxies"
+                )
             table = predict_real(champion, galaxy, chosen.cz, chosen.cz_error)
         elif not chosen.at:
             raise InputError(f"{path} is of a simulated galaxy: say with --at how far to place it")
@@ -185,8 +214,10 @@ def _predict_catalogue(chosen: argparse.Namespace) -> None:
         chosen.pictures and chosen.pictures.resolve(),
     )
     count = predict_catalogue(champion, job, given, chosen.output, chosen.scheduler)
-    print(f"champion version {champion.version}, {champion.digest[:12]}: wrote {count} rows to "
-          f"{chosen.output}")  # fmt: skip
+    print(
+        f"champion version {champion.version}, {champion.digest[:12]}: wrote {count} rows to "
+        f"{chosen.output}"
+    )
 
 
 def place(chosen: argparse.Namespace) -> None:

@@ -81,9 +81,7 @@ def from_nsa(params: Fetch) -> Source:
     paths = downloaded("nsa", section.folder, ["*.fits", "*.fits.gz"])
     paths = [path for path in paths if path != section.catalogue]
     catalogue = None if section.catalogue is None else read_nsa_catalogue(section.catalogue)
-    galaxies = (
-        frame(read_nsa(path, params.bands, catalogue), section.pixels) for path in paths
-    )  # fmt: skip
+    galaxies = (frame(read_nsa(path, params.bands, catalogue), section.pixels) for path in paths)
     return len(paths), galaxies, {}
 
 

@@ -90,11 +90,14 @@ def evaluate(params: Evaluate, train: Train, folder: Path) -> None:
     inputs = digests([DATA / d for d in train.datasets] + [TRAINED / f"{d}-{n}" for d, n in items])
     with (
         tracking.run(
-            experiment, "evaluate", params=params.model_dump(), tags={"stage": "evaluate"},
+            experiment,
+            "evaluate",
+            params=params.model_dump(),
+            tags={"stage": "evaluate"},
             data=inputs,
         ),
         whole_folder(folder) as partial,
-    ):  # fmt: skip
+    ):
         for kind in ("predictions", "figures"):
             (partial / kind).mkdir()
         for dataset in train.datasets:

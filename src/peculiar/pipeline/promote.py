@@ -104,9 +104,14 @@ def choices(found: Sequence[Candidate], params: Promote, allowed: Collection[str
         own = [c for c in found if alias in (tracking.CHAMPION, alias_of_kind(c.run))]
         holder = holder_of(params.model, alias)
         weighed = weigh(
-            own, holder, confidence=params.confidence, samples=params.bootstrap,
-            seed=params.seed, allowed=allowed, withdrawn=withdrawn,
-        )  # fmt: skip
+            own,
+            holder,
+            confidence=params.confidence,
+            samples=params.bootstrap,
+            seed=params.seed,
+            allowed=allowed,
+            withdrawn=withdrawn,
+        )
         chosen.append(Choice(alias, holder, weighed))
     return chosen
 
@@ -177,11 +182,9 @@ def promote(
     for run in {c.winner.run.run_id: c.winner.run for c in chosen if c.winner}.values():
         check_model(run)
     with (
-        tracking.run(
-            experiment, "promote", params=params.model_dump(), tags={"stage": "promote"}
-        ),
+        tracking.run(experiment, "promote", params=params.model_dump(), tags={"stage": "promote"}),
         whole_folder(folder) as partial,
-    ):  # fmt: skip
+    ):
         if any(choice.winner for choice in chosen):
             act(params.model, chosen, decision)
         path = partial / "decision.json"

@@ -218,11 +218,13 @@ def log(book: Logbook, folder: Path, study: Study) -> None:
     """Log what `write` wrote, and the study's numbers."""
     best = studies.best(study)
     assert best is not None
-    book.metrics({
-        "best_validation_l2_mpc": best.values[0],
-        "trials": float(len(studies.finished(study))),
-        "refused": float(studies.refusals(study)),
-    })  # fmt: skip
+    book.metrics(
+        {
+            "best_validation_l2_mpc": best.values[0],
+            "trials": float(len(studies.finished(study))),
+            "refused": float(studies.refusals(study)),
+        }
+    )
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         where = "figures" if path.parent != folder else None
         book.attempt(functools.partial(tracking.log_file, path, where))

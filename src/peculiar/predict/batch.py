@@ -100,15 +100,18 @@ def predict_rows(champion: Champion, job: Job, rows: list[Row]) -> pa.Table:
             for place, k in enumerate(good):
                 here = {name: float(values[place]) for name, values in of_good.items()}
                 draw(job.pictures, champion, rows[k], images[place], output[place], here, flags[k])
-    return pa.table({
-        "row": pa.array([row.number for row in rows], pa.int64()),
-        "name": pa.array([row.name for row in rows], pa.string()),
-        "camera": pa.array([row.camera for row in rows], pa.int64()),
-        **{name: pa.array(values, pa.float64()) for name, values in columns.items()},
-        "flags": pa.array([", ".join(dict.fromkeys(words)) or "ok" for words in flags],
-                          pa.string()),
-        "reason": pa.array(reasons, pa.string()),
-    })  # fmt: skip
+    return pa.table(
+        {
+            "row": pa.array([row.number for row in rows], pa.int64()),
+            "name": pa.array([row.name for row in rows], pa.string()),
+            "camera": pa.array([row.camera for row in rows], pa.int64()),
+            **{name: pa.array(values, pa.float64()) for name, values in columns.items()},
+            "flags": pa.array(
+                [", ".join(dict.fromkeys(words)) or "ok" for words in flags], pa.string()
+            ),
+            "reason": pa.array(reasons, pa.string()),
+        }
+    )
 
 
 def _sight(champion: Champion, job: Job, row: Row) -> Sighting | Exception:
@@ -219,8 +222,11 @@ def predict_catalogue(
                         yield number, rows
 
             with tqdm(desc="predict", unit="galaxy") as bar:
-                made = (_here(champion, job, missing()) if scheduler is None
-                        else _on_dask(scheduler, job, missing()))  # fmt: skip
+                made = (
+                    _here(champion, job, missing())
+                    if scheduler is None
+                    else _on_dask(scheduler, job, missing())
+                )
                 for number, table in made:
                     write_part(table, folder / f"{number:06d}.parquet")
                     bar.update(len(table))

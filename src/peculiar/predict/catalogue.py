@@ -151,8 +151,9 @@ def _row(number: int, cells: Cells, factors: Mapping[str, float]) -> Row:
     camera = _number(cells.get("camera"))
     whole = 0 if camera is None else int(camera) if float(camera).is_integer() else -1
     name = next((text for key in NAMES if (text := _text(cells.get(key)))), "")
-    return Row(number, name, whole, **values, flags=tuple(dict.fromkeys(flags)),
-               reason="; ".join(reasons))  # fmt: skip
+    return Row(
+        number, name, whole, **values, flags=tuple(dict.fromkeys(flags)), reason="; ".join(reasons)
+    )
 
 
 def _short(cell: Any) -> str:

@@ -47,8 +47,12 @@ def draw(
         What to say beside it.
     """
     figure = Figure(figsize=(8, 3.6), layout="constrained")
-    figure.suptitle(f"{row.name} ({champion.data_source} champion {champion.version}): "
-                    f"{', '.join(flags) or 'ok'}", fontsize=8, parse_math=False)  # fmt: skip
+    figure.suptitle(
+        f"{row.name} ({champion.data_source} champion {champion.version}): "
+        f"{', '.join(flags) or 'ok'}",
+        fontsize=8,
+        parse_math=False,
+    )
     left, middle, right = figure.subplots(1, 3)
     soft = [float(surface_brightness(SOFT_MAG_ARCSEC2, band)) for band in champion.bands]
     bright = (image / np.reshape(soft, (-1, 1, 1))).mean(axis=0)

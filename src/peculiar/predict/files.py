@@ -18,9 +18,15 @@ from peculiar.registry.champion import Champion, load_champion
 from peculiar.velocity.hubble import redshift_distance_mpc
 
 __all__ = [
-    "Champion", "is_real", "load_champion", "place_galaxy", "predict_galaxy", "predict_real",
-    "predicted_table", "resample_galaxy",
-]  # fmt: skip
+    "Champion",
+    "is_real",
+    "load_champion",
+    "place_galaxy",
+    "predict_galaxy",
+    "predict_real",
+    "predicted_table",
+    "resample_galaxy",
+]
 
 
 def predict_galaxy(
@@ -53,8 +59,10 @@ def predict_galaxy(
     cameras = len(galaxy.images)
     rngs = [np.random.default_rng(number) for number in range(len(distances_mpc) * cameras)]
     seen = photograph_galaxy(champion, galaxy, distances_mpc, rngs)
-    scales = [kpc / kpc_per_arcsec(np.array(distance)) for distance, kpc in
-              product(distances_mpc, galaxy.kpc_per_pixel)]  # fmt: skip
+    scales = [
+        kpc / kpc_per_arcsec(np.array(distance))
+        for distance, kpc in product(distances_mpc, galaxy.kpc_per_pixel)
+    ]
     table = predicted_table(champion, galaxy, torch.from_numpy(seen), cz_kms, cz_error_kms, scales)
     placed_at = np.repeat(np.asarray(distances_mpc, dtype=float), cameras) * u.Mpc
     table.add_column(placed_at, name="placed_at", index=0)
@@ -132,8 +140,9 @@ def predicted_table(
     n, cameras = len(images), len(galaxy.images)
     cz = np.full(n, np.nan if cz_kms is None else cz_kms)
     errors = np.full(n, cz_error_kms)
-    check_within(champion, galaxy.source, redshift_distance_mpc(cz, champion.H0_kms_mpc),
-                 cz_error_kms)  # fmt: skip
+    check_within(
+        champion, galaxy.source, redshift_distance_mpc(cz, champion.H0_kms_mpc), cz_error_kms
+    )
     columns = estimates(champion, outputs(champion, images), cz, errors)
     flags = warnings(champion, images.numpy(), columns, errors)
     odd = [odd_of(champion, galaxy, scale) for scale in scales_arcsec] or [()] * n

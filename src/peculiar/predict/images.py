@@ -119,9 +119,11 @@ def _galaxy(
 ) -> Galaxy:
     """One image (band, y, x) of a set as a galaxy of one camera."""
     here: dict[str, Any] = {
-        "id": int(row.name), "images": image[None], "kpc_per_pixel": np.array([np.nan]),
+        "id": int(row.name),
+        "images": image[None],
+        "kpc_per_pixel": np.array([np.nan]),
         "source": f"galaxy {row.name} of {folder}",
-    }  # fmt: skip
+    }
     if "kpc_per_pixel" not in table.colnames:  # seen by observe already
         return Galaxy(**here, pixel_scale_arcsec=float(table.meta["pixel_scale_arcsec"]))
     offset = table["centre_offset"][place].to_value(u.pix)
@@ -159,8 +161,10 @@ def rows_of(folder: Path, size: int) -> Iterator[list[Row]]:
 
 def _band(folder: Path, held: Sequence[str], band: str) -> int:
     if band not in held:
-        raise InputError(f"{folder} holds the bands {''.join(held)}, but the champion asks for "
-                         f"{band}: give images that have it")  # fmt: skip
+        raise InputError(
+            f"{folder} holds the bands {''.join(held)}, but the champion asks for "
+            f"{band}: give images that have it"
+        )
     return list(held).index(band)
 
 

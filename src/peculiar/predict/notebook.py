@@ -114,12 +114,14 @@ def predict_velocity(
     if not 0 < scale < math.inf:
         raise InputError(f"pixel_scale must be positive, not {scale:g} arcsec")
     try:
-        speeds = [_value(name, speed, u.km / u.s) for name, speed in
-                  (("cz", cz), ("cz_error", cz_error))]  # fmt: skip
+        speeds = [
+            _value(name, speed, u.km / u.s) for name, speed in (("cz", cz), ("cz_error", cz_error))
+        ]
         speed, error = (np.broadcast_to(s, len(values)).astype(float) for s in speeds)
     except ValueError:
-        raise InputError(f"cz and cz_error must have one value for each of {len(values)} "
-                         "images") from None  # fmt: skip
+        raise InputError(
+            f"cz and cz_error must have one value for each of {len(values)} images"
+        ) from None
     if not (np.nan_to_num(error) >= 0).all():
         raise InputError("cz_error must not be negative")
     return _table(model, values, speed, error, scale)

@@ -83,9 +83,11 @@ def serve(model: str, port: int) -> None:
         command = [sys.executable, "-m", "mlflow", "models", "serve", "--env-manager", "local"]
         command += ["--model-uri", str(folder), "--host", HOST, "--port", str(port)]
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
-        print(f"version {champion.version} of {model} at http://{HOST}:{port}/invocations: "
-              f"{champion.bands} images of {champion.pixels} pixels to D_p and D_error [Mpc]",
-              flush=True)  # fmt: skip
+        print(
+            f"version {champion.version} of {model} at http://{HOST}:{port}/invocations: "
+            f"{champion.bands} images of {champion.pixels} pixels to D_p and D_error [Mpc]",
+            flush=True,
+        )
         done = subprocess.run(command, env=os.environ | {"PATH": path}, check=False)
     if done.returncode > 0:
         raise InputError(

@@ -109,9 +109,10 @@ def _write_parquet(parts: Sequence[Path], first: Table, _: int, path: Path) -> N
     described = "\n".join(get_yaml_from_table(first)).encode()  # read by astropy
     fields = [
         field.with_metadata({"unit": str(first[field.name].unit)})
-        if first[field.name].unit is not None else field
+        if first[field.name].unit is not None
+        else field
         for field in pq.read_schema(parts[0])
-    ]  # fmt: skip
+    ]
     plain = {key: str(value) for key, value in first.meta.items()}
     # what astropy makes columns of texts with
     plain |= {f"table::len::{name}": str(n) for name, n in _widths(parts, first).items()}

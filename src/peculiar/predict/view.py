@@ -191,8 +191,9 @@ def sight(
 def _scale_arcsec(galaxy: Galaxy, real: bool, distance_mpc: float) -> float:
     """Angle that a pixel of the input spans, arcsec, once the galaxy is where it shall be."""
     if real and not np.isnan(distance_mpc):
-        raise InputError(f"{galaxy.source} is of a real galaxy, which cannot be moved: give no "
-                         "distance for it")  # fmt: skip
+        raise InputError(
+            f"{galaxy.source} is of a real galaxy, which cannot be moved: give no distance for it"
+        )
     if real:
         return galaxy.pixel_scale_arcsec
     if not 0 < distance_mpc < np.inf:
@@ -208,8 +209,10 @@ def odd_of(champion: Champion, galaxy: Galaxy, scale_arcsec: float) -> tuple[str
     """Flags of `Sighting` for the one image of a galaxy, whose pixels span `scale_arcsec`."""
     sides = galaxy.images.shape[-2:]
     if not scale_arcsec * max(sides) > champion.pixel_scale_arcsec:
-        raise InputError(f"{galaxy.source} is smaller than a pixel of {champion.pixel_scale_arcsec}"
-                         " arcsec: place it nearer, or correct its pixel scale")  # fmt: skip
+        raise InputError(
+            f"{galaxy.source} is smaller than a pixel of {champion.pixel_scale_arcsec}"
+            " arcsec: place it nearer, or correct its pixel scale"
+        )
     flags = []
     if scale_arcsec > champion.pixel_scale_arcsec * (1 + 1e-6):
         flags.append("coarse_pixels")

@@ -100,9 +100,12 @@ def adopt(folder: Path) -> str:
             if digest not in known:
                 origin = {"imported_version": number, "imported_run_id": entry["run_id"]}
                 known[digest] = models.adopt(
-                    model, experiment, folder / "versions" / number,
-                    tags={**entry["tags"], **origin}, description=entry["description"],
-                )  # fmt: skip
+                    model,
+                    experiment,
+                    folder / "versions" / number,
+                    tags={**entry["tags"], **origin},
+                    description=entry["description"],
+                )
                 new += 1
             numbers[number] = known[digest]
         held = models.aliases_of(model)

@@ -193,9 +193,11 @@ def locked(model: str) -> Iterator[None]:
     mine["process"] = processes.this_process()
     try:
         for attempt in Retrying(
-            retry=retry_if_exception_type(TakenError), wait=wait_fixed(0.2),
-            stop=stop_after_delay(WAIT_S), reraise=True,
-        ):  # fmt: skip
+            retry=retry_if_exception_type(TakenError),
+            wait=wait_fixed(0.2),
+            stop=stop_after_delay(WAIT_S),
+            reraise=True,
+        ):
             with attempt:
                 _take(name, mine)
     except TakenError as taken:

@@ -190,10 +190,12 @@ def pair(
         A sample in which both are equal counts as not better.
     """
     everything = np.arange(len(one["galaxy"]))
-    found = np.array([
-        score_of(one, metric, rows) - score_of(other, metric, rows)
-        for rows in (everything, *bootstrap_rows(one["galaxy"].astype(np.int64), samples, rng))
-    ])  # fmt: skip
+    found = np.array(
+        [
+            score_of(one, metric, rows) - score_of(other, metric, rows)
+            for rows in (everything, *bootstrap_rows(one["galaxy"].astype(np.int64), samples, rng))
+        ]
+    )
     low, high = np.quantile(found[1:], [0.025, 0.975])
     return Paired(float(found[0]), float(low), float(high), float(np.mean(found[1:] < 0)))
 
@@ -216,8 +218,10 @@ def to_be_allowed(
     theirs = None if holder is None else holder.validation
     other = holder is not None and (
         holder.data != data_digest(run)
-        or ours is None or theirs is None or not same_images(ours, theirs)
-    )  # fmt: skip
+        or ours is None
+        or theirs is None
+        or not same_images(ours, theirs)
+    )
     found = {
         "other-data": other,
         "leaking-split": run.split_by == "image",
@@ -293,10 +297,13 @@ def _unsure(candidate: Candidate, holder: Holder | None, asked: float) -> Candid
     if candidate.paired is None or candidate.paired.share > asked:
         return candidate
     assert holder is not None
-    return replace(candidate, against=(
-        f"better than version {holder.version} in {candidate.paired.share:.2%} of the bootstrap "
-        f"samples, more than {asked:.2%} are asked for"
-    ))  # fmt: skip
+    return replace(
+        candidate,
+        against=(
+            f"better than version {holder.version} in {candidate.paired.share:.2%} of the "
+            f"bootstrap samples, more than {asked:.2%} are asked for"
+        ),
+    )
 
 
 def table(weighed: Sequence[Candidate], holder: Holder | None) -> str:
@@ -311,12 +318,14 @@ def table(weighed: Sequence[Candidate], holder: Holder | None) -> str:
         if p is not None:
             ends = f"[{p.low:+.{digits}f}, {p.high:+.{digits}f}]"
             compared = [f"{p.difference:+.{digits}f} {ends}", f"{p.share:.2%}"]
-        rows.append([
-            c.name,
-            f"{c.score:.{digits}f} {unit}",
-            *compared,
-            c.against or "may take its place",
-        ])  # fmt: skip
+        rows.append(
+            [
+                c.name,
+                f"{c.score:.{digits}f} {unit}",
+                *compared,
+                c.against or "may take its place",
+            ]
+        )
     widths = [max(len(row[i]) for row in rows) for i in range(4)]
     return "\n".join(
         "  ".join([*(cell.ljust(w) for cell, w in zip(row, widths, strict=False)), row[4]])

@@ -70,8 +70,11 @@ def draw(study: Study, folder: Path) -> list[Path]:
         names = ["L2 [Mpc]", "second objective"]
         pictures["pareto"] = lambda: drawings.plot_pareto_front(study, target_names=names)
     folder.mkdir(exist_ok=True)
-    return [path for name, picture in pictures.items()
-            if (path := _save(picture, folder / f"{name}.png")) is not None]  # fmt: skip
+    return [
+        path
+        for name, picture in pictures.items()
+        if (path := _save(picture, folder / f"{name}.png")) is not None
+    ]
 
 
 def _save(picture: Callable[[], Any], path: Path) -> Path | None:

@@ -193,11 +193,13 @@ class Objective:
             # of the whole network: that of the last epoch may be another's, or one member's
             l2 = metrics[LABELS[spec.label]]
             weights = sum(weight.numel() for weight in trained.parameters())
-            values.append({
-                "l2": l2 if math.isfinite(l2) else math.inf,  # it diverged: no network is worse
-                "parameters": float(weights),
-                "seconds": seconds,
-            })  # fmt: skip
+            values.append(
+                {
+                    "l2": l2 if math.isfinite(l2) else math.inf,  # it diverged: no network is worse
+                    "parameters": float(weights),
+                    "seconds": seconds,
+                }
+            )
             if number == 0:
                 book.metrics(metrics, prefix="validation_")
                 if self.params.models:

@@ -106,8 +106,11 @@ def grid(space: Space) -> list[dict[str, Any]]:
         raise InputError(
             f"params.yaml: search.space: a grid of {size} networks: narrow it to {LARGEST_GRID}"
         )
-    return [dict(zip(branch, values, strict=True)) for branch in branches for values in
-            product(*map(_choices, branch.values()))]  # fmt: skip
+    return [
+        dict(zip(branch, values, strict=True))
+        for branch in branches
+        for values in product(*map(_choices, branch.values()))
+    ]
 
 
 def _choices(knob: Knob) -> tuple[Any, ...]:

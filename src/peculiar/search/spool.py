@@ -69,8 +69,12 @@ class Logbook:
 
     def _lost(self, error: BaseException) -> None:
         self.down = True
-        LOG.warning("MLflow does not answer (%s): %s goes to %s and is delivered later",
-                    _reason(error), self._run["name"], self.spool)  # fmt: skip
+        LOG.warning(
+            "MLflow does not answer (%s): %s goes to %s and is delivered later",
+            _reason(error),
+            self._run["name"],
+            self.spool,
+        )
 
     def curves(self, row: Mapping[str, float]) -> None:
         """One epoch; see `tracking.log_curves`."""
@@ -139,8 +143,12 @@ def deliver(spool: Path) -> int:
             try:
                 _deliver(path)
             except tracking.FAULTS as error:
-                LOG.warning("MLflow does not answer (%s): %d runs stay in %s",
-                            _reason(error), len(paths) - done, spool)  # fmt: skip
+                LOG.warning(
+                    "MLflow does not answer (%s): %d runs stay in %s",
+                    _reason(error),
+                    len(paths) - done,
+                    spool,
+                )
                 return len(paths) - done
             path.unlink()
     return 0

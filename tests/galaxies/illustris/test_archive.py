@@ -106,9 +106,11 @@ def test_a_kept_file_has_the_layout_and_nothing_else(server, folder):
     with fits.open(path) as hdus:
         cameras = range(4)
         assert [hdu.name for hdu in hdus[1:]] == [
-            "BROADBAND", *(f"CAMERA{k}-PARAMETERS" for k in cameras), "FILTERS",
+            "BROADBAND",
+            *(f"CAMERA{k}-PARAMETERS" for k in cameras),
+            "FILTERS",
             *(f"CAMERA{k}-BROADBAND-NONSCATTER" for k in cameras),
-        ]  # fmt: skip
+        ]
         assert len(hdus["FILTERS"].data) == 3
         assert hdus[0].header["ORIGIN"] == "peculiar stand-in"
         images = np.random.default_rng(1).random((4, 5, 16, 16), dtype=np.float32)[:, 1:4]
@@ -498,9 +500,11 @@ def test_sigkill_at_any_moment_leaves_what_the_next_run_goes_on_with(
     for _ in range(6):
         process = start()
         enough = server.sent + dice.randrange(1, 500_000)
-        server.wait_for(lambda enough=enough, process=process: (
-            server.sent >= enough or process.poll() is not None
-        ))  # fmt: skip
+        server.wait_for(
+            lambda enough=enough, process=process: (
+                server.sent >= enough or process.poll() is not None
+            )
+        )
         process.kill()
         process.communicate()
         for path in folder.glob("broadband_*.fits"):

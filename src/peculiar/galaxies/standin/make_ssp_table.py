@@ -51,8 +51,13 @@ def main(path: str) -> None:
     with fits.open(grids) as hdus:
         age = hdus["STELLAR_AGE_YR"].data
         wavelength = hdus["WAVELENGTHS_AA"].data * u.AA
-        living = dict(zip([0.005, 0.02, 0.2, 0.4, 1.0, 2.5, 5.0], hdus["LIV_MSTAR_FRAC"].data.T[1:],
-                          strict=True))  # fmt: skip
+        living = dict(
+            zip(
+                [0.005, 0.02, 0.2, 0.4, 1.0, 2.5, 5.0],
+                hdus["LIV_MSTAR_FRAC"].data.T[1:],
+                strict=True,
+            )
+        )
         nearest = [int(np.abs(age - 10**log_age).argmin()) for log_age in LOG_AGE_YR]
         rows = []
         for z in Z_SUN:
