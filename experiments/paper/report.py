@@ -125,7 +125,8 @@ def markdown(folders: Sequence[Path], theirs: Rows, ours: Sequence[Rows]) -> str
             "",
             "`paper's table` is the same number from the published Table A2. The text differs: "
             "its 6.072 and 2.675 of ResNets trained on D_z are the table's for D, its 4.231 for D "
-            "is the table's for D_z, its 3.765 is neither, and slopes of the table go down to 0.923.",
+            "is the table's for D_z, its 3.765 is neither, and slopes of the table go down "
+            "to 0.923.",
             "",
             "## Rows: ours (the paper's, difference)",
             "",
@@ -134,8 +135,8 @@ def markdown(folders: Sequence[Path], theirs: Rows, ours: Sequence[Rows]) -> str
             f"Mpc and km/s. [a] {len(marked)} of the published rows break rms(v) = H0 L2(D), which "
             "v = H0 (D_z - D_p) obeys, by more than 1 %. The four CNNs on uniform distances have "
             "the numbers with and without normalisation exchanged: put back, they obey it to 2 %. "
-            "Of 4-Layer CNN, normal distances, 9.969 is 9.699 with two digits exchanged. Three of the "
-            "ResNets' are 0.26, 0.29 and 0.64 of it, which nothing explains. So 443.6 km/s is of a "
+            "Of 4-Layer CNN, normal distances, 9.969 is 9.699 with two digits exchanged. Three of "
+            "the ResNets' are 0.26, 0.29 and 0.64 of it, which nothing explains. So 443.6 km/s is of a "
             "normalised network, and normalisation does matter for velocities. Ours obey it to "
             "rounding.",
             "",
