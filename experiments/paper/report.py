@@ -136,9 +136,9 @@ def markdown(folders: Sequence[Path], theirs: Rows, ours: Sequence[Rows]) -> str
             "v = H0 (D_z - D_p) obeys, by more than 1 %. The four CNNs on uniform distances have "
             "the numbers with and without normalisation exchanged: put back, they obey it to 2 %. "
             "Of 4-Layer CNN, normal distances, 9.969 is 9.699 with two digits exchanged. Three of "
-            "the ResNets' are 0.26, 0.29 and 0.64 of it, which nothing explains. So 443.6 km/s is of a "
-            "normalised network, and normalisation does matter for velocities. Ours obey it to "
-            "rounding.",
+            "the ResNets' are 0.26, 0.29 and 0.64 of it, which nothing explains. So 443.6 km/s "
+            "is of a normalised network, and normalisation does matter for velocities. Ours obey "
+            "it to rounding.",
             "",
         ]
     )
