@@ -12,6 +12,7 @@ from astropy.table import QTable
 from hypothesis import settings
 
 from builders.pipeline import clone, dvc, run_stages, tiny_params, write_params
+from builders.surveys import survey_meta
 from peculiar.core.dataset import OBSERVED_COLUMNS, RAW_COLUMNS, Observed, ShardWriter, write_table
 from peculiar.core.photometry import surface_brightness
 
@@ -63,20 +64,7 @@ def observed_folder(tmp_path_factory):
     table["velocity_kms"] = velocity * u.km / u.s
     table["distance_z_mpc"] = (distance + velocity / 70) * u.Mpc
     table["split"] = np.repeat(["train", "validation", "test"], [140, 40, 60])
-    table.meta = {
-        "dataset": "uniform",
-        "distribution": "uniform",
-        "bands": ["g", "r"],
-        "source": "test",
-        "H0_kms_mpc": 70,
-        "sigma_v_kms": 400,
-        "pixel_scale_arcsec": 1.36,
-        "dimming": "physical",
-        "split_by": "galaxy",
-        "range_mpc": [50, 100],
-        "instrument": None,
-        "distances": {"distribution": "uniform", "min_mpc": 50, "max_mpc": 100},
-    }
+    table.meta = survey_meta()
     level = np.sinh(distance / 50)[:, None] * [surface_brightness(24, band) for band in "gr"]
     noise = rng.normal(1, 0.02, (n, 2, 8, 8))
     with ShardWriter(folder, n, per_shard=100) as shards:

@@ -9,7 +9,6 @@ their deviations.
 """
 
 import argparse
-import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,12 +19,12 @@ import yaml
 from astropy.table import Table
 from numpy.typing import NDArray
 
+from experiments.datasets import make_dataset
 from experiments.spread import spread
 from experiments.standin.ablation import PAPER, judged, learning_set, run
 from peculiar.core.dataset import Observed
-from peculiar.core.errors import InputError, one_sentence
+from peculiar.core.errors import one_sentence
 from peculiar.core.params import load
-from peculiar.pipeline import observe
 from peculiar.training.params import Train
 
 NETWORK = "cnn3"
@@ -83,19 +82,7 @@ def seen_as(work: Path, name: str, part: str, changes: Mapping[str, Any]) -> Obs
         section["instruments"]["smoothed"]["fwhm_arcsec"] = fwhm
     section |= wanted
     folder = work / "questions" / name.replace(" ", "-").replace(",", "") / part
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "params.yaml"
-    if path.exists() and yaml.safe_load(path.read_text()) != params:
-        raise InputError(f"{path} has other parameters: remove {folder.parent}")
-    path.write_text(yaml.safe_dump(params))
-    raw = folder / "data/fetch"
-    if not raw.exists():
-        raw.parent.mkdir(exist_ok=True)
-        raw.symlink_to((work / part / "data/fetch").resolve())
-    with contextlib.chdir(folder):
-        if not Path("data/observe/uniform").exists():
-            observe.main(["--dataset", "uniform"])
-    return Observed.read(folder / "data/observe/uniform")
+    return make_dataset(folder, params, raw=work / part / "data/fetch")
 
 
 def renamed(observed: Observed, split: str, name: str) -> Observed:

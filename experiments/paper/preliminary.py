@@ -9,7 +9,6 @@ validation loss". `preliminary.md` says what is seen here, beside what another s
 Interrupted, it goes on with the networks that are left.
 """
 
-import contextlib
 from collections.abc import Sequence
 from copy import deepcopy
 from pathlib import Path
@@ -23,6 +22,7 @@ from experiments.paper.table import command_line, galaxies_of, given, run
 from peculiar.core.dataset import Observed
 from peculiar.core.errors import InputError, one_sentence
 from peculiar.core.params import load
+from peculiar.core.survey import Survey
 from peculiar.training.params import Train
 from peculiar.training.predictions import validate
 from peculiar.training.train import share_images, train_network
@@ -112,23 +112,23 @@ def as_grid(trials: Table, strides: Sequence[int] = STRIDES) -> Array:
 
 def other_seeds(folder: Path, seeds: int) -> Array:
     """Validation L2, Mpc, of the paper's own two layers under other seeds, five epochs each."""
-    with contextlib.chdir(folder):
-        train = load(Train)
-        observed = Observed.read(Path("data/observe/uniform"))
-        layers = [layer.model_dump() for layer in train.specs["cnn2"].layers]
-        spec = train.best.complete(
-            {"layers": layers, "learning_rate": train.specs["cnn2"].learning_rate}, EPOCHS
-        )
-        shared = share_images(observed, spec.softening_mag_arcsec2, spec.crop)
-        key = {"D": "l2_d_mpc", "D_z": "l2_dz_mpc"}[spec.label]
-        found = []
-        for seed in range(seeds):
-            network = train_network(observed, spec, 1000 + seed, lambda *_: None, shared)
-            found.append(validate(network, observed)[2][key])
-    return np.array(found)
+    train = load(Train, folder / "params.yaml")
+    observed = Observed.read(folder / "data/observe/uniform")
+    layers = [layer.model_dump() for layer in train.specs["cnn2"].layers]
+    spec = train.best.complete(
+        {"layers": layers, "learning_rate": train.specs["cnn2"].learning_rate}, EPOCHS
+    )
+    shared = share_images(observed, spec.softening_mag_arcsec2, spec.crop)
+    key = {"D": "l2_d_mpc", "D_z": "l2_dz_mpc"}[spec.label]
+    losses = []
+    raw = folder / "data/fetch"
+    for seed in range(seeds):
+        network = train_network(observed, spec, 1000 + seed, lambda *_: None, shared, raw)
+        losses.append(validate(network, observed)[2][key])
+    return np.array(losses)
 
 
-def report(grid: Array, seeds: Array, meta: dict[str, Any], images: dict[str, int]) -> str:
+def report(grid: Array, seeds: Array, survey: Survey, images: dict[str, int]) -> str:
     """What the array shows, in Markdown."""
     middle = float(np.median(grid))
     low, high = np.percentile(grid, [5, 95])
@@ -137,10 +137,10 @@ def report(grid: Array, seeds: Array, meta: dict[str, Any], images: dict[str, in
     within = 100 * float(grid.std()) / middle
     effects = main_effects(grid)
     lines = [
-        f"# The paper's array of two-layer networks on {meta['source']} data: {grid.size} of 432",
+        f"# The paper's array of two-layer networks on {survey.source} data: {grid.size} of 432",
         "",
         f"{images['train']} training and {images['validation']} validation images, split by "
-        f"{meta['split_by']}, {EPOCHS} epochs each; L2 on the validation labels.",
+        f"{survey.split_by}, {EPOCHS} epochs each; L2 on the validation labels.",
         "",
         "| | |",
         "|---|---|",
@@ -184,7 +184,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         grid = as_grid(trials, strides)
         observed = Observed.read(work / "data/observe/uniform")
         images = {split: len(observed.rows(split)) for split in ("train", "validation")}
-        text = report(grid, other_seeds(work, chosen.seeds), observed.table.meta, images)
+        text = report(grid, other_seeds(work, chosen.seeds), observed.survey, images)
         output.mkdir(parents=True, exist_ok=True)
         trials.write(output / "trials.csv", format="ascii.csv", overwrite=True)
         (output / "preliminary.md").write_text(text)

@@ -16,7 +16,7 @@ from markdown_it import MarkdownIt
 
 from experiments.paper.claims import METRICS, Rows, broken, claims, published
 from peculiar.cli.figures import cameras_figure, placed_figure
-from peculiar.core.dataset import OBSERVED_COLUMNS, RAW_COLUMNS, open_set, read_table
+from peculiar.core.dataset import RAW_COLUMNS, Observed, open_set
 from peculiar.core.errors import InputError
 from peculiar.mock.resample import place
 from peculiar.runs import record
@@ -92,6 +92,7 @@ def markdown(folders: Sequence[Path], theirs: Rows, ours: Sequence[Rows]) -> str
     first = ours[0].table
     sources = ", ".join(sorted(set(map(str, first["source"]))))
     runs = [record.read_run(folders[0] / "results/train" / str(name)) for name in first["name"]]
+    survey = runs[0].survey
     each = [(str(row["network"]), run.spec.epochs) for row, run in zip(first, runs, strict=True)]
     cnn, resnet = (
         ", ".join(map(str, sorted({epochs for network, epochs in each if kind in network})))
@@ -106,8 +107,8 @@ def markdown(folders: Sequence[Path], theirs: Rows, ours: Sequence[Rows]) -> str
             f"# Table A2 on {sources} data: forty networks, ours and the paper's",
             "",
             f"Data: {sources}, {len(tested)} galaxies in the test split, which is by "
-            f"{runs[0].split_by}; {runs[0].pixels} pixels, bands {''.join(runs[0].bands)}, dimming "
-            f"{runs[0].dimming}. Epochs of CNNs {cnn} "
+            f"{survey.split_by}; {survey.pixels} pixels, bands {''.join(survey.bands)}, dimming "
+            f"{survey.dimming}. Epochs of CNNs {cnn} "
             f"(the paper's: 20), of ResNets {resnet} (the paper's: 40). "
             f"{len(ours)} seed(s) of training, {hours:.1f} hours in all. Errors are of the mean "
             "over seeds, on the same galaxies and splits.",
@@ -169,7 +170,7 @@ def sky(folder: Path, output: Path) -> list[tuple[str, Path]]:
     row = int(np.argsort(masses)[len(masses) // 2])
     raw, bands = images[np.array([row])][0], "".join(table.meta["bands"])
     source = f"{table.meta['source']}, galaxy {table['id'][row]}"
-    meta = read_table(folder / "data/observe/uniform", OBSERVED_COLUMNS).meta
+    survey = Observed.read(folder / "data/observe/uniform").survey
     kpc = table["kpc_per_pixel"][row].to_value(u.kpc)
     distances = np.array(SHOWN_MPC)
     placed = place(
@@ -177,8 +178,8 @@ def sky(folder: Path, output: Path) -> list[tuple[str, Path]]:
         torch.full((len(distances),), float(kpc[0])),
         torch.from_numpy(distances),
         pixels=round(np.sqrt(raw[0, 0].size) / 2),
-        pixel_scale_arcsec=meta["pixel_scale_arcsec"],
-        dimming=meta["dimming"],
+        pixel_scale_arcsec=survey.pixel_scale_arcsec,
+        dimming=survey.dimming,
     ).numpy()
     found = []
     for number, figure in (

@@ -9,7 +9,6 @@ that are in WORK already are taken from there, unless they are of other paramete
 """
 
 import argparse
-import contextlib
 from collections.abc import Iterator
 from dataclasses import replace
 from math import ceil
@@ -28,8 +27,9 @@ from peculiar.core.errors import InputError, one_sentence
 from peculiar.core.photometry import ARCSEC_RAD, ab_mag
 from peculiar.galaxies.galaxy import Galaxy
 from peculiar.galaxies.nsa import read_nsa
-from peculiar.mock.instrument import Instrument, sky_noise
+from peculiar.mock.instrument import sky_noise
 from peculiar.pipeline import fetch, observe, train
+from peculiar.pipeline.paths import Paths
 from peculiar.predict import files
 from peculiar.runs import record
 
@@ -122,38 +122,30 @@ def check_same(path: Path, params: dict[str, Any]) -> None:
 def train_seeds(params: dict[str, Any], work: Path) -> Iterator[tuple[int, files.Champion]]:
     """Run fetch and observe once, train for each seed, and yield what predicts."""
     work.mkdir(parents=True, exist_ok=True)
-    with contextlib.chdir(work):
-        check_same(Path("params.yaml").resolve(), changed(params, SEEDS[0]))
-        for seed in SEEDS:
-            Path("params.yaml").write_text(yaml.safe_dump(changed(params, seed)))
-            if not Path("data/fetch").exists():
-                fetch.main()
-            if not Path("data/observe/far").exists():
-                observe.main(["--dataset", "far"])
-            folder = Path("results/train/far-real")
-            kept = folder.with_name(f"seed-{seed}")
-            if not kept.exists():
-                train.main(["--dataset", "far", "--network", "real"])
-                folder.rename(kept)
-            run = record.read_run(kept)
-            assert run.instrument is not None
-            yield (
-                seed,
-                files.Champion(
-                    network=record.read_network(kept, run).eval(),
-                    grid_mpc=None if run.grid_mpc is None else np.array(run.grid_mpc),
-                    version=f"seed {seed}",
-                    bands="".join(run.bands),
-                    pixels=run.pixels,
-                    pixel_scale_arcsec=run.pixel_scale_arcsec,
-                    dimming="physical",
-                    instrument=Instrument(**run.instrument.model_dump()),
-                    data_source=run.data_source,
-                    sigma_D_mpc=run.sigma_D_mpc,
-                    sigma_v_kms=run.sigma_v_kms,
-                    H0_kms_mpc=run.H0_kms_mpc,
-                ),
-            )
+    paths = Paths(work)
+    check_same(paths.params, changed(params, SEEDS[0]))
+    for seed in SEEDS:
+        paths.params.write_text(yaml.safe_dump(changed(params, seed)))
+        if not paths.fetched.exists():
+            fetch.main([], work)
+        if not paths.observed("far").exists():
+            observe.main(["--dataset", "far"], work)
+        kept = paths.trained(f"seed-{seed}")
+        if not kept.exists():
+            train.main(["--dataset", "far", "--network", "real"], work)
+            paths.trained("far-real").rename(kept)
+        run = record.read_run(kept)
+        assert run.survey.instrument is not None
+        yield (
+            seed,
+            files.Champion(
+                network=record.read_network(kept, run).eval(),
+                grid_mpc=None if run.grid_mpc is None else np.array(run.grid_mpc),
+                version=f"seed {seed}",
+                survey=run.survey,
+                sigma_D_mpc=run.sigma_D_mpc,
+            ),
+        )
 
 
 def filled(galaxy: Galaxy, champion: files.Champion) -> Galaxy:

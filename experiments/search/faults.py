@@ -32,6 +32,7 @@ from peculiar.core.params import load
 from peculiar.core.provenance import digests
 from peculiar.networks.params import NetworkSection
 from peculiar.pipeline import search
+from peculiar.pipeline.paths import Paths
 from peculiar.runs import tracking
 from peculiar.search import study as studies
 from peculiar.search.objective import Objective
@@ -127,9 +128,8 @@ def write_params(folder: Path, **search: Any) -> None:
 
 def drive(folder: Path) -> None:
     """The search's driver, with an objective that trains nothing."""
-    os.chdir(folder)
     vars(search)["Objective"] = Nothing
-    search.main()
+    search.main([], folder)
 
 
 @contextlib.contextmanager
@@ -155,10 +155,10 @@ def driven(folder: Path, epoch_s: float, store: str | None) -> Iterator[subproce
 
 def open_study(folder: Path) -> studies.Study:
     """The study that the driver of a folder works on."""
-    with contextlib.chdir(folder):
-        params, train = load(Search), load(Train)
-        where = search.plan(params, train, digests(search.inputs(params, train)))
-        return studies.open_study(where)
+    paths = Paths(folder)
+    params, train = load(Search, paths.params), load(Train, paths.params)
+    data = digests(search.inputs(params, train, paths), folder)
+    return studies.open_study(search.plan(params, train, data, paths))
 
 
 def wait_for(study: studies.Study, finished: int, driver: subprocess.Popen[bytes]) -> None:

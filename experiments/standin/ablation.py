@@ -11,7 +11,6 @@ means over the seeds and their deviations.
 """
 
 import argparse
-import contextlib
 import csv
 import hashlib
 import json
@@ -26,13 +25,13 @@ import yaml
 from astropy.table import Table
 from safetensors.torch import save_file
 
+from experiments.datasets import make_dataset
 from experiments.spread import spread
 from peculiar.core.dataset import Observed
 from peculiar.core.errors import InputError, one_sentence
 from peculiar.core.params import load
 from peculiar.core.provenance import code_digest
 from peculiar.networks.params import NetworkSection
-from peculiar.pipeline import fetch, observe
 from peculiar.runs import tracking
 from peculiar.training.params import Train
 from peculiar.training.predictions import (
@@ -121,21 +120,7 @@ def prepare(work: Path, galaxies: int | None) -> None:
         params["fetch"] |= {"source": "standin"}
         params["fetch"]["standin"] |= {"seed": seed, "galaxies": size}
         params["observe"] |= {"seed": observe_seed}
-        folder = work / name
-        folder.mkdir(parents=True, exist_ok=True)
-        path = folder / "params.yaml"
-        there = yaml.safe_load(path.read_text()) if path.exists() else params
-        for section in ("fetch", "observe"):
-            if there[section] != params[section]:
-                raise InputError(
-                    f"{path} has another section {section}: take another folder, or remove {folder}"
-                )
-        path.write_text(yaml.safe_dump(params))
-        with contextlib.chdir(folder):
-            if not Path("data/fetch").exists():
-                fetch.main()
-            if not Path("data/observe/uniform").exists():
-                observe.main(["--dataset", "uniform"])
+        make_dataset(work / name, params, sections=("fetch", "observe"))
 
 
 def learning_set(observed: Observed, galaxies: int, name: str) -> Observed:
@@ -189,20 +174,18 @@ def run(
             )
         found: dict[str, float] = kept["measures"]
         return found
-    meta = judge.table.meta
-    with contextlib.chdir(work):
-        experiment = tracking.connect()
-        logged = {"seed": seed, "network": spec.model_dump(), "data": meta}
-        with tracking.run(experiment, path.stem, params=logged) as run_id:
-            start = time.monotonic()
-            raw = Path("learn/data/fetch")
-            network = train_network(learn, spec, seed, lambda *_: None, raw=raw)
-            seconds = time.monotonic() - start
-            output, grid = predict_split(network, judge, "judge"), grid_of(network)
-            sigma_D, _, _ = validate(network, learn)
-            predicted = predictions_of(judge, "judge", output, sigma_D, grid)
-            result = measures(predicted, meta["H0_kms_mpc"]) | {"seconds": seconds}
-            tracking.log_metrics(run_id, result)
+    experiment = tracking.connect(work / "mlruns")
+    logged = {"seed": seed, "network": spec.model_dump(), "survey": judge.survey.model_dump()}
+    with tracking.run(experiment, path.stem, params=logged) as run_id:
+        start = time.monotonic()
+        raw = work / "learn/data/fetch"
+        network = train_network(learn, spec, seed, lambda *_: None, raw=raw)
+        seconds = time.monotonic() - start
+        output, grid = predict_split(network, judge, "judge"), grid_of(network)
+        sigma_D, _, _ = validate(network, learn)
+        predicted = predictions_of(judge, "judge", output, sigma_D, grid)
+        result = measures(predicted, judge.survey.H0_kms_mpc) | {"seconds": seconds}
+        tracking.log_metrics(run_id, result)
     path.parent.mkdir(exist_ok=True)
     Table(predicted).write(path.with_suffix(".ecsv"), overwrite=True)
     weights = {key: value.cpu().contiguous() for key, value in network.state_dict().items()}
@@ -215,7 +198,7 @@ def run(
 def without_images(learn: Observed, judge: Observed) -> dict[str, dict[str, float]]:
     """What the baselines measure on the judging set."""
     prior = column_mpc(learn, "distance_mpc")[learn.rows("train")]
-    H0 = judge.table.meta["H0_kms_mpc"]
+    H0 = judge.survey.H0_kms_mpc
     return {
         name: measures(predicted, H0) | {"seconds": 0.0}
         for name, predicted in baselines(judge, "judge", prior).items()

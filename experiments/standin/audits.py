@@ -13,7 +13,6 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import astropy.units as u
 import numpy as np
@@ -30,6 +29,7 @@ from experiments.standin.photometry import regressors
 from peculiar.core.dataset import RAW_COLUMNS, Observed, open_set
 from peculiar.core.errors import InputError, one_sentence
 from peculiar.core.params import load, validate
+from peculiar.core.survey import Instrument
 from peculiar.mock.images import views
 from peculiar.mock.params import Observe
 from peculiar.mock.resample import kpc_per_arcsec
@@ -61,7 +61,7 @@ class Judge:
     def __init__(self, folder: Path):
         self.images, self.galaxies = open_set(folder / "data/fetch", RAW_COLUMNS)
         self.observed = judged(Observed.read(folder / "data/observe/uniform"))
-        self.table, self.meta = self.observed.table, self.observed.table.meta
+        self.table, self.survey = self.observed.table, self.observed.survey
         self.D_mpc = column_mpc(self.observed, "distance_mpc")
         self.D_z_mpc = column_mpc(self.observed, "distance_z_mpc")
 
@@ -77,7 +77,7 @@ def by_pillow(
 ) -> Pictures:
     """Images placed by Pillow: an independent resampler with other kernels."""
     images, kpc = judge.raw(rows)
-    ratio = judge.meta["pixel_scale_arcsec"] * kpc_per_arcsec(judge.D_mpc[rows]) / kpc
+    ratio = judge.survey.pixel_scale_arcsec * kpc_per_arcsec(judge.D_mpc[rows]) / kpc
     out = np.empty((*images.shape[:2], side, side), dtype=np.float32)
     for number, image in enumerate(images):
         half, middle = ratio[number] * side / 2, image.shape[-1] / 2
@@ -91,7 +91,7 @@ def by_pillow(
 def by_torch(judge: Judge, rows: NDArray[np.int64], side: int) -> Pictures:
     """Images placed by the other bicubic, a = -0.75 and never widened (torch's grid_sample)."""
     images, kpc = judge.raw(rows)
-    ratio = judge.meta["pixel_scale_arcsec"] * kpc_per_arcsec(judge.D_mpc[rows]) / kpc
+    ratio = judge.survey.pixel_scale_arcsec * kpc_per_arcsec(judge.D_mpc[rows]) / kpc
     steps = torch.arange(side) - (side - 1) / 2
     along = torch.tensor(ratio)[:, None] * steps / (images.shape[-1] / 2)
     y, x = along[:, :, None].expand(-1, -1, side), along[:, None, :].expand(-1, side, -1)
@@ -103,26 +103,26 @@ def by_torch(judge: Judge, rows: NDArray[np.int64], side: int) -> Pictures:
 
 
 def by_us(
-    judge: Judge, rows: NDArray[np.int64], side: int, instrument: dict[str, Any] | None = None
+    judge: Judge, rows: NDArray[np.int64], side: int, instrument: Instrument | None = None
 ) -> Pictures:
     """Images placed as `observe` does, through an instrument if there is one."""
     images, kpc = judge.raw(rows)
     rngs = [np.random.default_rng([1, int(row)]) for row in rows]
-    meta = judge.meta | {"instrument": instrument}
+    survey = judge.survey.model_copy(update={"instrument": instrument})
     offset = np.zeros((len(rows), 2))
-    seen = views(images, kpc, judge.D_mpc[rows], offset, side, meta, rngs, torch.device("cpu"))
+    seen = views(images, kpc, judge.D_mpc[rows], offset, side, survey, rngs, torch.device("cpu"))
     return seen.numpy()
 
 
 def blurred(judge: Judge, rows: NDArray[np.int64], side: int, fwhm_arcsec: float) -> Pictures:
     """Images behind a Gaussian PSF."""
     margin = 8
-    sigma = fwhm_arcsec / 2.355 / judge.meta["pixel_scale_arcsec"]
+    sigma = fwhm_arcsec / 2.355 / judge.survey.pixel_scale_arcsec
     images = gaussian_filter(by_us(judge, rows, side + 2 * margin), (0, 0, sigma, sigma))
     return np.asarray(images[..., margin:-margin, margin:-margin])
 
 
-def changes(sdss: dict[str, Any]) -> dict[str, Callable[..., Pictures]]:
+def changes(sdss: Instrument) -> dict[str, Callable[..., Pictures]]:
     """What is done to the images, by name."""
     kernels = {
         kernel: getattr(Image.Resampling, kernel)
@@ -151,7 +151,7 @@ def networks(work: Path) -> Iterator[DistributionNetwork]:
         spec = validate(NetworkSection, kept["spec"], str(path.with_suffix(".json")))
         network = build(
             spec,
-            learn.table.meta["bands"],
+            learn.survey.bands,
             learn.images.shape[-1],
             target=(0.0, 1.0),
             prior=distance_prior(learn, "D_z"),
@@ -171,7 +171,7 @@ def predicted(
     return predictions_of(judge.observed, "judge", p, 0.0, grid_of(network))
 
 
-def accuracy(judge: Judge, train: Train, work: Path, sdss: dict[str, Any]) -> Iterator[str]:
+def accuracy(judge: Judge, train: Train, work: Path, sdss: Instrument) -> Iterator[str]:
     """A table of the accuracy on changed images, mean and deviation over the seeds.
 
     The front, in which nothing is learnt, is that of all networks.
@@ -187,7 +187,7 @@ def accuracy(judge: Judge, train: Train, work: Path, sdss: dict[str, Any]) -> It
         with torch.inference_mode():
             scaled = [front(torch.from_numpy(change(judge, piece, side))) for piece in pieces]
             predictions = [predicted(network, judge, scaled) for network in trained]
-        found = [measures(prediction, judge.meta["H0_kms_mpc"]) for prediction in predictions]
+        found = [measures(prediction, judge.survey.H0_kms_mpc) for prediction in predictions]
         cells = []
         for key, sign, digits in (
             ("l2_d_mpc", 1, 2),
@@ -218,7 +218,7 @@ def biases(judge: Judge, runs: Sequence[Table]) -> Iterator[str]:
     galaxy = np.asarray(judge.table["galaxy"])
     of_galaxy = np.repeat(np.arange(len(judge.galaxies)), judge.images.shape[1])
     mag = judge.galaxies["absolute_mag"].value[of_galaxy]
-    bands = list(judge.meta["bands"])
+    bands = list(judge.survey.bands)
     rim = judge.observed.images.shape[-1] // 4
     middle = slice(rim, -rim)
     r = bands.index("r")
@@ -271,13 +271,13 @@ def main() -> None:
     parser.add_argument("output", type=Path, help="folder for audits.md")
     chosen = parser.parse_args()
     with one_sentence():
-        train, sdss = load(Train), load(Observe).instruments["sdss"].model_dump()
+        train, sdss = load(Train), load(Observe).instruments["sdss"]
         judge = Judge(chosen.work / "judge")
         learn = Observed.read(chosen.work / "learn/data/observe/uniform")
         raw = chosen.work / "learn/data/fetch"
         runs = [Table.read(path) for path in sorted(chosen.work.glob(f"runs/{LAST}, seed *.ecsv"))]
         parts = {
-            f"Images changed ({judge.meta['source']})": accuracy(judge, train, chosen.work, sdss),
+            f"Images changed ({judge.survey.source})": accuracy(judge, train, chosen.work, sdss),
             "Mean of D_p - D [Mpc], mean over the seeds": biases(judge, runs),
             "Four views of one galaxy": four_views(judge, runs),
             "Gradient-boosted trees on catalogue numbers, L2(D)": regressors(

@@ -8,7 +8,6 @@ on the shipped parameters is judged on it too ("unforeseen"). `conditions.md` ha
 """
 
 import argparse
-import contextlib
 import json
 from collections.abc import Mapping
 from copy import deepcopy
@@ -18,13 +17,13 @@ from typing import Any
 import numpy as np
 import yaml
 
+from experiments.datasets import make_dataset
 from experiments.spread import spread
 from experiments.standin.ablation import OURS, judged
 from peculiar.core.dataset import Observed
-from peculiar.core.errors import InputError, one_sentence
+from peculiar.core.errors import one_sentence
 from peculiar.core.params import load
 from peculiar.networks.heads import Network
-from peculiar.pipeline import fetch, observe
 from peculiar.training.params import Train
 from peculiar.training.predictions import grid_of, predict_split, predictions_of
 from peculiar.training.train import train_network
@@ -80,20 +79,7 @@ def parameters(condition: Mapping[str, Any], name: str) -> dict[str, Any]:
 
 def prepare(folder: Path, condition: Mapping[str, Any], name: str, raw: Path | None) -> None:
     """Fetch and observe one set; raw images are those of `raw` where the galaxies are the same."""
-    params = parameters(condition, name)
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "params.yaml"
-    if path.exists() and yaml.safe_load(path.read_text()) != params:
-        raise InputError(f"{path} has other parameters: take another folder, or remove {folder}")
-    path.write_text(yaml.safe_dump(params))
-    with contextlib.chdir(folder):
-        if raw is not None and not Path("data/fetch").exists():
-            Path("data").mkdir(exist_ok=True)
-            Path("data/fetch").symlink_to(raw)
-        if not Path("data/fetch").exists():
-            fetch.main()
-        if not Path("data/observe/uniform").exists():
-            observe.main(["--dataset", "uniform"])
+    make_dataset(folder, parameters(condition, name), raw=raw)
 
 
 def trained(folder: Path, condition: Mapping[str, Any], train: Train, seed: int) -> Network:
@@ -110,7 +96,7 @@ def measured(network: Network, folder: Path) -> dict[str, float]:
     judge = judged(Observed.read(folder / "judge/data/observe/uniform"))
     output = predict_split(network, judge, "judge")
     predicted = predictions_of(judge, "judge", output, 0.0, grid_of(network))
-    return measures(predicted, judge.table.meta["H0_kms_mpc"])
+    return measures(predicted, judge.survey.H0_kms_mpc)
 
 
 def line(name: str, results: list[dict[str, float]] | None) -> str:

@@ -88,7 +88,7 @@ def regressors(judge: Observed, learn: Observed, raw: Path) -> Iterator[str]:
     train, asked, bands = (
         learn.rows("train"),
         np.arange(len(judge.table)),
-        learn.table.meta["bands"],
+        learn.survey.bands,
     )
     draw = fresh_views(
         learn, raw, learn.images.shape[-1], "D_z", np.random.default_rng(1), torch.device("cpu")

@@ -3,7 +3,9 @@
 import numpy as np
 import torch
 
-from peculiar.predict import files
+from builders.surveys import make_survey
+from peculiar.core.survey import Survey
+from peculiar.registry.champion import Champion
 
 
 def brightness(images):
@@ -13,21 +15,16 @@ def brightness(images):
 
 def mean_champion(**changes):
     """A champion of r-band images of 0.396 arcsec pixels."""
+    of_survey = {key: changes.pop(key) for key in Survey.model_fields if key in changes}
+    seen = {"source": "stand-in", "bands": ("r",), "pixels": 300, "pixel_scale_arcsec": 0.396}
     values = {
         "network": brightness,
         "grid_mpc": None,
         "version": "1",
-        "bands": "r",
-        "pixels": 300,
-        "pixel_scale_arcsec": 0.396,
-        "dimming": "physical",
-        "instrument": None,
-        "data_source": "stand-in",
+        "survey": make_survey(**(seen | of_survey)),
         "sigma_D_mpc": 5.0,
-        "sigma_v_kms": 400.0,
-        "H0_kms_mpc": 70.0,
     }
-    return files.Champion(**(values | changes))
+    return Champion(**(values | changes))
 
 
 GRID = np.linspace(50.5, 99.5, 50)

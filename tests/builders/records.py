@@ -3,6 +3,8 @@
 import numpy as np
 import torch
 
+from builders.surveys import make_survey
+from peculiar.core.survey import Survey
 from peculiar.networks.params import NetworkSection
 from peculiar.runs import record
 
@@ -64,24 +66,15 @@ SAID = {"galaxy": np.array([7, 7, 9]), "D_p_mpc": np.array([60.0, np.nan, 1 / 3]
 
 
 def make_run(**changes):
+    """A run; changes of its survey are told by name too."""
+    of_survey = {key: changes.pop(key) for key in Survey.model_fields if key in changes}
     values = {
-        "dataset": "uniform",
-        "distribution": "uniform",
+        "survey": make_survey(**({"source": "stand-in"} | of_survey)),
         "network": "cnn2",
         "spec": SPEC,
         "seed": 3,
-        "bands": ("g", "r"),
-        "pixels": 8,
         "target_mpc": (50.125, 49.5),
         "grid_mpc": None,
-        "H0_kms_mpc": 70,
-        "sigma_v_kms": 400,
-        "pixel_scale_arcsec": 1.36,
-        "dimming": "physical",
-        "instrument": None,
-        "split_by": "galaxy",
-        "data_source": "stand-in",
-        "range_mpc": (50.0, 100.0),
         "images": {"train": 160, "validation": 80},
         "data": {"data/observe/uniform": "0a1b.dir"},
         "code": {"git_commit": "c0de", "git_dirty": "false", "sha256": "5" * 64},

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import kstest, norm, truncnorm, uniform
 
+from builders.surveys import MEASURED
 from peculiar.core.dataset import (
     RAW_COLUMNS,
     Observed,
@@ -21,10 +22,11 @@ from peculiar.core.dataset import (
 from peculiar.core.errors import InputError
 from peculiar.core.params import load
 from peculiar.core.photometry import surface_brightness
+from peculiar.core.survey import Normal, Uniform, Volume
 from peculiar.mock.distances import draw_distances_mpc
 from peculiar.mock.images import BOXES, SLOPES, WIDTHS, draw_kernels, fresh_views, views
-from peculiar.mock.instrument import Instrument, sky_noise
-from peculiar.mock.params import Normal, Observe, Uniform, Volume
+from peculiar.mock.instrument import sky_noise
+from peculiar.mock.params import Observe
 from peculiar.mock.resample import Kernels, place
 from peculiar.pipeline import observe as stage
 from peculiar.pipeline.observe import observe
@@ -151,7 +153,7 @@ def test_views_are_what_observe_wrote(raw, params, observed_as, kind):
         observed.table["distance_mpc"].to_value(u.Mpc)[rows],
         galaxies["centre_offset"].to_value(u.pix)[galaxy],
         10,
-        observed.table.meta,
+        observed.survey,
         [np.random.default_rng([params.seed, stage.NOISE, int(row)]) for row in rows],
         CPU,
     )
@@ -235,7 +237,7 @@ def test_an_instrument_adds_other_noise_to_each_fresh_view(raw, params, observed
     )
     first, again = clean(rows)[0], clean(rows)[0]
     torch.testing.assert_close(first, again, rtol=1e-4, atol=1e-6 * float(first.max()))
-    sdss = Instrument(**params.instruments["sdss"].model_dump())
+    sdss = params.instruments["sdss"]
     sky = torch.tensor([sky_noise(sdss, band, params.pixel_scale_arcsec) for band in "gri"])
     a, b = noisy(rows)[0] / sky[:, None, None], noisy(rows)[0] / sky[:, None, None]
     pairs = {"two calls": (a, b), "two images of one call": (a[1::3], a[2::3])}
@@ -264,7 +266,7 @@ def test_random_kernels_are_those_of_the_generator(raw, observed_as, pixels):
     rows = np.array([1, 20, 7, 7])
     images, labels = fresh(observed_as["uniform"], raw, seed=3, pixels=pixels, kernels=True)(rows)
     rng = np.random.default_rng(3)
-    D = draw_distances_mpc(Uniform(**observed_as["uniform"].table.meta["distances"]), 4, rng)
+    D = draw_distances_mpc(observed_as["uniform"].survey.distances, 4, rng)
     np.testing.assert_allclose(labels, D, rtol=1e-6)
     kernels = draw_kernels(4, rng)
     for i, image in enumerate(images):
@@ -295,7 +297,7 @@ def test_rows_that_are_not_asked_for_are_not_needed(raw, observed_as, label):
 
 
 def test_real_galaxies_are_not_moved(raw, observed_as):
-    real = with_meta(observed_as["uniform"], distribution="measured", dataset="atlas")
+    real = with_meta(observed_as["uniform"], distances=MEASURED, dataset="atlas")
     words = r"dataset atlas has real galaxies, which cannot be moved to .*: set fresh: false in"
     with pytest.raises(InputError, match=words):
         fresh(real, raw, "D_z", 0)

@@ -15,9 +15,10 @@ from scipy.stats import kstest, norm, uniform
 from peculiar.core.dataset import RAW_COLUMNS, SPLITS, Observed, Shards, read_table, write_table
 from peculiar.core.errors import InputError
 from peculiar.core.params import validate
+from peculiar.core.survey import Normal, Uniform
 from peculiar.mock import images as views
-from peculiar.mock.instrument import Instrument, observe_through, psf_kernel, sky_noise
-from peculiar.mock.params import Normal, Observe, Split, Uniform
+from peculiar.mock.instrument import observe_through, psf_kernel, sky_noise
+from peculiar.mock.params import Observe, Split
 from peculiar.mock.resample import arcsec_per_pixel, place
 from peculiar.pipeline import observe as stage
 from peculiar.pipeline.observe import draw_splits, draw_table, observe
@@ -130,7 +131,7 @@ def test_every_image_is_its_galaxy_at_its_distance(params, raw_folder, tmp_path,
     observe(params, "normal", raw_folder, tmp_path / "normal")
     observed = Observed.read(tmp_path / "normal")
     assert observed.images.shape == (24, 3, 16, 16)
-    assert ("literal dimming" in observed.table.meta["source"]) == (dimming == "literal")
+    assert ("literal dimming" in observed.survey.source) == (dimming == "literal")
     raw, galaxies = Shards(raw_folder), read_table(raw_folder, RAW_COLUMNS)
     ids = list(galaxies["id"])
     for number in (0, 7, 15, 16, 23):
@@ -154,13 +155,12 @@ def test_table_has_units_and_says_how_it_was_made(params, raw_folder, tmp_path):
     assert table["velocity_kms"].unit == u.km / u.s
     assert dict(table.meta) == {
         "dataset": "uniform",
-        "distribution": "uniform",
         "distances": {"distribution": "uniform", "min_mpc": 50, "max_mpc": 100},
-        "range_mpc": [50, 100],
         "bands": ["g", "r", "i"],
         "source": "test galaxies",
         "H0_kms_mpc": params.H0_kms_mpc,
         "sigma_v_kms": params.sigma_v_kms,
+        "pixels": 16,
         "pixel_scale_arcsec": params.pixel_scale_arcsec,
         "dimming": "physical",
         "instrument": None,
@@ -193,10 +193,9 @@ def test_the_law_of_distances_can_be_read_back(params, real_folder, raw_folder, 
     params = with_laws(params, pixels=12, pixel_scale_arcsec=0.8)
     raw = real_folder if dataset == "measured" else raw_folder
     observe(params, dataset, raw, tmp_path / "out")
-    meta = Observed.read(tmp_path / "out").table.meta
-    law = params.distances[dataset]
-    assert type(law)(**meta["distances"]) == law
-    assert meta["range_mpc"] == ([50, 100] if dataset == "uniform" else None)
+    survey = Observed.read(tmp_path / "out").survey
+    assert survey.distances == params.distances[dataset]
+    assert survey.range_mpc == ((50, 100) if dataset == "uniform" else None)
 
 
 def with_laws(params, **changes):
@@ -273,13 +272,12 @@ def test_an_instrument_adds_its_noise_and_says_so(params, raw_folder, tmp_path, 
     monkeypatch.setattr(stage, "GALAXIES_AT_ONCE", 5)
     observe(noisy, "uniform", raw_folder, tmp_path / "again")
     clean, seen, again = (Observed.read(tmp_path / name) for name in ("clean", "noisy", "again"))
-    section = params.instruments["sdss"]
-    assert seen.table.meta["instrument"] == section.model_dump()
-    assert clean.table.meta["instrument"] is None
-    assert seen.table.meta["source"] == "test galaxies, seen with sdss"
+    sdss = params.instruments["sdss"]
+    assert seen.survey.instrument == sdss
+    assert clean.survey.instrument is None
+    assert seen.survey.source == "test galaxies, seen with sdss"
     rows = np.arange(24)
     # noise belongs to the image, not to the batch; convolutions differ by rounding
-    sdss = Instrument(**section.model_dump())
     sky = [sky_noise(sdss, band, params.pixel_scale_arcsec) for band in "gri"]
     np.testing.assert_allclose(
         seen.images[rows] / np.array(sky)[:, None, None],
@@ -287,7 +285,7 @@ def test_an_instrument_adds_its_noise_and_says_so(params, raw_folder, tmp_path, 
         rtol=1e-4,
         atol=1e-3,
     )
-    bands = list(seen.table.meta["bands"])
+    bands = seen.survey.bands
     scale = params.pixel_scale_arcsec
     margin = max(len(psf_kernel(sdss, band, scale)) // 2 for band in bands)
     wide = with_laws(params, pixels=params.pixels + 2 * margin)

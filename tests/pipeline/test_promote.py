@@ -13,6 +13,7 @@ from builders.pipeline import inside
 from peculiar.core.errors import InputError
 from peculiar.core.params import load
 from peculiar.pipeline import promote
+from peculiar.pipeline.paths import Paths
 from peculiar.registry import models
 from peculiar.registry.params import Promote
 from peculiar.registry.rollback import rollback
@@ -33,7 +34,7 @@ def test_networks_of_measured_distances_reach_promotion(pipeline, tmp_path, caps
     with inside(folder):
         tracking.connect()
         mlflow.MlflowClient().delete_registered_model("peculiar-velocity")
-        promote.main()
+        promote.main([])
         champion = tracking.aliased("peculiar-velocity")
         assert champion.aliases == ["champion", "champion-measured-stand-in"]
     decision = json.loads((folder / "results/promote/decision.json").read_text())
@@ -74,7 +75,7 @@ def test_promoting_again_keeps_the_champion(pipeline, capsys):
     with inside(pipeline):
         before = promote.holder_of("peculiar-velocity", "champion")
         kept = (pipeline / "results/promote/decision.json").read_text()
-        promote.main()
+        promote.main([])
         after = promote.holder_of("peculiar-velocity", "champion")
     assert (after.version, after.run_id) == (before.version, before.run_id)
     printed = capsys.readouterr().out
@@ -111,21 +112,21 @@ def only(*networks):
 
 @pytest.mark.usefixtures("copy")
 def test_a_dry_run_changes_nothing(capsys):
-    promote.promote(load(Promote), load(Train), promote.OUT, dry_run=True)
+    promote.promote(load(Promote), load(Train), Paths(), dry_run=True)
     assert "the next version would be champion" in capsys.readouterr().out
     assert versions() == []
-    assert not promote.OUT.exists()
+    assert not Paths().promoted.exists()
 
 
 def test_a_better_network_takes_the_place_and_the_history_is_whole(copy, monkeypatch):
     params = load(Promote)
     monkeypatch.setattr(Train, "items", lambda train: [("uniform", n) for n in train.networks])
-    promote.promote(params, only("starlet"), promote.OUT)
+    promote.promote(params, only("starlet"), Paths())
     sure = params.model_copy(update={"confidence": 0.99})  # 20 galaxies are too few for that
-    promote.promote(sure, only("cnn2"), promote.OUT)
+    promote.promote(sure, only("cnn2"), Paths())
     assert len(versions()) == 1
     bold = params.model_copy(update={"confidence": 0.8})
-    promote.promote(bold, only("cnn2"), promote.OUT)
+    promote.promote(bold, only("cnn2"), Paths())
     aliases = {"champion": "2", "previous": "1", "champion-uniform-stand-in": "2"}
     assert models.aliases_of("peculiar-velocity") == aliases
     first, second = models.history("peculiar-velocity")
@@ -145,8 +146,8 @@ def test_a_better_network_takes_the_place_and_the_history_is_whole(copy, monkeyp
     swapped = {"champion": "1", "previous": "2", "champion-uniform-stand-in": "1"}
     assert models.aliases_of("peculiar-velocity") == swapped
     assert models.history("peculiar-velocity")[2]["what"] == "rollback"
-    promote.promote(bold, only("cnn2"), promote.OUT)
-    decision = json.loads((promote.OUT / "decision.json").read_text())
+    promote.promote(bold, only("cnn2"), Paths())
+    decision = json.loads((Paths().promoted / "decision.json").read_text())
     assert decision["why"] == "it was rolled back: --allow withdrawn"
     rollback("peculiar-velocity", "it was right")
     assert models.aliases_of("peculiar-velocity") == aliases
@@ -158,11 +159,13 @@ def test_a_better_network_takes_the_place_and_the_history_is_whole(copy, monkeyp
 def test_of_two_promotions_at_once_one_says_why():
     """Both weigh against no champion; the second to act finds one."""
     params = load(Promote)
-    chosen = [promote.choices(promote.candidates(load(Train)), params, ()) for _ in range(2)]
+    tested = promote.read_tested(Paths())
+    networks = promote.candidates(load(Train), tested, Paths())
+    chosen = [promote.choices(networks, params, ()) for _ in range(2)]
     decisions = [promote.describe(c[0], c[1:]) for c in chosen]
-    promote.act(params.model, chosen[0], decisions[0])
+    promote.act(params.model, chosen[0], decisions[0], tested)
     with pytest.raises(InputError, match=r"champion is version 1 by now, not None .* run the same"):
-        promote.act(params.model, chosen[1], decisions[1])
+        promote.act(params.model, chosen[1], decisions[1], tested)
     assert len(versions()) == len(models.history(params.model)) == 1
 
 
@@ -180,7 +183,7 @@ def together(*arguments):
         time.sleep(0.01)
     act(*arguments)
 promote.act = together
-promote.main()
+promote.main([])
 """
 
 
@@ -209,7 +212,7 @@ def test_two_processes_promote_at_the_same_time():
 def test_a_model_that_changed_since_training_is_not_promoted(monkeypatch):
     monkeypatch.setattr(tracking, "model_sha256", lambda _: "0" * 64)
     with pytest.raises(InputError, match=r"are not those that cnn2 was trained to: give back"):
-        promote.promote(load(Promote), load(Train), promote.OUT)
+        promote.promote(load(Promote), load(Train), Paths())
     assert versions() == []
 
 
@@ -218,7 +221,7 @@ def test_nothing_to_promote_ends_with_the_reason(pipeline, tmp_path, monkeypatch
         (tmp_path / name).symlink_to(pipeline / name)
     monkeypatch.setattr(promote, "refusal", lambda *_: "it is no good")
     with inside(tmp_path), pytest.raises(SystemExit) as stop:
-        promote.main()
+        promote.main([])
     assert "no network can be promoted; the best, cnn2: it is no good" in str(stop.value)
 
 
@@ -226,7 +229,7 @@ def test_a_run_that_mlflow_lost_is_named(pipeline, tmp_path):
     for name in ("params.yaml", "results"):
         (tmp_path / name).symlink_to(pipeline / name)
     with inside(tmp_path), pytest.raises(SystemExit, match=r"MLflow has no run .* train again"):
-        promote.main()
+        promote.main([])
 
 
 def test_the_stage_that_trains_a_network_is_named(run):
@@ -238,4 +241,4 @@ def test_the_stage_that_trains_a_network_is_named(run):
 def test_evaluate_must_have_run(tmp_path, pipeline):
     (tmp_path / "params.yaml").symlink_to(pipeline / "params.yaml")
     with inside(tmp_path), pytest.raises(InputError, match=r"metrics\.json is missing: run `dvc"):
-        promote.candidates(load(Train))
+        promote.read_tested(Paths())

@@ -11,6 +11,7 @@ from peculiar.core.errors import InputError
 from peculiar.core.params import load
 from peculiar.core.provenance import digests
 from peculiar.pipeline import search
+from peculiar.pipeline.paths import Paths
 from peculiar.runs import tracking
 from peculiar.search import study
 from peculiar.search.params import Search
@@ -50,7 +51,7 @@ def test_best_yaml_holds_only_the_searched_keys_of_the_best_trial(pipeline):
     best = yaml.safe_load((pipeline / "results/search/best.yaml").read_text())
     assert set(best) == {"layers", "learning_rate"}
     with inside(pipeline):
-        found = search.open_study(load(Search), load(Train))
+        found = search.open_study(load(Search), load(Train), Paths())
     assert best == found.best_trial.user_attrs["searched"]
     assert found.best_value == min(trial.value for trial in study.finished(found))
 
@@ -58,7 +59,7 @@ def test_best_yaml_holds_only_the_searched_keys_of_the_best_trial(pipeline):
 def test_every_trial_is_a_finished_child_of_one_study_run(pipeline):
     with inside(pipeline):
         experiment = tracking.connect()
-        found = search.open_study(load(Search), load(Train))
+        found = search.open_study(load(Search), load(Train), Paths())
     client = mlflow.MlflowClient()
     parent = found.user_attrs["run_id"]
     query = f"tags.mlflow.parentRunId = '{parent}'"
@@ -79,24 +80,24 @@ def test_an_interrupted_study_goes_on_and_a_finished_one_trains_nothing(pipeline
     sections(folder, trials=2, epochs=1, seed=99)
     with inside(folder):
         params, train = load(Search), load(Train)
-        found = search.open_study(params, train)
+        found = search.open_study(params, train, Paths())
         left_running = found.ask()  # as a killed process leaves it
-        search.search(params, train)
-        states = [trial.state.name for trial in search.open_study(params, train).trials]
+        search.search(params, train, Paths())
+        states = [trial.state.name for trial in search.open_study(params, train, Paths()).trials]
         assert states[left_running.number] == "FAIL"
         assert states.count("COMPLETE") == 2
         best = (folder / "results/search/best.yaml").read_text()
-        search.search(params, train)
-        assert [t.state.name for t in search.open_study(params, train).trials] == states
+        search.search(params, train, Paths())
+        assert [t.state.name for t in search.open_study(params, train, Paths()).trials] == states
         assert (folder / "results/search/best.yaml").read_text() == best
         more, _ = sections(folder, trials=3, epochs=1, seed=99)
-        search.search(more, train)
-        states = [trial.state.name for trial in search.open_study(more, train).trials]
+        search.search(more, train, Paths())
+        states = [trial.state.name for trial in search.open_study(more, train, Paths()).trials]
         assert states.count("COMPLETE") == 3
 
 
 def study_name(params, train):
-    return search.plan(params, train, digests(search.inputs(params, train))).name
+    return search.plan(params, train, digests(search.inputs(params, train, Paths())), Paths()).name
 
 
 def test_a_study_is_not_continued_with_other_data_settings_or_code(pipeline, monkeypatch):
@@ -128,8 +129,8 @@ def test_networks_that_give_distributions_can_be_searched(pipeline, tmp_path):
     params["search"]["space"] |= {"depth": [3], "kernel": [3, 7], "stride": [1, 2]}
     write_params(params, tmp_path)
     with inside(tmp_path):
-        search.search(load(Search), load(Train))
-        found = search.open_study(load(Search), load(Train))
+        search.search(load(Search), load(Train), Paths())
+        found = search.open_study(load(Search), load(Train), Paths())
     finished = found.get_trials(states=(optuna.trial.TrialState.COMPLETE,))
     assert len(finished) == 3
     assert all(trial.value < 40 for trial in finished)  # Mpc, of 50 to 100
@@ -144,5 +145,5 @@ def test_an_empty_space_is_refused(pipeline, tmp_path):
         inside(tmp_path),
         pytest.raises(InputError, match=r"search\.space: every network .* widen"),
     ):
-        search.search(load(Search), load(Train))
+        search.search(load(Search), load(Train), Paths())
     assert not (tmp_path / "results/search").exists()

@@ -22,7 +22,7 @@ from peculiar.galaxies.nsa import read_nsa
 from peculiar.galaxies.params import Fetch
 from peculiar.galaxies.standin.simulation import StandIn, make_broadband
 from peculiar.galaxies.sunrise import read_broadband
-from peculiar.mock.instrument import Instrument, observe_through, psf_kernel, sky_noise
+from peculiar.mock.instrument import observe_through, psf_kernel, sky_noise
 from peculiar.mock.params import Observe
 from peculiar.pipeline import promote
 from peculiar.pipeline.fetch import galaxy_table, table_row
@@ -53,10 +53,9 @@ def standin_file(tmp_path_factory):
 
 
 def test_the_champion_knows_its_data(champion, pipeline):
-    meta = Observed.read(pipeline / "data/observe/uniform").table.meta
-    assert champion.bands == "".join(meta["bands"]) == "griz"
-    assert champion.H0_kms_mpc == meta["H0_kms_mpc"]
-    assert champion.pixel_scale_arcsec == meta["pixel_scale_arcsec"]
+    survey = Observed.read(pipeline / "data/observe/uniform").survey
+    assert champion.survey == survey
+    assert champion.bands == "griz"
     assert champion.pixels == 32
     run = record.read_run(pipeline / "results/train/uniform-cnn2")
     assert champion.validity == run.validity
@@ -213,13 +212,15 @@ def test_a_champion_of_distributions_comes_back_from_the_registry(pipeline, tmp_
     folder = shutil.copytree(pipeline, tmp_path / "promoted")
     candidates = promote.candidates
 
-    def pyramid(train):
-        return [replace(c, against=None) for c in candidates(train) if c.run.network == "pyramid"]
+    def pyramid(*arguments):
+        return [
+            replace(c, against=None) for c in candidates(*arguments) if c.run.network == "pyramid"
+        ]
 
     monkeypatch.setattr(promote, "candidates", pyramid)
     monkeypatch.setattr(selection, "_unsure", lambda candidate, *_: candidate)
     with inside(folder):
-        promote.main()
+        promote.main([])
         champion = files.load_champion("peculiar-velocity")
     where = pipeline / "results/train/uniform-pyramid"
     run = record.read_run(where)
@@ -261,7 +262,7 @@ def test_genuine_galaxies_are_resampled_where_they_are():
 
 def test_a_champion_of_noisy_images_sees_noise(params_file, standin_file):
     galaxy = read_galaxy(standin_file, "r")
-    sdss = Instrument(**load(Observe, params_file).instruments["sdss"].model_dump())
+    sdss = load(Observe, params_file).instruments["sdss"]
     champion = mean_champion(instrument=sdss, pixels=64, network=lambda images: images[:, 0, 3, 5])
     margin = len(psf_kernel(sdss, "r", 0.396)) // 2
     placed = files.place_galaxy(
@@ -285,7 +286,7 @@ def script():
 
 
 def test_small_cutouts_are_filled_with_sky_noise_about_the_same_middle(script, params_file):
-    sdss = Instrument(**load(Observe, params_file).instruments["sdss"].model_dump())
+    sdss = load(Observe, params_file).instruments["sdss"]
     champion = mean_champion(pixels=192, instrument=sdss)
     image = np.full((1, 1, 75, 75), 100.0, dtype=np.float32)
     small = Galaxy(5, image, np.array([np.nan]), "nsa:x", pixel_scale_arcsec=0.396)

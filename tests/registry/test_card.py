@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from builders.records import BINNED, make_run
+from builders.surveys import NORMAL
 from peculiar.registry.card import LONGEST, card
 from peculiar.velocity.metrics import METRICS
 
@@ -58,7 +59,7 @@ def test_a_card_says_what_where_and_how_good():
     [
         ({"split_by": "image"}, "(LEAKS)"),
         ({"dimming": "literal"}, "(PRINTS THE DISTANCE INTO THE PIXELS)"),
-        ({"range_mpc": None}, "distances of not bounded"),
+        ({"distances": NORMAL}, "distances of not bounded"),
         (BINNED, "p(D \\| image) on"),
     ],
 )

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from builders.records import make_run
+from builders.surveys import MEASURED
 from peculiar.registry.selection import (
     Candidate,
     Holder,
@@ -82,9 +83,9 @@ def test_metrics_that_are_not_finite_are_refused(value):
 def test_of_measured_distances_only_the_labels_are_asked_for():
     unknown = {key: math.nan for key in METRICS if not key.startswith(("l1_", "l2_", "shift_"))}
     metrics = GOOD | unknown | {"l2_dz_mpc": 14.9}
-    real = run(distribution="measured", validation=metrics)
+    real = run(distances=MEASURED, validation=metrics)
     assert refusal(real, metrics) is None
-    worse = run(distribution="measured", validation=metrics | {"l2_dz_mpc": 15.0})
+    worse = run(distances=MEASURED, validation=metrics | {"l2_dz_mpc": 15.0})
     assert refusal(worse, metrics).endswith("does not beat a constant distance, 15.0")
 
 
@@ -180,7 +181,7 @@ def test_the_best_that_may_stands_first_and_the_table_says_all():
 
 def test_kinds_of_data_have_aliases_that_mlflow_takes():
     assert alias_of_kind(run()) == "champion-uniform-stand-in"
-    odd = run(data_source="NASA-Sloan Atlas (r), v0.1.2 é")
+    odd = run(source="NASA-Sloan Atlas (r), v0.1.2 é")
     assert alias_of_kind(odd) == "champion-uniform-NASA-Sloan-Atlas-r-v0-1-2-"
 
 

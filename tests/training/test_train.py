@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from builders.surveys import MEASURED, NORMAL, survey_meta
 from peculiar.core.dataset import Observed
 from peculiar.core.errors import InputError
 from peculiar.core.params import load
@@ -21,7 +22,6 @@ from peculiar.training import train as experiment
 from peculiar.training.predictions import (
     calibrate,
     column_mpc,
-    distance_range_mpc,
     expected_mpc,
     grid_of,
     predict_split,
@@ -145,12 +145,12 @@ def test_targets_may_be_left_in_mpc_or_scaled_as_normal(observed):
     network = train(observed, normalise=False)
     assert (float(network.offset_mpc), float(network.scale_mpc)) == (0, 1)
     table = QTable(observed.table)
-    table.meta["distribution"] = "normal"
+    table.meta["distances"] = NORMAL
     network = train(Observed(observed.images, table))
     D, _ = D_and_Dz(observed, "train")
     assert float(network.offset_mpc) == pytest.approx(D.mean())
     assert float(network.scale_mpc) == pytest.approx(D.std())
-    assert observed.table.meta["distribution"] == "uniform"
+    assert observed.survey.distribution == "uniform"
 
 
 def test_the_network_takes_the_bands_and_softening_it_is_given(observed):
@@ -245,7 +245,7 @@ def test_velocities_of_measured_distances_are_unknown(observed):
     _, D_z = D_and_Dz(observed, "test")
     v = normal(np.zeros(60), np.full(60, 400.0))
     known = predictions(observed, "test", D_z, v)
-    real = predictions(other(observed, meta={"distribution": "measured"}), "test", D_z, v)
+    real = predictions(other(observed, meta={"distances": MEASURED}), "test", D_z, v)
     for name in known:
         if name in ("v_kms", "pit"):
             assert np.isnan(real[name]).all()
@@ -259,8 +259,7 @@ def edges(prior):
 
 
 def with_law(observed, **law):
-    meta = {"distribution": law["distribution"], "distances": law}
-    return other(observed, meta=meta | ({"range_mpc": None} if "mean_mpc" in law else {}))
+    return other(observed, meta={"distances": law})
 
 
 @given(low=st.floats(1, 200), width=st.floats(1, 400), label=st.sampled_from(["D", "D_z"]))
@@ -313,7 +312,7 @@ def test_a_prior_of_measured_galaxies_covers_the_redshifts_of_the_training_split
     D_z[np.setdiff1d(np.arange(240), rows)] = np.nan
     real = other(
         observed,
-        meta={"distribution": "measured", "distances": {"distribution": "measured"}},
+        meta={"distances": MEASURED},
         distance_z_mpc=D_z,
         distance_mpc=D_z * np.nan,
     )
@@ -359,14 +358,7 @@ def many():
     D, v = rng.uniform(50, 100, 4000), rng.normal(0, 400, 4000)
     table["distance_mpc"], table["distance_z_mpc"] = D * u.Mpc, (D + v / 70) * u.Mpc
     table["split"] = np.repeat(["validation", "test"], [3000, 1000])
-    table.meta = {
-        "distribution": "uniform",
-        "distances": {"min_mpc": 50, "max_mpc": 100},
-        "bands": ["r"],
-        "H0_kms_mpc": 70,
-        "sigma_v_kms": 400,
-        "range_mpc": [50, 100],
-    }
+    table.meta = survey_meta(bands=("r",), pixels=2)
     return Observed(np.zeros((4000, 1, 1, 2)), table)
 
 
@@ -470,7 +462,7 @@ def test_distributions_are_learnt_from_redshifts_and_are_those_of_distances(obse
 def test_velocities_are_by_the_grid_or_by_the_error_of_point_heads(observed):
     D, D_z = D_and_Dz(observed, "test")
     point = velocity_of(observed, "test", D, 5.0, None)
-    expected = velocity(D, D_z, 5.0, 400, 70, distance_range_mpc(observed))
+    expected = velocity(D, D_z, 5.0, 400, 70, observed.survey.range_mpc)
     np.testing.assert_array_equal(point.mean_kms, expected.mean_kms)
     grid = np.linspace(40, 110, 71)
     p = np.random.default_rng(0).dirichlet(np.ones(71), 60)

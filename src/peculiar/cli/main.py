@@ -300,12 +300,10 @@ def standin(chosen: argparse.Namespace) -> None:
 
 def promote(chosen: argparse.Namespace) -> None:
     """Weigh the networks in `results` and promote the best."""
-    from peculiar.core.params import load
-    from peculiar.pipeline.promote import OUT, promote
-    from peculiar.registry.params import Promote
-    from peculiar.training.params import Train
+    from peculiar.pipeline import promote
 
-    promote(load(Promote), load(Train), OUT, allowed=chosen.allow, dry_run=chosen.dry_run)
+    dry_run = ["--dry-run"] if chosen.dry_run else []
+    promote.main([*dry_run, *(["--allow", *chosen.allow] if chosen.allow else [])])
 
 
 def rollback(chosen: argparse.Namespace) -> None:

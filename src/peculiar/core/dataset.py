@@ -6,15 +6,18 @@ and `table.ecsv`, an astropy table with units whose `meta` describes the set.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, Self
+from typing import Any, BinaryIO, Self
 
 import numpy as np
 from astropy.table import QTable
 from numpy.typing import NDArray
 
 from peculiar.core.errors import InputError
+from peculiar.core.params import validate
+from peculiar.core.survey import Survey
 
 TABLE = "table.ecsv"
 RAW_COLUMNS = (
@@ -244,8 +247,7 @@ class Observed:
     images : Shards
         (image, band, y, x), W/m/m^2/sr.
     table : QTable
-        `OBSERVED_COLUMNS`, one row an image; its `meta` has bands, H0_kms_mpc, sigma_v_kms,
-        pixel_scale_arcsec and dimming.
+        `OBSERVED_COLUMNS`, one row an image; its `meta` is the `Survey`.
     """
 
     images: Shards
@@ -254,7 +256,18 @@ class Observed:
     @classmethod
     def read(cls, folder: Path) -> Self:
         """Open `folder`; see `open_set`."""
-        return cls(*open_set(folder, OBSERVED_COLUMNS))
+        observed = cls(*open_set(folder, OBSERVED_COLUMNS))
+        validate(Survey, observed._described(), str(folder / TABLE))
+        return observed
+
+    @cached_property
+    def survey(self) -> Survey:
+        """What all images have in common."""
+        return validate(Survey, self._described(), TABLE)
+
+    def _described(self) -> dict[str, Any]:
+        """`meta` of the table; datasets before 2026-11-26 did not state their pixels."""
+        return {"pixels": self.images.shape[-1], **self.table.meta}
 
     def rows(self, split: str) -> NDArray[np.int64]:
         """Row numbers of one split, one of `SPLITS`."""

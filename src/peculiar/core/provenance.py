@@ -13,7 +13,7 @@ import yaml
 LOCK = Path("dvc.lock")
 
 
-def digest(path: Path, lock: Path = LOCK) -> str:
+def digest(path: Path, root: Path = Path()) -> str:
     """DVC's md5 of a data folder or file that a stage wrote.
 
     Within `dvc repro` the record in `dvc.lock` is right for what a stage depends on. Outside, when
@@ -23,9 +23,9 @@ def digest(path: Path, lock: Path = LOCK) -> str:
     Parameters
     ----------
     path : Path
-        As written in `dvc.yaml`.
-    lock : Path
-        `dvc.lock`.
+        Data, below `root`.
+    root : Path
+        Folder of the repository, which holds `dvc.lock`.
 
     Returns
     -------
@@ -34,11 +34,12 @@ def digest(path: Path, lock: Path = LOCK) -> str:
     """
     if path.is_file():
         return hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
+    lock = root / LOCK
     if "DVC_STAGE" in os.environ and lock.exists():
         stages = (yaml.safe_load(lock.read_text()) or {}).get("stages", {})
         for stage in stages.values():
             for out in stage.get("outs", []):
-                if Path(out["path"]) == path:
+                if root / out["path"] == path:
                     return str(out["md5"])
     total = hashlib.sha256()
     for file in sorted(path.rglob("*")):
@@ -49,9 +50,9 @@ def digest(path: Path, lock: Path = LOCK) -> str:
     return f"sha256:{total.hexdigest()}"
 
 
-def digests(paths: Iterable[Path]) -> dict[str, str]:
-    """`digest` of each path, by its name."""
-    return {str(path): digest(path) for path in paths}
+def digests(paths: Iterable[Path], root: Path = Path()) -> dict[str, str]:
+    """`digest` of each path, by its name below `root`."""
+    return {path.relative_to(root).as_posix(): digest(path, root) for path in paths}
 
 
 def code_digest(package: Path = Path(__file__).parents[1]) -> str:

@@ -3,11 +3,11 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from peculiar.mock.params import Normal, Uniform, Volume
+from peculiar.core.survey import Simulated, Uniform, Volume
 
 
 def draw_distances_mpc(
-    distances: Uniform | Volume | Normal, size: int, rng: np.random.Generator
+    distances: Simulated, size: int, rng: np.random.Generator
 ) -> NDArray[np.float64]:
     """Distances (size,), Mpc (paper, section 3.2).
 

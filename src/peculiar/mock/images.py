@@ -4,23 +4,21 @@
 image at a new distance each time (`fresh_views`).
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from math import ceil
 from pathlib import Path
-from typing import Any
 
 import astropy.units as u
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import TypeAdapter
 from torch import Tensor
 
 from peculiar.core.dataset import RAW_COLUMNS, Observed, open_set
 from peculiar.core.errors import InputError
+from peculiar.core.survey import Simulated, Survey
 from peculiar.mock.distances import draw_distances_mpc
-from peculiar.mock.instrument import Instrument, photograph
-from peculiar.mock.params import Normal, Simulated, Uniform, Volume
+from peculiar.mock.instrument import photograph
 from peculiar.mock.resample import Kernels, kpc_per_arcsec, place
 
 REACH = 2  # of the resampling kernel, pixels of the input or output
@@ -35,7 +33,7 @@ def views(
     distance_mpc: NDArray[np.float64],
     centre_offset: NDArray[np.float64],
     pixels: int,
-    meta: Mapping[str, Any],
+    survey: Survey,
     rngs: Sequence[np.random.Generator],
     device: torch.device,
     kernels: Kernels | None = None,
@@ -52,8 +50,8 @@ def views(
         x and y of the galaxies from the middle of the frame, pixels.
     pixels : int
         Side of the output, pixels.
-    meta : mapping
-        `bands`, `pixel_scale_arcsec`, `dimming` and `instrument` of an observed dataset.
+    survey : Survey
+        Bands, pixel scale, dimming and instrument; not its `pixels`.
     rngs : sequence of numpy.random.Generator
         One an image, for its noise; not used without an instrument.
     device : torch.device
@@ -66,7 +64,7 @@ def views(
     Tensor, (n, band, pixels, pixels), float32
         Surface brightness, W/m/m^2/sr, on the device.
     """
-    scale_arcsec = meta["pixel_scale_arcsec"]
+    scale_arcsec = survey.pixel_scale_arcsec
 
     def placed(side: int) -> Tensor:
         return place(
@@ -75,19 +73,19 @@ def views(
             torch.from_numpy(distance_mpc).to(device),
             pixels=side,
             pixel_scale_arcsec=scale_arcsec,
-            dimming=meta["dimming"],
+            dimming=survey.dimming,
             centre_offset=torch.from_numpy(centre_offset).to(device),
             kernels=kernels,
         )
 
-    if meta["instrument"] is None:
+    if survey.instrument is None:
         return placed(pixels)
     seen = photograph(
         lambda side: placed(side).numpy(force=True),
         pixels,
-        meta["bands"],
+        survey.bands,
         scale_arcsec,
-        Instrument(**meta["instrument"]),
+        survey.instrument,
         rngs,
     )
     return torch.from_numpy(seen).to(device)
@@ -144,19 +142,18 @@ def fresh_views(
         When the galaxies are real and cannot be moved, or `raw` holds others.
     """
     images, galaxies = open_set(raw, RAW_COLUMNS)
-    table, meta = observed.table, observed.table.meta
-    if meta["distribution"] == "measured":
+    table, survey = observed.table, observed.survey
+    law = survey.distances
+    if not isinstance(law, Simulated):
         raise InputError(
-            f"dataset {meta['dataset']} has real galaxies, which cannot be moved to fresh "
+            f"dataset {survey.dataset} has real galaxies, which cannot be moved to fresh "
             "distances: set fresh: false in train"
         )
     cameras = images.shape[1]
     if not np.array_equal(np.repeat(galaxies["id"], cameras), table["galaxy"]):
         raise InputError(
-            f"{raw} does not hold the galaxies of dataset {meta['dataset']}: run "
-            "`dvc repro observe`"
+            f"{raw} does not hold the galaxies of dataset {survey.dataset}: run `dvc repro observe`"
         )
-    law: Uniform | Volume | Normal = TypeAdapter(Simulated).validate_python(meta["distances"])
     kpc_per_pixel = galaxies["kpc_per_pixel"].to_value(u.kpc)
     offset = galaxies["centre_offset"].to_value(u.pix)
     reach = REACH * (max(1.0, *WIDTHS) if random_kernels else 1.0)
@@ -168,8 +165,8 @@ def fresh_views(
         kernels = draw_kernels(len(rows), rng) if random_kernels else None
         kpc = kpc_per_pixel[galaxy, camera]
         middle = None
-        if meta["instrument"] is None:  # whose margin would be needed as well
-            ratio = meta["pixel_scale_arcsec"] * kpc_per_arcsec(distance_mpc) / kpc
+        if survey.instrument is None:  # whose margin would be needed as well
+            ratio = survey.pixel_scale_arcsec * kpc_per_arcsec(distance_mpc) / kpc
             middle = 2 * ceil(reach + np.abs(offset).max() + (pixels / 2 + reach) * ratio.max())
         seen = views(
             images.pick(galaxy, camera, middle),
@@ -177,8 +174,8 @@ def fresh_views(
             distance_mpc,
             offset[galaxy],
             pixels,
-            meta,
-            [] if meta["instrument"] is None else rng.spawn(len(rows)),
+            survey,
+            [] if survey.instrument is None else rng.spawn(len(rows)),
             device,
             kernels,
         )

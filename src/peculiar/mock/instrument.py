@@ -5,59 +5,19 @@ one native pixel, variance = (source + sky) / gain + dark variance. Numpy on the
 generator for each image: what comes out depends neither on the batch nor on a GPU.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from math import ceil, isfinite, log, sqrt
-from typing import Literal
 
 import numpy as np
 from astropy.convolution import Gaussian2DKernel, Moffat2DKernel
 from numpy.typing import NDArray
 
 from peculiar.core.photometry import ARCSEC_RAD, flux_density, surface_brightness
-
-Profile = Literal["moffat", "gaussian"]
+from peculiar.core.survey import Instrument
 
 LIGHT_BEYOND_KERNEL = 1e-3
 SAMPLES_PER_FWHM = 20
-
-
-@dataclass(frozen=True)
-class Instrument:
-    """A camera and its sky, as `observe.instruments` of `params.yaml` describes them.
-
-    Attributes
-    ----------
-    psf : {"moffat", "gaussian"}
-        Profile of a point source.
-    moffat_beta : float
-        Exponent beta of the Moffat profile.
-    fwhm_arcsec : mapping from band to float
-        Full width of the profile at half maximum, before integration over pixels, arcsec.
-    sky_mag_arcsec2 : mapping from band to float
-        Sky, AB mag/arcsec^2.
-    count_mag : mapping from band to float
-        Source that gives one count (DN) in the exposure, AB mag.
-    gain : mapping from band to float
-        Electrons per count.
-    dark_variance : mapping from band to float
-        Variance of dark current and readout, counts^2 per native pixel.
-    native_pixel_arcsec : float
-        Side of the camera's own pixel, arcsec.
-    noise : bool
-        Whether there is any; without, images are smoothed by the PSF and no more.
-    """
-
-    psf: Profile
-    moffat_beta: float
-    fwhm_arcsec: Mapping[str, float]
-    sky_mag_arcsec2: Mapping[str, float]
-    count_mag: Mapping[str, float]
-    gain: Mapping[str, float]
-    dark_variance: Mapping[str, float]
-    native_pixel_arcsec: float
-    noise: bool
 
 
 def psf_kernel(instrument: Instrument, band: str, pixel_scale_arcsec: float) -> NDArray[np.float64]:
@@ -87,7 +47,7 @@ def psf_kernel(instrument: Instrument, band: str, pixel_scale_arcsec: float) -> 
 
 
 @lru_cache(maxsize=64)
-def _kernel(psf: Profile, beta: float, fwhm: float) -> NDArray[np.float64]:
+def _kernel(psf: str, beta: float, fwhm: float) -> NDArray[np.float64]:
     """`psf_kernel` in pixels; kept, since every batch asks for the same."""
     if psf == "moffat":
         alpha = fwhm / (2 * sqrt(2 ** (1 / beta) - 1))

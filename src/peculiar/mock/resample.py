@@ -12,7 +12,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from math import ceil
-from typing import Literal, Self
+from typing import Self
 
 import numpy as np
 import torch
@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from peculiar.core.photometry import ARCSEC_RAD
+from peculiar.core.survey import Dimming
 
-Dimming = Literal["physical", "literal"]
 ILLUSTRIS_CAMERA_MPC = 50.0
 BLOCK = 16  # output pixels that a CPU makes in one product
 PIECE = 8  # images that one thread makes at once; torch does not divide their `taps` any further

@@ -3,8 +3,9 @@
 The only reader of the test split.
 """
 
+import argparse
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -24,13 +25,13 @@ from peculiar.pipeline.figures import (
     redshift_distances_figure,
     velocities_figure,
 )
+from peculiar.pipeline.paths import Paths
 from peculiar.runs import record, tracking
 from peculiar.training.curves import distances_figure
 from peculiar.training.params import Train
 from peculiar.training.predictions import baselines, column_mpc, predict_split, predictions_of
 from peculiar.velocity.metrics import METRICS, bootstrap_errors, measures
 
-DATA, TRAINED, OUT = Path("data/observe"), Path("results/train"), Path("results/evaluate")
 SPLIT = "test"
 
 Predicted = dict[str, NDArray[np.float64]]
@@ -43,10 +44,12 @@ class Evaluate(Section):
     seed: NonNegativeInt
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None, root: Path = Path()) -> None:
     """Run the stage from `params.yaml`."""
+    argparse.ArgumentParser(prog="peculiar evaluate", description=__doc__).parse_args(arguments)
+    paths = Paths(root)
     with one_sentence():
-        evaluate(load(Evaluate), load(Train), OUT)
+        evaluate(load(Evaluate, paths.params), load(Train, paths.params), paths)
 
 
 def leak(observed: Observed) -> float:
@@ -82,12 +85,14 @@ def draw(folder: Path, name: str, predicted: Predicted, sigma_z_mpc: float, sour
         tracking.log_file(path, "figures")
 
 
-def evaluate(params: Evaluate, train: Train, folder: Path) -> None:
-    """Write table, metrics, predictions and figures of all networks into `folder`."""
+def evaluate(params: Evaluate, train: Train, paths: Paths) -> None:
+    """Write table, metrics, predictions and figures of all networks."""
     table: list[dict[str, Any]] = []
-    experiment = tracking.connect()
+    experiment = tracking.connect(paths.store)
     items = train.items()
-    inputs = digests([DATA / d for d in train.datasets] + [TRAINED / f"{d}-{n}" for d, n in items])
+    folders = [paths.observed(d) for d in train.datasets]
+    folders += [paths.trained(f"{d}-{n}") for d, n in items]
+    inputs = digests(folders, paths.root)
     with (
         tracking.run(
             experiment,
@@ -96,19 +101,19 @@ def evaluate(params: Evaluate, train: Train, folder: Path) -> None:
             tags={"stage": "evaluate"},
             data=inputs,
         ),
-        whole_folder(folder) as partial,
+        whole_folder(paths.evaluated) as partial,
     ):
         for kind in ("predictions", "figures"):
             (partial / kind).mkdir()
         for dataset in train.datasets:
-            observed = Observed.read(DATA / dataset)
-            meta = observed.table.meta
-            H0, sigma_z = meta["H0_kms_mpc"], meta["sigma_v_kms"] / meta["H0_kms_mpc"]
-            common = {
+            observed = Observed.read(paths.observed(dataset))
+            survey = observed.survey
+            H0, sigma_z = survey.H0_kms_mpc, survey.sigma_z_mpc
+            common: dict[str, str | float] = {
                 "dataset": dataset,
-                "source": meta["source"],
-                "dimming": meta["dimming"],
-                "split_by": meta["split_by"],
+                "source": survey.source,
+                "dimming": survey.dimming,
+                "split_by": survey.split_by,
                 "leak": leak(observed),
             }
             prior_mpc = column_mpc(observed, "distance_mpc")[observed.rows("train")]
@@ -119,14 +124,16 @@ def evaluate(params: Evaluate, train: Train, folder: Path) -> None:
                 [n for d, n in items if d == dataset], desc=f"evaluate ({dataset})"
             ):
                 name = f"{dataset}-{network}"
-                run = record.read_run(TRAINED / name)
-                output = predict_split(record.read_network(TRAINED / name, run), observed, SPLIT)
+                run = record.read_run(paths.trained(name))
+                output = predict_split(
+                    record.read_network(paths.trained(name), run), observed, SPLIT
+                )
                 predicted = predictions_of(observed, SPLIT, output, run.sigma_D_mpc, run.grid_mpc)
                 names = {**common, "network": network, "label": run.spec.label, "kind": "network"}
                 table.append(row(names, predicted, H0, params))
                 Table(predicted).write(partial / "predictions" / f"{name}.csv", format="ascii.csv")
                 if np.isfinite(predicted["D_p_mpc"]).all():
-                    draw(partial / "figures", name, predicted, sigma_z, meta["source"])
+                    draw(partial / "figures", name, predicted, sigma_z, survey.source)
                 if tracking.run_exists(run.run_id):
                     final = {key: table[-1][key] for key in METRICS}
                     tracking.log_metrics(run.run_id, final, prefix="test_")

@@ -1,6 +1,8 @@
 """Stage `fetch`: broadband FITS files, stand-in or downloaded, to shards and a galaxy table."""
 
+import argparse
 import hashlib
+from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -17,8 +19,8 @@ from peculiar.core.params import load
 from peculiar.galaxies.galaxy import Galaxy
 from peculiar.galaxies.params import Fetch
 from peculiar.galaxies.sources import LABELS, SOURCES
+from peculiar.pipeline.paths import Paths
 
-OUT = Path("data/fetch")
 UNITS = {
     "kpc_per_pixel": u.kpc,
     "half_mass_radius_kpc": u.kpc,
@@ -31,10 +33,12 @@ UNITS = {
 }
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None, root: Path = Path()) -> None:
     """Run the stage from `params.yaml`."""
+    argparse.ArgumentParser(prog="peculiar fetch", description=__doc__).parse_args(arguments)
+    paths = Paths(root)
     with one_sentence():
-        fetch(load(Fetch), OUT)
+        fetch(load(Fetch, paths.params), paths.fetched)
 
 
 def fetch(params: Fetch, folder: Path) -> None:

@@ -6,7 +6,6 @@ from functools import lru_cache
 from itertools import starmap
 from math import ceil
 from pathlib import Path
-from typing import Any
 
 import astropy.units as u
 import numpy as np
@@ -28,30 +27,31 @@ from peculiar.core.device import best_device
 from peculiar.core.errors import InputError, one_sentence
 from peculiar.core.files import whole_folder
 from peculiar.core.params import load
+from peculiar.core.survey import Measured, Simulated, Survey
 from peculiar.mock.distances import draw_distances_mpc
 from peculiar.mock.images import views
-from peculiar.mock.params import Between, Measured, Normal, Observe, Split, Uniform, Volume
+from peculiar.mock.params import Observe, Split
 from peculiar.mock.resample import kpc_per_arcsec
 from peculiar.parallel import in_order, pool, scheduler
+from peculiar.pipeline.paths import Paths
 
-RAW = Path("data/fetch")
-OUT = Path("data/observe")
 GALAXIES_AT_ONCE = 8
 NOISE = 1  # keeps the noise apart from other streams of the same seed
 LABEL = {"physical": "", "literal": ", literal dimming"}
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def main(arguments: Sequence[str] | None = None, root: Path = Path()) -> None:
     """Make one dataset, named on the command line, from `params.yaml`."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(prog="peculiar observe", description=__doc__)
     parser.add_argument("--dataset", required=True, help="one of observe.datasets")
     dataset = parser.parse_args(arguments).dataset
+    paths = Paths(root)
     with one_sentence():
-        params = load(Observe)
+        params = load(Observe, paths.params)
         if dataset not in params.distances:
             known = ", ".join(params.distances)
             raise InputError(f"params.yaml: observe.distances has no {dataset!r}: take {known}")
-        observe(params, dataset, RAW, OUT / dataset)
+        observe(params, dataset, paths.fetched, paths.observed(dataset))
 
 
 def draw_splits(
@@ -91,7 +91,7 @@ def draw_splits(
 
 
 def draw_table(
-    params: Observe, distances: Uniform | Volume | Normal, ids: NDArray[np.int64], cameras: int
+    params: Observe, distances: Simulated, ids: NDArray[np.int64], cameras: int
 ) -> QTable:
     """Drawn distances, velocities and splits of all images; equal splits whatever the dataset."""
     _, distance_rng, velocity_rng = np.random.default_rng(params.seed).spawn(3)
@@ -135,27 +135,24 @@ def image_table(
     return table
 
 
-def describe(params: Observe, dataset: str, galaxies: QTable) -> dict[str, Any]:
-    """What holds for the whole dataset, kept in the table's `meta`."""
-    name, distances = params.instrument, params.distances[dataset]
-    ends = [distances.min_mpc, distances.max_mpc] if isinstance(distances, Between) else None
+def survey_of(params: Observe, dataset: str, galaxies: QTable) -> Survey:
+    """What all images of the dataset have in common."""
+    name = params.instrument
     noise = "" if name is None else f", seen with {name}"
-    return {
-        "dataset": dataset,
-        "distribution": distances.distribution,
-        "distances": distances.model_dump(),
-        # where there are no galaxies beyond; null where that is not known
-        "range_mpc": ends,
-        "bands": list(galaxies.meta["bands"]),
+    return Survey(
+        dataset=dataset,
         # shown wherever a result is: literal dimming is never mistaken for physical
-        "source": galaxies.meta["source"] + LABEL[params.dimming] + noise,
-        "H0_kms_mpc": params.H0_kms_mpc,
-        "sigma_v_kms": params.sigma_v_kms,
-        "pixel_scale_arcsec": params.pixel_scale_arcsec,
-        "dimming": params.dimming,
-        "instrument": None if name is None else params.instruments[name].model_dump(),
-        "split_by": params.split.by,
-    }
+        source=galaxies.meta["source"] + LABEL[params.dimming] + noise,
+        distances=params.distances[dataset],
+        bands=galaxies.meta["bands"],
+        pixels=params.pixels,
+        pixel_scale_arcsec=params.pixel_scale_arcsec,
+        dimming=params.dimming,
+        instrument=None if name is None else params.instruments[name],
+        H0_kms_mpc=params.H0_kms_mpc,
+        sigma_v_kms=params.sigma_v_kms,
+        split_by=params.split.by,
+    )
 
 
 def check_suits(params: Observe, dataset: str, galaxies: QTable) -> None:
@@ -214,16 +211,17 @@ def observe(params: Observe, dataset: str, raw: Path, folder: Path) -> None:
         table = measured_table(params, galaxies, cameras)
     else:
         table = draw_table(params, distances, np.asarray(galaxies["id"]), cameras)
-    table.meta = describe(params, dataset, galaxies)
+    survey = survey_of(params, dataset, galaxies)
+    table.meta = survey.model_dump(mode="json")
     with whole_folder(folder) as partial:
         with (
             ShardWriter(partial, len(table), params.shard_images) as shards,
             tqdm(total=len(galaxies), desc=f"observe ({dataset})", unit="galaxy") as bar,
         ):
-            for seen in photographs(pieces(params, raw, galaxies, table, cameras)):
-                for image in seen:
+            for images_seen in observe_pieces(pieces(params, survey, raw, galaxies, table)):
+                for image in images_seen:
                     shards.append(image)
-                bar.update(len(seen) // cameras)
+                bar.update(len(images_seen) // cameras)
         write_table(table, partial, OBSERVED_COLUMNS)
 
 
@@ -233,35 +231,54 @@ def _opened(raw: Path, _written: int) -> Shards:
     return Shards(raw)
 
 
-Piece = tuple[Observe, Path, QTable, QTable, int]
+Piece = tuple[Survey, int, Path, QTable, QTable, int]
 
 
 def pieces(
-    params: Observe, raw: Path, galaxies: QTable, table: QTable, cameras: int
+    params: Observe, survey: Survey, raw: Path, galaxies: QTable, table: QTable
 ) -> Iterator[Piece]:
-    """The arguments of `photograph` for a few galaxies after the other."""
+    """The arguments of `observe_galaxies` for a few galaxies at a time."""
+    cameras = len(table) // len(galaxies)
     for start in range(0, len(galaxies), GALAXIES_AT_ONCE):
         end = min(start + GALAXIES_AT_ONCE, len(galaxies))
         of = slice(start * cameras, end * cameras)
-        yield params, raw.resolve(), galaxies[start:end], table[of], start
+        yield survey, params.seed, raw.resolve(), galaxies[start:end], table[of], start
 
 
-def photographs(each: Iterable[Piece]) -> Iterator[NDArray[np.float32]]:
-    """What `photograph` gives for each piece: made here, or by Dask's workers."""
+def observe_pieces(each: Iterable[Piece]) -> Iterator[NDArray[np.float32]]:
+    """Images of each piece, from `observe_galaxies`: made here, or by Dask's workers."""
     address = scheduler()
     if address is None:
-        yield from starmap(photograph, each)
+        yield from starmap(observe_galaxies, each)
         return
     with pool(address) as workers:
-        yield from in_order(workers, photograph, each)
+        yield from in_order(workers, observe_galaxies, each)
 
 
-def photograph(
-    params: Observe, raw: Path, galaxies: QTable, table: QTable, first: int
+def observe_galaxies(
+    survey: Survey, seed: int, raw: Path, galaxies: QTable, table: QTable, first: int
 ) -> NDArray[np.float32]:
-    """Observed images (image, band, y, x), W/m/m^2/sr, of some galaxies, the first of row `first`.
+    """Observed images of some galaxies.
 
     The raw images are read here, so that none is sent to a worker, which must see the same folder.
+
+    Parameters
+    ----------
+    survey : Survey
+        What all images have in common.
+    seed : int
+        Seed of the noise.
+    raw : Path
+        Output of `fetch`.
+    galaxies, table : QTable
+        Rows of the galaxies, and of their images.
+    first : int
+        Row of the first of these galaxies in `raw`.
+
+    Returns
+    -------
+    ndarray, (image, band, y, x), float32
+        Surface brightness, W/m/m^2/sr.
     """
     raw_images = _opened(raw, (raw / TABLE).stat().st_mtime_ns)[
         np.arange(first, first + len(galaxies))
@@ -269,20 +286,20 @@ def photograph(
     cameras = raw_images.shape[1]
     distance_mpc = table["distance_mpc"].to_value(u.Mpc)
     kpc_per_pixel = galaxies["kpc_per_pixel"].to_value(u.kpc).ravel()
-    if table.meta["distribution"] == "measured":
+    if survey.measured:
         scale_arcsec = np.repeat(galaxies["pixel_scale_arcsec"].to_value(u.arcsec), cameras)
         kpc_per_pixel = kpc_per_arcsec(distance_mpc) * scale_arcsec
     offset = np.repeat(galaxies["centre_offset"].to_value(u.pix), cameras, axis=0)
     # a stream of its own for every image, so that noise does not depend on the batches
     numbers = range(first * cameras, first * cameras + len(table))
-    rngs = [np.random.default_rng([params.seed, NOISE, number]) for number in numbers]
+    rngs = [np.random.default_rng([seed, NOISE, number]) for number in numbers]
     seen = views(
         raw_images.reshape(-1, *raw_images.shape[2:]),
         kpc_per_pixel,
         distance_mpc,
         offset,
-        params.pixels,
-        table.meta,
+        survey.pixels,
+        survey,
         rngs,
         best_device(),
     )

@@ -3,27 +3,26 @@
 The best at each kind of data has an alias of its own, by the same rules (`promotion.weigh`).
 """
 
+import argparse
 import json
 import tempfile
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from peculiar.core.errors import InputError, one_sentence
 from peculiar.core.files import whole_folder
 from peculiar.core.params import load
-from peculiar.core.provenance import git_state, who
+from peculiar.pipeline.paths import Paths
 from peculiar.registry import models
 from peculiar.registry.card import card
+from peculiar.registry.decision import Choice, describe, summary
 from peculiar.registry.params import Promote
 from peculiar.registry.selection import (
+    ALLOWABLE,
     Candidate,
     Holder,
     alias_of_kind,
-    baseline,
-    criterion,
-    data_digest,
     refusal,
     table,
     weigh,
@@ -31,51 +30,47 @@ from peculiar.registry.selection import (
 from peculiar.runs import record, tracking
 from peculiar.training.params import Train
 
-TRAINED, EVALUATED, OUT = Path("results/train"), Path("results/evaluate"), Path("results/promote")
-WORDS = {
-    "posterior_rms_kms": "posterior velocity rms {:.0f} km/s",
-    "l2_dz_mpc": "L2 on D_z {:.1f} Mpc",
-}
+Tested = Mapping[str, Mapping[str, float]]
+"""Metrics of each network on the test split, by its name."""
 
 
-@dataclass(frozen=True)
-class Choice:
-    """What was found for one alias: its holder, and the candidates for it, best first."""
-
-    alias: str
-    holder: Holder | None
-    weighed: Sequence[Candidate]
-
-    @property
-    def winner(self) -> Candidate | None:
-        """Who takes the alias; None where it stays as it is."""
-        best = self.weighed[0]
-        return best if best.against is None else None
-
-
-def main() -> None:
+def main(arguments: Sequence[str] | None = None, root: Path = Path()) -> None:
     """Run the stage from `params.yaml`."""
+    parser = argparse.ArgumentParser(prog="peculiar promote", description=__doc__)
+    parser.add_argument("--dry-run", action="store_true", help="only say what would be done")
+    parser.add_argument(
+        "--allow",
+        nargs="+",
+        default=[],
+        metavar="WHAT",
+        choices=list(ALLOWABLE),
+        help=f"let through what is kept out: {' '.join(ALLOWABLE)}",
+    )
+    options = parser.parse_args(arguments)
+    paths = Paths(root)
     with one_sentence():
-        promote(load(Promote), load(Train), OUT)
+        sections = load(Promote, paths.params), load(Train, paths.params)
+        promote(*sections, paths, allowed=options.allow, dry_run=options.dry_run)
 
 
-def tested() -> dict[str, dict[str, float]]:
+def read_tested(paths: Paths) -> Tested:
     """Metrics of each network on the test split, as `evaluate` wrote them."""
-    path = EVALUATED / "metrics.json"
+    path = paths.evaluated / "metrics.json"
     if not path.exists():
         raise InputError(f"{path} is missing: run `dvc repro evaluate` first")
-    found: dict[str, dict[str, float]] = json.loads(path.read_text())
-    return found
+    metrics: Tested = json.loads(path.read_text())
+    return metrics
 
 
-def candidates(train: Train) -> list[Candidate]:
+def candidates(train: Train, tested: Tested, paths: Paths) -> list[Candidate]:
     """Every trained network, with the reason where it cannot be promoted at all."""
-    metrics, found = tested(), []
+    networks = []
     for name in (f"{dataset}-{network}" for dataset, network in train.items()):
-        run = record.read_run(TRAINED / name)
-        validation = record.read_validation(TRAINED / name / record.VALIDATION)
-        found.append(Candidate(run, validation, refusal(run, metrics.get(name))))
-    return found
+        folder = paths.trained(name)
+        run = record.read_run(folder)
+        validation = record.read_validation(folder / record.VALIDATION)
+        networks.append(Candidate(run, validation, refusal(run, tested.get(name))))
+    return networks
 
 
 def holder_of(model: str, alias: str) -> Holder | None:
@@ -119,8 +114,8 @@ def choices(found: Sequence[Candidate], params: Promote, allowed: Collection[str
 def stage_of(run: record.Run) -> str:
     """The DVC stage that trains a network."""
     if run.network == "best":
-        return f"train-best@{run.dataset}"
-    return f"train@{run.dataset}-{run.network}"
+        return f"train-best@{run.survey.dataset}"
+    return f"train@{run.survey.dataset}-{run.network}"
 
 
 def check_model(run: record.Run) -> None:
@@ -140,12 +135,12 @@ def check_model(run: record.Run) -> None:
 def promote(
     params: Promote,
     train: Train,
-    folder: Path,
+    paths: Paths,
     *,
     allowed: Collection[str] = (),
     dry_run: bool = False,
 ) -> None:
-    """Weigh the networks, say so, move the aliases, and write the decision into `folder`.
+    """Compare the networks, print the comparison, move the aliases, and write the decision.
 
     Parameters
     ----------
@@ -153,10 +148,10 @@ def promote(
         Name in the registry, and how sure one must be.
     train : Train
         Says which networks there are.
-    folder : Path
-        For `decision.json`.
+    paths : Paths
+        Where networks and metrics are read and `decision.json` is written.
     allowed : collection of str
-        Keys of `promotion.ALLOWABLE` that are let through.
+        Keys of `selection.ALLOWABLE` that are let through.
     dry_run : bool
         Only say what would be done.
 
@@ -166,8 +161,9 @@ def promote(
         When no network may be promoted and there is no champion either, or another promotion came
         in between.
     """
-    experiment = tracking.connect()
-    chosen = choices(candidates(train), params, allowed)
+    experiment = tracking.connect(paths.store)
+    tested = read_tested(paths)
+    chosen = choices(candidates(train, tested, paths), params, allowed)
     champion = chosen[0]
     print(table(champion.weighed, champion.holder))
     decision = describe(champion, chosen[1:])
@@ -183,17 +179,17 @@ def promote(
         check_model(run)
     with (
         tracking.run(experiment, "promote", params=params.model_dump(), tags={"stage": "promote"}),
-        whole_folder(folder) as partial,
+        whole_folder(paths.promoted) as partial,
     ):
         if any(choice.winner for choice in chosen):
-            act(params.model, chosen, decision)
+            act(params.model, chosen, decision, tested)
         path = partial / "decision.json"
         path.write_text(json.dumps(decision, indent=2) + "\n")
         tracking.log_file(path)
     print(summary(params.model, decision))
 
 
-def act(model: str, chosen: Sequence[Choice], decision: dict[str, Any]) -> None:
+def act(model: str, chosen: Sequence[Choice], decision: dict[str, Any], tested: Tested) -> None:
     """Register the winners and move the aliases, unless one was moved since it was weighed."""
     weighed = {c.alias: c.holder.version if c.holder else None for c in chosen}
     with models.locked(model):
@@ -203,7 +199,7 @@ def act(model: str, chosen: Sequence[Choice], decision: dict[str, Any]) -> None:
             if choice.winner is None:
                 continue
             own = decision if choice is chosen[0] else describe(choice, [])
-            version = _version(model, choice.winner, own)
+            version = _version(model, choice.winner, own, tested[choice.winner.name])
             if choice.alias == tracking.CHAMPION and choice.holder is not None:
                 aliases[tracking.PREVIOUS] = choice.holder.version
             aliases[choice.alias] = version
@@ -213,103 +209,22 @@ def act(model: str, chosen: Sequence[Choice], decision: dict[str, Any]) -> None:
     decision["aliases"] = aliases
 
 
-def _version(model: str, winner: Candidate, decision: Mapping[str, Any]) -> str:
+def _version(
+    model: str, winner: Candidate, decision: Mapping[str, Any], tested: Mapping[str, float]
+) -> str:
     """Number of the winner's version, with tags and model card."""
     run = winner.run
     tags = {key: _text(value) for key, value in decision.items() if key != "kinds"}
     version = models.register(model, run.model_uri, run.run_id, tags)
     number = str(version.version)
     assert winner.validation is not None
-    metrics = tested()[winner.name]
-    models.describe(version, card(model, number, run, winner.validation, metrics, decision))
+    models.describe(version, card(model, number, run, winner.validation, tested, decision))
     return number
 
 
 def _text(value: Any) -> str:
     """A value as a tag."""
     return json.dumps(value) if isinstance(value, dict) else str(value)
-
-
-def describe(choice: Choice, kinds: Sequence[Choice]) -> dict[str, Any]:
-    """Who, when, why and from what."""
-    best, holder = choice.weighed[0], choice.holder
-    run = best.run
-    metric, (name, score) = criterion(run), baseline(run)
-    return {
-        "promoted": best.against is None,
-        "why": best.against or why(best, holder),
-        "who": who(),
-        "when": models.now(),
-        "network": run.network,
-        "dataset": run.dataset,
-        "criterion": metric,
-        "data_source": run.data_source,
-        "data": data_digest(run),
-        "run_id": run.run_id,
-        models.DIGEST: run.model_sha256,
-        f"validation_{metric}": run.validation.get(metric),
-        "baseline": name,
-        "baseline_score": score,
-        "sigma_D_mpc": run.sigma_D_mpc,
-        "grid_mpc": "" if run.grid_mpc is None else json.dumps(run.grid_mpc),
-        "sigma_v_kms": run.sigma_v_kms,
-        "H0_kms_mpc": run.H0_kms_mpc,
-        "bands": "".join(run.bands),
-        "pixels": run.pixels,
-        "pixel_scale_arcsec": run.pixel_scale_arcsec,
-        "dimming": run.dimming,
-        "instrument": "" if run.instrument is None else run.instrument.model_dump_json(),
-        "split_by": run.split_by,
-        "validity": "" if run.validity is None else run.validity.model_dump_json(),
-        "trained_by": run.code,
-        **git_state(),
-        "candidates": {c.name: verdict(c) for c in choice.weighed},
-        "kinds": {kind.alias: kind_verdict(kind) for kind in kinds},
-    }
-
-
-def why(best: Candidate, holder: Holder | None) -> str:
-    """Why the best candidate takes the alias."""
-    metric = criterion(best.run)
-    if holder is None:
-        return f"lowest {metric} on validation; there was no champion"
-    if best.paired is None:
-        return f"lowest {metric} on validation; allowed by hand to replace version {holder.version}"
-    return (
-        f"lower {metric} than version {holder.version}'s by {-best.paired.difference:.2f} on the "
-        f"same validation images, in {best.paired.share:.2%} of bootstrap samples of galaxies"
-    )
-
-
-def verdict(candidate: Candidate) -> dict[str, Any]:
-    """What was found of one candidate."""
-    paired = candidate.paired
-    compared = {} if paired is None else {"less_holder": paired.difference, "better": paired.share}
-    return {"score": candidate.score, **compared, "against": candidate.against}
-
-
-def kind_verdict(choice: Choice) -> str:
-    """Who is best at a kind of data, and why."""
-    best = choice.weighed[0]
-    if best.against is None:
-        return f"{best.name}: {why(best, choice.holder)}"
-    held = "nobody" if choice.holder is None else f"version {choice.holder.version}"
-    return f"stays {held}; {best.name}: {best.against}"
-
-
-def summary(model: str, decision: Mapping[str, Any]) -> str:
-    """What a person reads at the end of `make repro`."""
-    name = f"{decision['dataset']}-{decision['network']} ({decision['data_source']} data)"
-    if not decision["promoted"]:
-        return f"{model}: the champion stays; {name}: {decision['why']}"
-    metric = decision["criterion"]
-    score = WORDS[metric].format(decision[f"validation_{metric}"])
-    number = decision.get("version")
-    which = "the next version would be" if number is None else f"version {number} is"
-    return (
-        f"{model}: {which} champion: {name}, {score} on validation; "
-        f"{decision['baseline']} gives {decision['baseline_score']:.0f}"
-    )
 
 
 if __name__ == "__main__":

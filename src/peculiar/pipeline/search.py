@@ -4,13 +4,14 @@ The study stands in `mlruns/`, outside DVC's outputs (which DVC removes before i
 that an interrupted study goes on.
 """
 
+import argparse
 import functools
 import hashlib
 import json
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -23,35 +24,41 @@ from peculiar.core.errors import InputError, one_sentence
 from peculiar.core.files import whole_folder
 from peculiar.core.params import load
 from peculiar.core.provenance import code_digest, digests
+from peculiar.pipeline.paths import Paths
 from peculiar.runs import tracking
 from peculiar.search import cluster, figures
 from peculiar.search import spool as logbook
 from peculiar.search import study as studies
-from peculiar.search.objective import DATA, PROCESS, RAW, SPOOL, Objective
+from peculiar.search.objective import PROCESS, Objective
 from peculiar.search.params import Search
 from peculiar.search.space import grid, network
 from peculiar.search.spool import Logbook
 from peculiar.search.study import FrozenTrial, Plan, Study
 from peculiar.training.params import Train
 
-OUT = Path("results/search")
-JOURNAL = tracking.STORE / "optuna.journal"
-BEST = "best.yaml"
+JOURNAL, SPOOL = "optuna.journal", "spool"  # in MLflow's store
 POLL_S = 1  # a look at trials of other drivers
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None, root: Path = Path()) -> None:
     """Run the stage from `params.yaml`."""
+    argparse.ArgumentParser(prog="peculiar search", description=__doc__).parse_args(arguments)
+    paths = Paths(root)
     with one_sentence():
-        search(load(Search), load(Train))
+        search(load(Search, paths.params), load(Train, paths.params), paths)
 
 
-def inputs(params: Search, train: Train) -> list[Path]:
+def inputs(params: Search, train: Train, paths: Paths) -> list[Path]:
     """Folders that the trials learn from."""
-    return [DATA / params.dataset, *([RAW] if train.best.fresh else [])]
+    return [paths.observed(params.dataset), *([paths.fetched] if train.best.fresh else [])]
 
 
-def plan(params: Search, train: Train, data: dict[str, str]) -> Plan:
+def store(paths: Paths) -> Path:
+    """Folder of MLflow's store, which holds the journal of studies too."""
+    return tracking.STORE if paths.store is None else paths.store
+
+
+def plan(params: Search, train: Train, data: dict[str, str], paths: Paths) -> Plan:
     """Where the study is, and a name that changes with all that changes a trial.
 
     Raising `trials` goes on with the study, and so does another cluster; other data, other code or
@@ -66,14 +73,16 @@ def plan(params: Search, train: Train, data: dict[str, str]) -> Plan:
     ]
     text = json.dumps(identity, sort_keys=True)
     name = f"{params.dataset}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
-    JOURNAL.parent.mkdir(parents=True, exist_ok=True)
-    storage = str(JOURNAL.resolve()) if params.storage == "journal" else params.storage
+    journal = store(paths) / JOURNAL
+    journal.parent.mkdir(parents=True, exist_ok=True)
+    storage = str(journal.resolve()) if params.storage == "journal" else params.storage
     return Plan(name, storage, params)
 
 
-def open_study(params: Search, train: Train) -> Study:
+def open_study(params: Search, train: Train, paths: Paths) -> Study:
     """The study; trials whose process was killed are marked failed and queued again."""
-    study = studies.open_study(plan(params, train, digests(inputs(params, train))))
+    data = digests(inputs(params, train, paths), paths.root)
+    study = studies.open_study(plan(params, train, data, paths))
     studies.requeue_dead(study, lambda trial: dead(trial, params))
     return study
 
@@ -94,13 +103,13 @@ def dead(trial: FrozenTrial, params: Search) -> bool:
     return processes.gone(process)
 
 
-def search(params: Search, train: Train) -> None:
+def search(params: Search, train: Train, paths: Paths) -> None:
     """Run what is left of the study and write `best.yaml` and the table of trials."""
-    experiment = tracking.connect()
-    data = digests(inputs(params, train))
-    study = open_study(params, train)
+    experiment = tracking.connect(paths.store)
+    data = digests(inputs(params, train, paths), paths.root)
+    study = open_study(params, train, paths)
     begun = study.user_attrs.get("run_id")
-    spool = SPOOL.resolve()
+    spool = (store(paths) / SPOOL).resolve()
     logbook.deliver(spool)
     with (
         Logbook(
@@ -112,17 +121,24 @@ def search(params: Search, train: Train) -> None:
             data=data,
             run_id=begun if begun and tracking.run_exists(begun) else None,
         ) as book,
-        whole_folder(OUT) as partial,
+        whole_folder(paths.searched) as partial,
     ):
         if book.run_id is None:
             raise InputError("MLflow does not answer: start its server, or mend its address")
         parent = book.run_id
         study.set_user_attr("run_id", parent)
         objective = Objective(
-            params, train, experiment, parent, Path.cwd(), data, tracking.address(), code_digest()
+            params,
+            train,
+            experiment,
+            parent,
+            paths.root.resolve(),
+            data,
+            tracking.address(),
+            code_digest(),
         )
-        run(study, plan(params, train, data), objective)
-        write(partial, study)
+        run(study, plan(params, train, data, paths), objective)
+        write(partial, study, paths.best)
         log(book, partial, study)
         book.attempt(lambda: end_orphans(parent, study))
     if not logbook.deliver(spool):
@@ -196,7 +212,7 @@ def run_on_cluster(study: Study, plan: Plan, objective: Objective) -> None:
             studies.requeue_dead(study, lambda trial: dead(trial, params))
 
 
-def write(folder: Path, study: Study) -> None:
+def write(folder: Path, study: Study, before: Path) -> None:
     """Write `best.yaml`, `trials.csv` and pictures.
 
     The best of several objectives is the most accurate. An equal best.yaml that is there keeps
@@ -205,11 +221,11 @@ def write(folder: Path, study: Study) -> None:
     best = studies.best(study)
     assert best is not None
     text = yaml.safe_dump(best.user_attrs[studies.SEARCHED], sort_keys=False)
-    before = OUT / BEST
+    path = folder / before.name
     if before.exists() and before.read_text() == text:
-        shutil.copy2(before, folder / BEST)
+        shutil.copy2(before, path)
     else:
-        (folder / BEST).write_text(text)
+        path.write_text(text)
     studies.write_table(study, folder / "trials.csv")
     figures.draw(study, folder / "figures")
 

@@ -12,44 +12,42 @@ from tqdm import tqdm
 from peculiar.core.dataset import Observed
 from peculiar.core.errors import InputError, one_sentence
 from peculiar.core.files import whole_folder
-from peculiar.core.params import PARAMS, load
+from peculiar.core.params import load
 from peculiar.core.provenance import code_digest, digests, git_state
 from peculiar.networks.heads import DistanceNetwork, Network
 from peculiar.networks.params import NetworkSection
+from peculiar.pipeline.paths import Paths
 from peculiar.runs import record, tracking
 from peculiar.runs.validity import validity_of
 from peculiar.training import torchrun
-from peculiar.training.curves import distances_figure, history_figure
 from peculiar.training.params import Train
 from peculiar.training.predictions import grid_of, validate
 from peculiar.training.train import train_network
 
-RAW, DATA, OUT = Path("data/fetch"), Path("data/observe"), Path("results/train")
-BEST = Path("results/search/best.yaml")
 
-
-def main(arguments: Sequence[str] | None = None) -> None:
+def main(arguments: Sequence[str] | None = None, root: Path = Path()) -> None:
     """Train the network named on the command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(prog="peculiar train", description=__doc__)
     parser.add_argument("--dataset", required=True, help="one of train.datasets")
     parser.add_argument("--network", required=True, help="one of train.specs, or best")
-    chosen = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    paths = Paths(root)
     with one_sentence(), torchrun.joined():
-        params = load(Train)
-        spec = network_spec(params, chosen.network)
+        params = load(Train, paths.params)
+        spec = network_spec(params, options.network, paths)
         if torchrun.rank() == 0:
-            train(params, spec, chosen.network, DATA / chosen.dataset)
-        else:  # torchrun's others train along, and leave the rest to the first
-            observed = Observed.read(DATA / chosen.dataset)
-            train_network(observed, spec, params.seed, lambda _epoch, _curve: None, raw=RAW)
+            train(params, spec, options.dataset, options.network, paths)
+        else:  # torchrun's other processes train along, and leave the rest to the first
+            observed = Observed.read(paths.observed(options.dataset))
+            train_network(observed, spec, params.seed, lambda *_: None, raw=paths.fetched)
 
 
-def network_spec(params: Train, network: str) -> NetworkSection:
+def network_spec(params: Train, network: str, paths: Paths) -> NetworkSection:
     """The network of that name; `best` is completed from the search's best.yaml."""
     if network == "best":
-        if not BEST.exists():
-            raise InputError(f"{BEST} is missing: run `dvc repro search` first")
-        return params.best.complete(yaml.safe_load(BEST.read_text()))
+        if not paths.best.exists():
+            raise InputError(f"{paths.best} is missing: run `dvc repro search` first")
+        return params.best.complete(yaml.safe_load(paths.best.read_text()))
     if network not in params.specs:
         known = ", ".join([*params.specs, "best"])
         raise InputError(f"params.yaml: train.specs has no network {network!r}: take {known}")
@@ -63,29 +61,45 @@ def target_mpc(network: Network) -> tuple[float, float] | None:
     return None
 
 
-def train(params: Train, spec: NetworkSection, network_name: str, data: Path) -> None:
-    """Train, measure on the validation split, log to MLflow and write `results/train/NAME`."""
-    observed = Observed.read(data)
-    meta = observed.table.meta
-    name = f"{data.name}-{network_name}"
-    also = [*([BEST] if network_name == "best" else []), *([RAW] if spec.fresh else [])]
-    inputs = digests([data, *also])
-    logged = {"seed": params.seed, "network": spec.model_dump(), "data": meta}
-    history: list[dict[str, float]] = []
-    experiment = tracking.connect()
+def train(
+    params: Train, spec: NetworkSection, dataset: str, network_name: str, paths: Paths
+) -> None:
+    """Train one network, and write its folder of `results/train`.
+
+    It is measured on the validation split and logged to MLflow.
+
+    Parameters
+    ----------
+    params : Train
+        Section `train` of `params.yaml`.
+    spec : NetworkSection
+        The network, from `network_spec`.
+    dataset, network_name : str
+        Names of the dataset and of the network.
+    paths : Paths
+        Where data are read and results are written.
+    """
+    observed = Observed.read(paths.observed(dataset))
+    survey, name = observed.survey, f"{dataset}-{network_name}"
+    best = [paths.best] if network_name == "best" else []
+    raw = [paths.fetched] if spec.fresh else []
+    inputs = digests([paths.observed(dataset), *best, *raw], paths.root)
+    logged = {"seed": params.seed, "network": spec.model_dump(), "survey": survey.model_dump()}
     tags = {
         "stage": "train",
-        "dataset": data.name,
+        "dataset": dataset,
         "network": network_name,
         "family": spec.family,
         "label": spec.label,
         "normalised": str(spec.normalise).lower(),
-        "data_source": meta["source"],
+        "data_source": survey.source,
     }
+    history: list[dict[str, float]] = []
+    experiment = tracking.connect(paths.store)
     start = time.monotonic()
     with (
         tracking.run(experiment, name, params=logged, tags=tags, data=inputs) as run_id,
-        whole_folder(OUT / name) as partial,
+        whole_folder(paths.trained(name)) as partial,
         tqdm(total=spec.all_epochs, desc=f"train ({name})", unit="epoch") as bar,
     ):
 
@@ -95,35 +109,19 @@ def train(params: Train, spec: NetworkSection, network_name: str, data: Path) ->
             bar.set_postfix({key: f"{value:.2f}" for key, value in curve.items()})
             bar.update()
 
-        network = train_network(observed, spec, params.seed, on_epoch, raw=RAW)
+        network = train_network(observed, spec, params.seed, on_epoch, raw=paths.fetched)
         sigma_D, predicted, validation = validate(network, observed)
-        grid = grid_of(network)
         tracking.log_metrics(run_id, {**validation, "sigma_D_mpc": sigma_D}, prefix="validation_")
-        tracking.log_figure(history_figure(history, name), "history.png")
-        title = f"{name}, {meta['source']}, validation"
-        tracking.log_figure(distances_figure(predicted, title), "distances.png")
-        example = observed.images[observed.rows("train")[:2]]
-        model_uri = tracking.log_model(network, example)
-        splits = ("train", "validation")
+        model_uri = tracking.log_model(network, observed.images[observed.rows("train")[:2]])
+        grid = grid_of(network)
         run = record.Run(
-            dataset=data.name,
-            distribution=meta["distribution"],
+            survey=survey,
             network=network_name,
             spec=spec,
             seed=params.seed,
-            bands=tuple(meta["bands"]),
-            pixels=observed.images.shape[-1],
             target_mpc=target_mpc(network),
             grid_mpc=None if grid is None else tuple(grid),
-            H0_kms_mpc=meta["H0_kms_mpc"],
-            sigma_v_kms=meta["sigma_v_kms"],
-            pixel_scale_arcsec=meta["pixel_scale_arcsec"],
-            dimming=meta["dimming"],
-            instrument=meta["instrument"],
-            split_by=meta["split_by"],
-            data_source=meta["source"],
-            range_mpc=meta["range_mpc"],
-            images={split: len(observed.rows(split)) for split in splits},
+            images={split: len(observed.rows(split)) for split in ("train", "validation")},
             data=inputs,
             code={**git_state(), "sha256": code_digest()},
             run_id=run_id,
@@ -137,9 +135,8 @@ def train(params: Train, spec: NetworkSection, network_name: str, data: Path) ->
             validity=validity_of(observed),
         )
         record.write(partial, network, history, predicted, run)
-        # what `promote` compares with, and what `peculiar reproduce` needs
-        needed = [partial / record.RUN, partial / record.VALIDATION, PARAMS]
-        for path in [*needed, *([BEST] if network_name == "best" else [])]:
+        # what `promote` compares with, and what `peculiar registry reproduce` needs
+        for path in [partial / record.RUN, partial / record.VALIDATION, paths.params, *best]:
             tracking.log_file(path)
         if not np.isfinite(predicted["D_p_mpc"]).all():
             tqdm.write(f"{name}: the training diverged; it will not be promoted")

@@ -8,9 +8,10 @@ import torch
 from numpy.typing import NDArray
 
 from peculiar.core.errors import InputError, NotFinite
+from peculiar.core.survey import Dimming
 from peculiar.galaxies.galaxy import Galaxy
 from peculiar.mock.instrument import photograph
-from peculiar.mock.resample import Dimming, arcsec_per_pixel, kpc_per_arcsec, place
+from peculiar.mock.resample import arcsec_per_pixel, kpc_per_arcsec, place
 from peculiar.registry.champion import Champion
 
 FULL_WELL_PIXELS = 4  # so many of exactly the greatest brightness are no coincidence in float32

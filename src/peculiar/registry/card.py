@@ -27,7 +27,7 @@ ROWS = {
 
 def span_mpc(run: Run) -> str:
     """Distances that a network has seen, for people."""
-    ends = run.range_mpc
+    ends = run.survey.range_mpc
     if ends is None and run.grid_mpc is not None:
         ends = run.grid_mpc[0], run.grid_mpc[-1]
     return "not bounded" if ends is None else f"{ends[0]:.0f} to {ends[1]:.0f} Mpc"
@@ -73,31 +73,32 @@ def card(
     )
 
     rng = np.random.default_rng(run.seed)
-    errors = bootstrap_errors(validation, run.H0_kms_mpc, SAMPLES, rng)
+    errors = bootstrap_errors(validation, run.survey.H0_kms_mpc, SAMPLES, rng)
     of_validation = {**run.validation, **{f"{key}_err": errors[key] for key in METRICS}}
     galaxies = len(np.unique(validation["galaxy"]))
-    head = f"""# {model} {version}: {run.dataset}-{run.network}
+    head = f"""# {model} {version}: {run.survey.dataset}-{run.network}
 
-Distances of nearby galaxies from images in {"".join(run.bands)} ({run.spec.family}, head \
+Distances of nearby galaxies from images in {"".join(run.survey.bands)} ({run.spec.family}, head \
 {run.spec.head}, learnt from {run.spec.label}); {error_of(run)}.
 
 ## Data
-- {run.data_source}, dataset `{run.dataset}` ({run.distribution}), digest \
-`{run.data[f"data/observe/{run.dataset}"]}`
+- {run.survey.source}, dataset `{run.survey.dataset}` ({run.survey.distribution}), digest \
+`{run.data[f"data/observe/{run.survey.dataset}"]}`
 - {run.images["train"]} training and {run.images["validation"]} validation images ({galaxies} \
-galaxies); split by {run.split_by}{" (LEAKS)" if run.split_by == "image" else ""}
-- velocities of {run.sigma_v_kms:.0f} km/s, H0 = {run.H0_kms_mpc:.0f} km/s/Mpc
+galaxies); split by {run.survey.split_by}{" (LEAKS)" if run.survey.split_by == "image" else ""}
+- velocities of {run.survey.sigma_v_kms:.0f} km/s, H0 = {run.survey.H0_kms_mpc:.0f} km/s/Mpc
 
 ## Where it holds
 - distances of {span_mpc(run)}; nothing is known beyond
-- bands {"".join(run.bands)}, {run.pixels} x {run.pixels} pixels of {run.pixel_scale_arcsec:g} \
+- bands {"".join(run.survey.bands)}, {run.survey.pixels} x {run.survey.pixels} pixels of {
+        run.survey.pixel_scale_arcsec:g} \
 arcsec, W/m/m^2/sr; other pixel scales are resampled
-- dimming {run.dimming}{
-        " (PRINTS THE DISTANCE INTO THE PIXELS)" if run.dimming == "literal" else ""
+- dimming {run.survey.dimming}{
+        " (PRINTS THE DISTANCE INTO THE PIXELS)" if run.survey.dimming == "literal" else ""
     }
 - {
         "seen through an instrument (sky, seeing, noise)"
-        if run.instrument
+        if run.survey.instrument
         else "no sky, seeing or noise: not for real exposures"
     }
 
@@ -108,7 +109,7 @@ arcsec, W/m/m^2/sr; other pixel scales are resampled
 def _measured(run: Run, validation: Mapping[str, float], tested: Mapping[str, float]) -> str:
     """Metrics of both splits, and what calibration they show."""
     lines = [
-        f"## Metrics ({run.data_source})",
+        f"## Metrics ({run.survey.source})",
         "| | validation | test |\n|---|---|---|",
         *(
             f"| {name} | {_pm(validation, key, digits)} | {_pm(tested, key, digits)} |"
@@ -137,5 +138,5 @@ def _provenance(run: Run, decision: Mapping[str, Any]) -> str:
 
 ## Licence
 Weights and code: BSD-3-Clause. The images that were learnt from have their makers' terms \
-({run.data_source}).
+({run.survey.source}).
 """

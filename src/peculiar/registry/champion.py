@@ -10,9 +10,9 @@ import torch
 from numpy.typing import NDArray
 
 from peculiar.core.errors import InputError
-from peculiar.mock.instrument import Instrument
-from peculiar.mock.resample import Dimming
+from peculiar.core.survey import Dimming, Instrument, Survey
 from peculiar.registry import models
+from peculiar.registry.tags import survey_of
 from peculiar.runs import tracking
 from peculiar.runs.validity import Validity
 
@@ -30,22 +30,11 @@ class Champion:
         Distances that p(D | image) is for, Mpc; no galaxy is put elsewhere. None for distances.
     version : str
         Version in the registry.
-    bands : str
-        SDSS bands of the images, one letter each, in order.
-    pixels : int
-        Side of the images, pixels.
-    pixel_scale_arcsec : float
-        Pixel scale, arcsec.
-    dimming : {"physical", "literal"}
-        How its training images were dimmed.
-    instrument : Instrument or None
-        What its training images were seen with; None where they had neither sky nor seeing.
-    data_source : str
-        What its training images are of.
+    survey : Survey
+        What its training images have in common: bands, pixels, pixel scale, dimming, instrument,
+        H0 and sigma_v.
     sigma_D_mpc : float
         Error of its distances on the validation split, Mpc.
-    sigma_v_kms, H0_kms_mpc : float
-        Velocity prior, km/s, and Hubble constant, km/s/Mpc.
     model : str
         Name in the registry.
     digest : str
@@ -57,18 +46,51 @@ class Champion:
     network: torch.nn.Module
     grid_mpc: NDArray[np.float64] | None
     version: str
-    bands: str
-    pixels: int
-    pixel_scale_arcsec: float
-    dimming: Dimming
-    instrument: Instrument | None
-    data_source: str
+    survey: Survey
     sigma_D_mpc: float
-    sigma_v_kms: float
-    H0_kms_mpc: float
     model: str = ""
     digest: str = ""
     validity: Validity | None = None
+
+    @property
+    def bands(self) -> str:
+        """SDSS bands of the images, one letter each, in order."""
+        return "".join(self.survey.bands)
+
+    @property
+    def pixels(self) -> int:
+        """Side of the images, pixels."""
+        return self.survey.pixels
+
+    @property
+    def pixel_scale_arcsec(self) -> float:
+        """Pixel scale of the images, arcsec."""
+        return self.survey.pixel_scale_arcsec
+
+    @property
+    def dimming(self) -> Dimming:
+        """How the training images were dimmed."""
+        return self.survey.dimming
+
+    @property
+    def instrument(self) -> Instrument | None:
+        """What the training images were seen with; None where they had neither sky nor seeing."""
+        return self.survey.instrument
+
+    @property
+    def data_source(self) -> str:
+        """What the training images are of."""
+        return self.survey.source
+
+    @property
+    def sigma_v_kms(self) -> float:
+        """Deviation of peculiar velocities, km/s."""
+        return self.survey.sigma_v_kms
+
+    @property
+    def H0_kms_mpc(self) -> float:
+        """Hubble constant, km/s/Mpc."""
+        return self.survey.H0_kms_mpc
 
     @property
     def range_mpc(self) -> tuple[float, float] | None:
@@ -136,15 +158,8 @@ def load_champion(model: str, store: Path | None = None) -> Champion:
         network=network,
         grid_mpc=np.array(json.loads(tags["grid_mpc"])) if tags.get("grid_mpc") else None,
         version=str(version.version),
-        bands=tags["bands"],
-        pixels=int(tags["pixels"]),
-        pixel_scale_arcsec=float(tags["pixel_scale_arcsec"]),
-        dimming="literal" if tags["dimming"] == "literal" else "physical",
-        instrument=Instrument(**json.loads(tags["instrument"])) if tags.get("instrument") else None,
-        data_source=tags["data_source"],
+        survey=survey_of(tags, models.name_of(version)),
         sigma_D_mpc=float(tags["sigma_D_mpc"]),
-        sigma_v_kms=float(tags["sigma_v_kms"]),
-        H0_kms_mpc=float(tags["H0_kms_mpc"]),
         model=model,
         digest=weights_digest(network),
         validity=Validity(**json.loads(tags["validity"])) if tags.get("validity") else None,

@@ -100,7 +100,7 @@ def reproduce(model: str, number: str, folder: Path | None) -> Comparison:
         run = record.read_run(records)
         with worktree(run.code["git_commit"], folder or records / "worktree", folder is None) as at:
             _train_again(run, records, at)
-            again = at / f"results/train/{run.dataset}-{run.network}"
+            again = at / f"results/train/{run.survey.dataset}-{run.network}"
             return compare(records, again)
 
 
@@ -129,9 +129,9 @@ def _train_again(run: record.Run, records: Path, at: Path) -> None:
             "committed, and cannot be reproduced"
         )
     shutil.copy(records / PARAMS.name, at / PARAMS)
-    stage, needed = f"train@{run.dataset}-{run.network}", [f"observe@{run.dataset}"]
+    stage, needed = f"train@{run.survey.dataset}-{run.network}", [f"observe@{run.survey.dataset}"]
     if run.network == "best":
-        stage = f"train-best@{run.dataset}"
+        stage = f"train-best@{run.survey.dataset}"
         (at / BEST).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(records / BEST.name, at / BEST)
     dvc = [sys.executable, "-m", "dvc", "repro"]

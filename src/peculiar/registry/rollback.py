@@ -39,8 +39,7 @@ def rollback(model: str, reason: str) -> str:
             raise InputError(f"{model} has no {what}: there is nothing to roll back")
         withdrawn, back = models.find(model, now), models.find(model, before)
         aliases = {tracking.PREVIOUS: now, tracking.CHAMPION: before}
-        same = ("dataset", "data_source")
-        if all(withdrawn.tags.get(key) == back.tags.get(key) for key in same):
+        if all(withdrawn.tags.get(key) == back.tags.get(key) for key in ("dataset", "data_source")):
             kinds = [a for a, n in held.items() if n == now and a.startswith("champion-")]
             aliases |= dict.fromkeys(kinds, before)
         event = {"who": who(), "when": models.now(), "why": reason}

@@ -90,7 +90,7 @@ class Candidate:
     @property
     def name(self) -> str:
         """For example "uniform-cnn3"."""
-        return f"{self.run.dataset}-{self.run.network}"
+        return f"{self.run.survey.dataset}-{self.run.network}"
 
     @property
     def score(self) -> float:
@@ -104,19 +104,19 @@ def criterion(run: Run) -> str:
 
     For measured distances no true velocity is known, only the label D_z.
     """
-    return "l2_dz_mpc" if run.distribution == "measured" else "posterior_rms_kms"
+    return "l2_dz_mpc" if run.survey.distribution == "measured" else "posterior_rms_kms"
 
 
 def baseline(run: Run) -> tuple[str, float]:
     """What a network must beat by its criterion on the validation split: its name and score."""
-    if run.distribution != "measured":
+    if run.survey.distribution != "measured":
         return "v = 0", run.zero_rms_kms
     return "a constant distance", run.spread_dz_mpc
 
 
 def data_digest(run: Run) -> str:
     """Digest of the observed dataset that a network was trained and validated on."""
-    return run.data[f"data/observe/{run.dataset}"]
+    return run.data[f"data/observe/{run.survey.dataset}"]
 
 
 def alias_of_kind(run: Run) -> str:
@@ -124,7 +124,9 @@ def alias_of_kind(run: Run) -> str:
 
     For example "champion-uniform-stand-in".
     """
-    return re.sub(r"[^\w-]+", "-", f"champion-{run.dataset}-{run.data_source}", flags=re.ASCII)
+    return re.sub(
+        r"[^\w-]+", "-", f"champion-{run.survey.dataset}-{run.survey.source}", flags=re.ASCII
+    )
 
 
 def refusal(run: Run, tested: Mapping[str, float] | None) -> str | None:
@@ -142,7 +144,7 @@ def refusal(run: Run, tested: Mapping[str, float] | None) -> str | None:
         missing = [key for key in METRICS if key not in metrics]
         if missing:
             return f"its {split} metrics lack {', '.join(missing)}"
-        asked = [criterion(run)] if run.distribution == "measured" else METRICS
+        asked = [criterion(run)] if run.survey.distribution == "measured" else METRICS
         broken = [key for key in asked if not math.isfinite(metrics[key])]
         if broken:
             return f"its {split} metrics {', '.join(broken)} are not finite"
@@ -224,8 +226,8 @@ def to_be_allowed(
     )
     found = {
         "other-data": other,
-        "leaking-split": run.split_by == "image",
-        "literal-dimming": run.dimming == "literal",
+        "leaking-split": run.survey.split_by == "image",
+        "literal-dimming": run.survey.dimming == "literal",
         "withdrawn": run.run_id in withdrawn,
     }
     return [key for key, here in found.items() if here]

@@ -18,7 +18,7 @@ from pydantic import ConfigDict, model_validator
 
 from peculiar.core.errors import InputError
 from peculiar.core.params import Section, validate
-from peculiar.mock.params import InstrumentSection
+from peculiar.core.survey import Survey
 from peculiar.networks.params import NetworkSection
 from peculiar.runs.validity import Validity
 
@@ -27,6 +27,11 @@ if TYPE_CHECKING:  # who only reads `run.json` need not wait for torch
 
 RUN, WEIGHTS, HISTORY = "run.json", "weights.safetensors", "history.csv"
 VALIDATION = "validation.ecsv"
+# what a run itself held before 2026-11-26
+SURVEY_BEFORE = (
+    *("dataset", "distribution", "bands", "pixels", "H0_kms_mpc", "sigma_v_kms"),
+    *("pixel_scale_arcsec", "dimming", "instrument", "split_by", "range_mpc"),
+)
 
 Predicted = dict[str, NDArray[np.float64]]
 
@@ -38,8 +43,8 @@ class Run(Section):
     of each name, `sigma_D_mpc` is the error of the network's distances measured there,
     `zero_rms_kms` the rms of the same velocities about v = 0, and `spread_dz_mpc` the deviation of
     the same D_z. `grid_mpc` has the distances that p(D | image) is for, None for a point head.
-    `range_mpc` has the least and greatest distance of the images, None where there is none, and
-    `images` how many there are in the training and validation splits; `validity` has what the
+    `survey` is that of the images, `images` how many there are in the training and validation
+    splits; `validity` has what the
     training images spanned (None in runs older than it). `data` maps each data dependency to its
     digest; `code` has commit and digest of the source; `model_sha256` is the digest of the exported
     model (`peculiar.runs.tracking.model_sha256`). Metrics may be NaN after a failed training.
@@ -47,23 +52,12 @@ class Run(Section):
 
     model_config = ConfigDict(allow_inf_nan=True, ser_json_inf_nan="constants")
 
-    dataset: str
-    distribution: str
+    survey: Survey
     network: str
     spec: NetworkSection
     seed: int
-    bands: tuple[str, ...]
-    pixels: int
     target_mpc: tuple[float, float] | None
     grid_mpc: tuple[float, ...] | None
-    H0_kms_mpc: float
-    sigma_v_kms: float
-    pixel_scale_arcsec: float
-    dimming: str
-    instrument: InstrumentSection | None
-    split_by: str
-    data_source: str
-    range_mpc: tuple[float, float] | None
     images: dict[str, int]
     data: dict[str, str]
     code: dict[str, str]
@@ -80,10 +74,15 @@ class Run(Section):
     @model_validator(mode="before")
     @classmethod
     def _older(cls, values: Any) -> Any:
-        """Networks of runs older than `precision` learnt in float32: registries keep them."""
+        """Runs that registries keep from before `precision` (float32) and before `survey`."""
         match values:
             case {"spec": dict(spec)} if "precision" not in spec:
-                return values | {"spec": spec | {"precision": "float32"}}
+                values = values | {"spec": spec | {"precision": "float32"}}
+        match values:
+            case {"data_source": source} if "survey" not in values:
+                of_survey = {key: values[key] for key in SURVEY_BEFORE if key in values}
+                rest = {k: v for k, v in values.items() if k not in (*SURVEY_BEFORE, "data_source")}
+                values = rest | {"survey": of_survey | {"source": source}}
         return values
 
     @model_validator(mode="after")
@@ -102,8 +101,8 @@ class Run(Section):
             prior = Prior(np.array(grid), np.full(len(grid), 1 / len(grid)), 1.0)
         return build(
             self.spec,
-            self.bands,
-            self.pixels,
+            self.survey.bands,
+            self.survey.pixels,
             target=self.target_mpc or (0.0, 1.0),
             prior=prior,
             seed=self.seed,

@@ -37,8 +37,8 @@ class Validity(Section):
 
 def validity_of(observed: Observed, split: str = "train") -> Validity:
     """Measure a split of a dataset, a few images at a time."""
-    meta, rows = observed.table.meta, observed.rows(split)
-    scale, bands = meta["pixel_scale_arcsec"], meta["bands"]
+    survey, rows = observed.survey, observed.rows(split)
+    scale, bands = survey.pixel_scale_arcsec, survey.bands
     mags, radii = [], []
     for start in range(0, len(rows), IMAGES_AT_ONCE):
         images = observed.images[rows[start : start + IMAGES_AT_ONCE]]
@@ -47,7 +47,7 @@ def validity_of(observed: Observed, split: str = "train") -> Validity:
     mag, radius = np.concatenate(mags), np.concatenate(radii)
     distance = observed.table["distance_mpc"][rows].to_value(u.Mpc)
     return Validity(
-        distance_mpc=_ends(distance if meta["range_mpc"] is None else meta["range_mpc"]),
+        distance_mpc=_ends(distance if survey.range_mpc is None else survey.range_mpc),
         mag_ab={band: _ends(mag[:, k]) for k, band in enumerate(bands)},
         half_light_arcsec=_ends(radius),
     )

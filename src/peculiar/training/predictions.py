@@ -31,15 +31,8 @@ def predict_split(network: Network, observed: Observed, split: str) -> Array:
 
 def calibrate(observed: Observed, split: str, D_p_mpc: Array) -> float:
     """Error sigma_D of predicted distances from the redshift distances of a split, Mpc."""
-    meta = observed.table.meta
     D_z = column_mpc(observed, "distance_z_mpc")[observed.rows(split)]
-    return distance_error_mpc(D_z, D_p_mpc, meta["sigma_v_kms"] / meta["H0_kms_mpc"])
-
-
-def distance_range_mpc(observed: Observed) -> tuple[float, float] | None:
-    """Least and greatest distance of a dataset, Mpc; None where it has no ends."""
-    ends = observed.table.meta["range_mpc"]
-    return None if ends is None else (float(ends[0]), float(ends[1]))
+    return distance_error_mpc(D_z, D_p_mpc, observed.survey.sigma_z_mpc)
 
 
 def expected_mpc(output: Array, grid_mpc: ArrayLike | None) -> Array:
@@ -73,11 +66,10 @@ def velocity_of(
     -------
     Velocity
     """
-    meta = observed.table.meta
-    sigma_v, H0 = meta["sigma_v_kms"], meta["H0_kms_mpc"]
+    sigma_v, H0 = observed.survey.sigma_v_kms, observed.survey.H0_kms_mpc
     D_z = column_mpc(observed, "distance_z_mpc")[observed.rows(split)]
     if grid_mpc is None:
-        return velocity(output, D_z, sigma_D_mpc, sigma_v, H0, distance_range_mpc(observed))
+        return velocity(output, D_z, sigma_D_mpc, sigma_v, H0, observed.survey.range_mpc)
     return velocity_on_grid(output, np.asarray(grid_mpc, dtype=float), D_z, sigma_v, H0)
 
 
@@ -89,7 +81,7 @@ def validate(
     grid = grid_of(network)
     sigma_D = calibrate(observed, "validation", expected_mpc(output, grid))
     predicted = predictions_of(observed, "validation", output, sigma_D, grid)
-    return sigma_D, predicted, measures(predicted, observed.table.meta["H0_kms_mpc"])
+    return sigma_D, predicted, measures(predicted, observed.survey.H0_kms_mpc)
 
 
 def grid_of(network: Network) -> Array | None:
@@ -121,12 +113,11 @@ def predictions(observed: Observed, split: str, D_p_mpc: Array, v: Velocity) -> 
         v_hat_kms and v_error_kms (posterior mean and deviation), v_low68_kms, v_high68_kms,
         v_low95_kms, v_high95_kms (its intervals), pit (posterior probability of less than v_kms).
     """
-    rows, meta = observed.rows(split), observed.table.meta
+    rows, survey = observed.rows(split), observed.survey
     D = column_mpc(observed, "distance_mpc")[rows]
     D_z = column_mpc(observed, "distance_z_mpc")[rows]
-    H0 = meta["H0_kms_mpc"]
-    unknown = meta["distribution"] == "measured"
-    v_true = np.full(len(D), np.nan) if unknown else peculiar_velocity_kms(D_z, D, H0)
+    H0 = survey.H0_kms_mpc
+    v_true = np.full(len(D), np.nan) if survey.measured else peculiar_velocity_kms(D_z, D, H0)
     return {
         "galaxy": np.asarray(observed.table["galaxy"])[rows],
         "camera": np.asarray(observed.table["camera"])[rows],
@@ -183,13 +174,13 @@ def baselines(observed: Observed, split: str, prior_mpc: ArrayLike) -> dict[str,
     dict of str to dict
         By name.
     """
-    meta, prior = observed.table.meta, np.asarray(prior_mpc, dtype=float)
-    H0, sigma_v = meta["H0_kms_mpc"], meta["sigma_v_kms"]
+    survey, prior = observed.survey, np.asarray(prior_mpc, dtype=float)
+    H0, sigma_v = survey.H0_kms_mpc, survey.sigma_v_kms
     D_z = column_mpc(observed, "distance_z_mpc")[observed.rows(split)]
     mean = np.full(len(D_z), prior.mean())
     of_mean = velocity(mean, D_z, float(prior.std()), sigma_v, H0, None)
     constant = predictions(observed, split, mean, of_mean)
-    if meta["distribution"] == "measured":
+    if survey.measured:
         return {"constant distance": constant}
     nothing_known = normal(np.zeros(len(D_z)), np.full(len(D_z), sigma_v))
     expected, deviation = distance_given_redshift_mpc(D_z, prior, sigma_v / H0)

@@ -118,7 +118,7 @@ def corrected_mpc(network: Network, observed: Observed) -> NDArray[np.float64]:
     D_p = predict_split(network, observed, "train")
     v = velocity_of(observed, "train", D_p, sigma_D, None)
     D_z = column_mpc(observed, "distance_z_mpc")[observed.rows("train")]
-    return np.asarray(D_z - v.mean_kms / observed.table.meta["H0_kms_mpc"])
+    return np.asarray(D_z - v.mean_kms / observed.survey.H0_kms_mpc)
 
 
 def _train_member(
@@ -131,18 +131,18 @@ def _train_member(
     labels_mpc: NDArray[np.float64] | None = None,
 ) -> Network:
     """One network of one body; see `train_network`. Labels take the place of the dataset's."""
-    meta, device = observed.table.meta, best_device()
+    survey, device = observed.survey, best_device()
     targets = column_mpc(observed, LABELS[spec.label]) if labels_mpc is None else labels_mpc
     train = observed.rows("train")
     if spec.loss == "fractional" and (targets[train] <= 0).any():
         raise InputError(
             f"params.yaml: train: loss fractional needs labels above 0, and dataset "
-            f"{meta['dataset']} has {targets[train].min():.1f} Mpc: take loss: absolute"
+            f"{survey.dataset} has {targets[train].min():.1f} Mpc: take loss: absolute"
         )
-    scaling = meta["distribution"] if spec.normalise else "none"
+    scaling = survey.distribution if spec.normalise else "none"
     network = build(
         spec,
-        meta["bands"],
+        survey.bands,
         observed.images.shape[-1],
         target=target_scaling(targets[train], scaling),
         prior=None if spec.head == "point" else distance_prior(observed, spec.label),
@@ -208,5 +208,5 @@ def share_images(observed: Observed, softening_mag_arcsec2: float, crop: int | N
     """Training and validation images, read and scaled once for several networks."""
     rows = np.concatenate([observed.rows("train"), observed.rows("validation")])
     device = best_device()
-    front = Pixels(observed.table.meta["bands"], softening_mag_arcsec2, crop).to(device)
+    front = Pixels(observed.survey.bands, softening_mag_arcsec2, crop).to(device)
     return scaled_images(front, observed.images, rows, device)

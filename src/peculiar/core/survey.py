@@ -1,0 +1,216 @@
+"""What the images of a dataset are: one value that travels with tables, runs and models.
+
+Angles, bands, dimming, sky, the law of distances, and the two numbers that turn a redshift into a
+velocity. It is written by `observe` into the table of the images, by `train` into `run.json`, and
+by `promote` into the tags of a registered model.
+"""
+
+from typing import Annotated, Any, Generic, Literal, Self, TypeVar
+
+from pydantic import (
+    Field,
+    NonNegativeFloat,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)
+
+from peculiar.core.params import Name, Section
+from peculiar.core.photometry import Band
+
+Dimming = Literal["physical", "literal"]
+SplitBy = Literal["galaxy", "image"]
+Number = TypeVar("Number", bound=float)
+
+
+class Between(Section):
+    """Distances between two limits."""
+
+    min_mpc: PositiveFloat
+    max_mpc: PositiveFloat
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.min_mpc >= self.max_mpc:
+            raise ValueError("min_mpc must be below max_mpc")
+        return self
+
+
+class Uniform(Between):
+    """As many galaxies at each distance."""
+
+    distribution: Literal["uniform"]
+
+
+class Volume(Between):
+    """As many galaxies in each volume: their number grows as D^2, as in a survey."""
+
+    distribution: Literal["volume"]
+
+
+class Normal(Section):
+    """Normal distances, drawn again where nearer than a limit."""
+
+    distribution: Literal["normal"]
+    mean_mpc: PositiveFloat
+    sigma_mpc: PositiveFloat
+    min_mpc: PositiveFloat
+
+    @model_validator(mode="after")
+    def _reachable(self) -> Self:
+        if self.min_mpc >= self.mean_mpc:
+            raise ValueError("min_mpc must be below mean_mpc")
+        return self
+
+
+class Measured(Section):
+    """Real galaxies where they are: distances of a flow model, redshifts of a catalogue."""
+
+    distribution: Literal["measured"]
+
+
+class Unrecorded(Section):
+    """A law of distances that runs before 2026-11-26 did not keep; the range is what is known."""
+
+    distribution: Literal["unrecorded"] = "unrecorded"
+    was: str
+    range_mpc: tuple[float, float] | None
+
+
+Simulated = Uniform | Volume | Normal
+Distances = Annotated[Simulated | Measured, Field(discriminator="distribution")]
+Recorded = Annotated[Simulated | Measured | Unrecorded, Field(discriminator="distribution")]
+
+
+class PerBand(Section, Generic[Number]):
+    """A number for each SDSS band."""
+
+    u: Number
+    g: Number
+    r: Number
+    i: Number
+    z: Number
+
+    def __getitem__(self, band: str) -> Number:
+        """The number of one band."""
+        number: Number = getattr(self, band)
+        return number
+
+
+class Instrument(Section):
+    """A camera and its sky.
+
+    Attributes
+    ----------
+    psf : {"moffat", "gaussian"}
+        Profile of a point source.
+    moffat_beta : float
+        Exponent beta of the Moffat profile.
+    fwhm_arcsec : PerBand
+        Full width of the profile at half maximum, before integration over pixels, arcsec.
+    sky_mag_arcsec2 : PerBand
+        Sky, AB mag/arcsec^2.
+    count_mag : PerBand
+        Source that gives one count (DN) in the exposure, AB mag.
+    gain : PerBand
+        Electrons per count.
+    dark_variance : PerBand
+        Variance of dark current and readout, counts^2 per native pixel.
+    native_pixel_arcsec : float
+        Side of the camera's own pixel, arcsec.
+    noise : bool
+        Whether noise is added; without it, images are only smoothed by the PSF.
+    """
+
+    psf: Literal["moffat", "gaussian"]
+    # below 2, a kernel with all but a thousandth of the light is larger than a frame
+    moffat_beta: Annotated[float, Field(ge=2)]
+    fwhm_arcsec: PerBand[PositiveFloat]
+    sky_mag_arcsec2: PerBand[float]
+    count_mag: PerBand[float]
+    gain: PerBand[PositiveFloat]
+    dark_variance: PerBand[NonNegativeFloat]
+    native_pixel_arcsec: PositiveFloat
+    noise: bool
+
+
+class Survey(Section):
+    """What all images of a dataset have in common.
+
+    Attributes
+    ----------
+    dataset : str
+        Name in `observe.distances` of `params.yaml`.
+    source : str
+        What the images are of, shown wherever a result is, for example "stand-in".
+    distances : Uniform, Volume, Normal or Measured
+        Law that the distances were drawn from.
+    bands : tuple of str
+        SDSS bands, in the order of the images.
+    pixels : int
+        Side of the images, pixels.
+    pixel_scale_arcsec : float
+        Angle that a pixel spans, arcsec.
+    dimming : {"physical", "literal"}
+        Whether surface brightness stays as it is, or falls as (50 Mpc / D)^2 (design: a reading of
+        the paper, which prints the distance into the pixels).
+    instrument : Instrument or None
+        Sky, seeing and noise; None for none.
+    H0_kms_mpc : float
+        Hubble constant, km/s/Mpc.
+    sigma_v_kms : float
+        Deviation of peculiar velocities, km/s.
+    split_by : {"galaxy", "image"}
+        What the splits are drawn over; by image, a galaxy is in several splits.
+    """
+
+    dataset: Name
+    source: str
+    distances: Recorded
+    bands: tuple[Band, ...]
+    pixels: PositiveInt
+    pixel_scale_arcsec: PositiveFloat
+    dimming: Dimming
+    instrument: Instrument | None
+    H0_kms_mpc: PositiveFloat
+    sigma_v_kms: PositiveFloat
+    split_by: SplitBy
+
+    @model_validator(mode="before")
+    @classmethod
+    def _older(cls, values: Any) -> Any:
+        """Datasets and runs before 2026-11-26 kept the law's name and range beside the law."""
+        if not isinstance(values, dict) or "distribution" not in values:
+            return values
+        was, ends = values["distribution"], values.get("range_mpc")
+        kept = {k: v for k, v in values.items() if k not in ("distribution", "range_mpc")}
+        if was == "measured":
+            kept.setdefault("distances", {"distribution": was})
+        return {"distances": {"distribution": "unrecorded", "was": was, "range_mpc": ends}} | kept
+
+    @property
+    def distribution(self) -> str:
+        """Name of the law of distances: uniform, volume, normal or measured."""
+        if isinstance(self.distances, Unrecorded):
+            return self.distances.was
+        return self.distances.distribution
+
+    @property
+    def measured(self) -> bool:
+        """Whether the galaxies are real, at measured distances."""
+        return self.distribution == "measured"
+
+    @property
+    def range_mpc(self) -> tuple[float, float] | None:
+        """Least and greatest distance, Mpc; None where the law has no ends."""
+        match self.distances:
+            case Between(min_mpc=near, max_mpc=far):
+                return near, far
+            case Unrecorded(range_mpc=ends):
+                return ends
+        return None
+
+    @property
+    def sigma_z_mpc(self) -> float:
+        """Deviation of D_z from D by peculiar velocities, sigma_v / H0, Mpc."""
+        return self.sigma_v_kms / self.H0_kms_mpc
