@@ -7,7 +7,7 @@ that of the input pixels in its field (parts of pixels at the rim counted in par
 """
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -18,7 +18,9 @@ from measuring import Machine, Timing, Work, by_turns, threads
 from numpy.typing import NDArray
 from torch.nn.functional import interpolate
 
-from peculiar.galaxies.standin.simulation import StandIn, photograph, simulate
+from peculiar.core.params import load
+from peculiar.galaxies.params import Fetch, StandIn
+from peculiar.galaxies.standin.simulation import render, simulate
 from peculiar.mock.resample import arcsec_per_pixel, place
 
 Floats = NDArray[np.float32]
@@ -29,13 +31,19 @@ SLOW = 2  # images that the slow ones are asked for
 
 def galaxies(number: int, rng: np.random.Generator) -> Floats:
     """Images (n, band, y, x) of light stand-in galaxies."""
-    found = [photograph(simulate(rng, light()), light()) for _ in range(-(-number // 4))]
+    found = [render(simulate(rng, light()), light()) for _ in range(-(-number // 4))]
     return np.concatenate(found)[:number].copy()
 
 
-def light(**knobs: Any) -> StandIn:
-    """Knobs for galaxies of the least mass, which are drawn in a tenth of a second."""
-    return StandIn(pixels=SIDE, log10_mass_min=10.0, log10_mass_max=10.05, **knobs)
+def shipped() -> StandIn:
+    """The stand-in simulation of the repository's `params.yaml`."""
+    return load(Fetch, Path(__file__).parents[1] / "params.yaml").standin
+
+
+def light() -> StandIn:
+    """The same for galaxies of the least mass, which are drawn in a tenth of a second."""
+    changes = {"pixels": SIDE, "log10_mass_min": 10.0, "log10_mass_max": 10.05}
+    return shipped().model_copy(update=changes)
 
 
 def ratios_of(distance_mpc: NDArray[np.float64]) -> NDArray[np.float64]:

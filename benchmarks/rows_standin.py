@@ -12,16 +12,16 @@ from typing import Any
 import numpy as np
 from measuring import Machine, Timing, Work, by_turns, threads
 from numpy.typing import NDArray
-from rows_placing import _powers, light
+from rows_placing import _powers, light, shipped
 
 from peculiar.core.photometry import TEN_PARSEC_KPC as TEN_PC
+from peculiar.galaxies.params import StandIn
 from peculiar.galaxies.standin.simulation import (
     CAMERAS,
-    StandIn,
     Stars,
     _image_axes,
     make_broadband,
-    photograph,
+    render,
     simulate,
 )
 from peculiar.galaxies.standin.smoothing import SIGMA_0, kernel_levels
@@ -30,17 +30,17 @@ GROUP = "stand-in galaxies"
 Floats = NDArray[np.float64]
 
 
-def particle_by_particle(stars: Stars, knobs: StandIn) -> Floats:
-    """Images (camera, band, y, x) like `photograph`, one Gaussian after the other.
+def particle_by_particle(stars: Stars, parameters: StandIn) -> Floats:
+    """Images (camera, band, y, x) like `render`, one Gaussian after the other.
 
     Each has the width of ours (kernels are quantised) and is sampled at the pixels' centres out to
     five deviations.
     """
-    pixel_kpc = knobs.field_of_view_kpc / knobs.pixels
+    pixel_kpc = parameters.field_of_view_kpc / parameters.pixels
     position = stars.position_kpc / pixel_kpc
-    sigma = SIGMA_0 * 2 ** (kernel_levels(position, knobs.neighbours, knobs.pixels) / 2)
+    sigma = SIGMA_0 * 2 ** (kernel_levels(position, parameters.neighbours, parameters.pixels) / 2)
     brightness = stars.light * (TEN_PC / pixel_kpc) ** 2
-    side = knobs.pixels
+    side = parameters.pixels
     images = np.zeros((len(CAMERAS), len(brightness), side, side))
     for camera, axes in enumerate(map(_image_axes, CAMERAS)):
         for number, (x, y) in enumerate((axes @ position.T).T + (side - 1) / 2):
@@ -61,9 +61,9 @@ def particle_by_particle(stars: Stars, knobs: StandIn) -> Floats:
     return images
 
 
-def difference(stars: Stars, knobs: StandIn) -> tuple[float, float]:
+def difference(stars: Stars, parameters: StandIn) -> tuple[float, float]:
     """Of light in all (relative), and of pixels: the mean difference over the mean pixel."""
-    own, plain = photograph(stars, knobs).astype(float), particle_by_particle(stars, knobs)
+    own, plain = render(stars, parameters).astype(float), particle_by_particle(stars, parameters)
     light_in_all = float(np.abs(own.sum((-2, -1)) / plain.sum((-2, -1)) - 1).max())
     return light_in_all, float(np.abs(own - plain).mean() / plain.mean())
 
@@ -75,17 +75,17 @@ def operations(pixels: int = 256, bands: int = 5, cameras: int = 4) -> float:
     return float(cameras * bands * one * (5 + 1))
 
 
-def make(folder: Path, seed: int, number: int) -> None:
-    """One galaxy of the default mass function, written as FITS."""
-    make_broadband(folder / f"broadband_{number}.fits", number, seed, StandIn())
+def make(folder: Path, number: int) -> None:
+    """One galaxy of the shipped mass function, written as FITS."""
+    make_broadband(folder / f"broadband_{number}.fits", number, shipped())
 
 
 def rows(machine: Machine, repeats: int, quick: bool, _: Any) -> Iterator[Timing]:
     """Images of one light galaxy's particles, then whole galaxies over cores."""
     threads(1)
-    knobs = light()
-    stars = simulate(np.random.default_rng(1), knobs)
-    flux, pixels = difference(stars, knobs)
+    parameters = light()
+    stars = simulate(np.random.default_rng(1), parameters)
+    flux, pixels = difference(stars, parameters)
     yield from by_turns(
         Work(
             GROUP,
@@ -93,8 +93,8 @@ def rows(machine: Machine, repeats: int, quick: bool, _: Any) -> Iterator[Timing
             "galaxies/s",
             1,
             {
-                "ours": lambda: _drop(photograph(stars, knobs)),
-                "a kernel a particle": lambda: _drop(particle_by_particle(stars, knobs)),
+                "ours": lambda: _drop(render(stars, parameters)),
+                "a kernel a particle": lambda: _drop(particle_by_particle(stars, parameters)),
             },
             limit=1 / machine.seconds(operations(), 0, core=True),
             limit_by="operations of the Fourier transforms",
@@ -117,7 +117,7 @@ def rows(machine: Machine, repeats: int, quick: bool, _: Any) -> Iterator[Timing
                 with ProcessPoolExecutor(workers, mp_context=context) as pool:
                     list(pool.map(_nothing, range(workers)))  # without the start-up
                     start = time.perf_counter()
-                    list(pool.map(partial(make, Path(folder), 1), range(number)))
+                    list(pool.map(partial(make, Path(folder)), range(number)))
                     return time.perf_counter() - start
 
             return galaxies

@@ -15,7 +15,8 @@ import rows_placing  # noqa: E402
 import rows_standin  # noqa: E402
 from measuring import Machine, Timing, Work, by_turns, fallen, last_table, markdown, write  # noqa: E402
 
-from peculiar.galaxies.standin.simulation import StandIn, simulate  # noqa: E402
+from builders.standin import small_standin  # noqa: E402
+from peculiar.galaxies.standin.simulation import simulate  # noqa: E402
 from peculiar.mock.resample import Kernels, _by_matrices, taps  # noqa: E402
 
 ROW = Timing("placing", "one core", "cv2", "images/s", 900, 800, 1000, ratio=2.0, aim=1.0)
@@ -93,7 +94,8 @@ def test_placing_equals_whole_matrices():
 
 
 def test_stand_in_images_equal_one_kernel_a_particle():
-    knobs = StandIn(pixels=64, particle_mass_msun=2e7, log10_mass_min=10.0, log10_mass_max=10.1)
-    flux, pixels = rows_standin.difference(simulate(np.random.default_rng(1), knobs), knobs)
+    parameters = small_standin(pixels=64, log10_mass_max=10.1)
+    stars = simulate(np.random.default_rng(1), parameters)
+    flux, pixels = rows_standin.difference(stars, parameters)
     assert flux < 5e-3
     assert pixels < 0.1

@@ -34,6 +34,7 @@ from peculiar.networks.params import NetworkSection
 from peculiar.pipeline import search
 from peculiar.pipeline.paths import Paths
 from peculiar.runs import tracking
+from peculiar.search import storage
 from peculiar.search import study as studies
 from peculiar.search.objective import Objective
 from peculiar.search.params import Search
@@ -153,15 +154,15 @@ def driven(folder: Path, epoch_s: float, store: str | None) -> Iterator[subproce
         driver.wait()
 
 
-def open_study(folder: Path) -> studies.Study:
+def open_study(folder: Path) -> storage.Study:
     """The study that the driver of a folder works on."""
     paths = Paths(folder)
     params, train = load(Search, paths.params), load(Train, paths.params)
     data = digests(search.inputs(params, train, paths), folder)
-    return studies.open_study(search.plan(params, train, data, paths))
+    return storage.open_study(search.plan(params, train, data, paths))
 
 
-def wait_for(study: studies.Study, finished: int, driver: subprocess.Popen[bytes]) -> None:
+def wait_for(study: storage.Study, finished: int, driver: subprocess.Popen[bytes]) -> None:
     """Wait until so many trials have finished."""
     deadline = time.monotonic() + PATIENCE_S
     while len(studies.finished(study)) < finished:
@@ -182,7 +183,7 @@ def workers_of(driver: subprocess.Popen[bytes]) -> list[psutil.Process]:
     return found
 
 
-def audit(study: studies.Study, store: str, trials: int) -> dict[str, Any]:
+def audit(study: storage.Study, store: str, trials: int) -> dict[str, Any]:
     """Count trials and runs, and raise where one is missing, twice or left running."""
     states = Counter(trial.state.name for trial in study.trials)
     numbers = [trial.number for trial in study.trials]

@@ -22,7 +22,6 @@ from astropy.table import QTable
 from peculiar.core.errors import InputError, one_sentence
 from peculiar.core.params import load
 from peculiar.galaxies.params import Fetch
-from peculiar.galaxies.sources import standin_knobs
 from peculiar.galaxies.standin.simulation import make_broadband
 from peculiar.predict.batch import Job, predict_catalogue
 from peculiar.predict.images import Files
@@ -67,12 +66,12 @@ def main() -> None:
 def make_files(folder: Path, galaxies: int) -> None:
     """Stand-in files that are not there yet, with the shape of the champion's training data."""
     folder.mkdir(parents=True, exist_ok=True)
-    knobs = standin_knobs(load(Fetch).standin)
+    parameters = load(Fetch).standin.model_copy(update={"seed": SEED})
     for number in range(galaxies):
         path = folder / f"broadband_{number}.fits"
         if not path.exists():
             partial = folder / f"part_broadband_{number}.fits"
-            make_broadband(partial, number, SEED, knobs)
+            make_broadband(partial, number, parameters)
             partial.rename(path)
 
 

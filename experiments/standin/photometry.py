@@ -1,6 +1,6 @@
 """What regressors make of plain photometry: fluxes, sizes, and photutils' catalogue."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -55,7 +55,7 @@ def plain(images: Pictures) -> dict[str, Array]:
     }
 
 
-def catalogued(images: Pictures, bands: list[str]) -> dict[str, Array]:
+def catalogued(images: Pictures, bands: Sequence[str]) -> dict[str, Array]:
     """Photutils' measurements of the galaxy in the middle, in r, and its colours within r's rim.
 
     What has no galaxy there as bright as the isophote has NaN, which trees take.
@@ -78,7 +78,7 @@ def catalogued(images: Pictures, bands: list[str]) -> dict[str, Array]:
     return {"catalogue": found}
 
 
-def measured(images: Pictures, bands: list[str]) -> dict[str, Array]:
+def measured(images: Pictures, bands: Sequence[str]) -> dict[str, Array]:
     """All numbers of images."""
     return plain(images) | catalogued(images, bands)
 

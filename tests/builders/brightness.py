@@ -1,10 +1,9 @@
 """Images whose brightness tells the distance, and a small network that can learn it."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import torch
 
+from builders.networks import network_section
 from peculiar.core.photometry import surface_brightness
 from peculiar.networks.heads import Prior, build
 
@@ -44,17 +43,6 @@ class Views:
 
 
 def network(seed=1, head="point", batch_norm=False, family="cnn"):
-    spec = SimpleNamespace(
-        family=family,
-        layers=[SimpleNamespace(filters=8, kernel=3, stride=2)],
-        hidden=8,
-        dropout=0.0,
-        batch_norm=batch_norm,
-        head=head,
-        loss="absolute",
-        crop=None,
-        average_turns=False,
-        precision="float32",
-        softening_mag_arcsec2=24.0,
-    )
+    layered = {"layers": ({"filters": 8, "kernel": 3, "stride": 2},)} if family == "cnn" else {}
+    spec = network_section(family, head=head, batch_norm=batch_norm, **layered)
     return build(spec, ["r"], 8, target=(50.0, 50.0), prior=PRIOR, seed=seed)

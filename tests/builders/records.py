@@ -3,42 +3,12 @@
 import numpy as np
 import torch
 
+from builders.networks import network_section
 from builders.surveys import make_survey
 from peculiar.core.survey import Survey
-from peculiar.networks.params import NetworkSection
 from peculiar.runs import record
 
-LAYER = {"filters": 3, "kernel": 3, "stride": 2}
-
-
-SPEC = NetworkSection(
-    family="cnn",
-    label="D_z",
-    normalise=True,
-    head="point",
-    layers=(LAYER,),
-    hidden=0,
-    dropout=0,
-    batch_norm=True,
-    crop=None,
-    softening_mag_arcsec2=24,
-    fresh=False,
-    views=None,
-    kernels=False,
-    loss="absolute",
-    rounds=1,
-    augment=False,
-    average_turns=False,
-    members=1,
-    batch_size=4,
-    precision="float32",
-    schedule="constant",
-    learning_rate=1e-3,
-    weight_decay=0,
-    ema=0,
-    patience=None,
-    epochs=2,
-)
+SPEC = network_section(batch_norm=True)
 
 
 GRID = tuple(np.linspace(50 + 1 / 3, 100 - 1 / 3, 75).tolist())

@@ -2,7 +2,7 @@
 
 from builders.pipeline import tiny_params
 from peculiar.core.params import validate
-from peculiar.search import space, study
+from peculiar.search import space, storage, study
 from peculiar.search.params import Search
 
 
@@ -10,12 +10,12 @@ def plan(folder, name="test", in_space=None, **changes):
     params = tiny_params()["search"]
     params["space"] |= in_space or {}
     search = validate(Search, params | changes, "search")
-    return study.Plan(name, str(folder / "optuna.journal"), search)
+    return storage.Plan(name, str(folder / "optuna.journal"), search)
 
 
 def opened(folder, **changes):
-    here = plan(folder, **changes)
-    return study.open_study(here), here.params
+    planned = plan(folder, **changes)
+    return storage.open_study(planned), planned.params
 
 
 def suggesting(params, value=lambda trial: float(trial.number)):

@@ -9,11 +9,12 @@ from astropy.io import fits
 
 from builders.layouts import nsa, skirt
 from builders.pipeline import ROOT
+from builders.standin import small_standin
 from peculiar.cli.inspect import describe, text
 from peculiar.core.errors import InputError
 from peculiar.core.photometry import BANDS, SKIRT_ZEROPOINT_AB
 from peculiar.galaxies.formats import bands_in, read_galaxy
-from peculiar.galaxies.standin.simulation import StandIn, make_broadband
+from peculiar.galaxies.standin.simulation import make_broadband
 
 ARCSEC = np.pi / 648_000
 C_KMS = 299_792.458
@@ -31,7 +32,7 @@ def contents_of(path, H0=70.0):
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     path = tmp_path_factory.mktemp("standin") / "broadband_5.fits"
-    make_broadband(path, 5, 7, StandIn(pixels=32, particle_mass_msun=2e7, log10_mass_max=10.5))
+    make_broadband(path, 5, small_standin())
     return path
 
 

@@ -6,8 +6,9 @@ from astropy.table import QTable
 
 from builders import champions, nsa
 from builders.pipeline import ROOT, inside
+from builders.standin import small_standin
 from peculiar.cli.main import main
-from peculiar.galaxies.standin.simulation import StandIn, make_broadband
+from peculiar.galaxies.standin.simulation import make_broadband
 
 pytestmark = pytest.mark.xdist_group("pipeline")
 
@@ -15,7 +16,7 @@ pytestmark = pytest.mark.xdist_group("pipeline")
 @pytest.fixture(scope="module")
 def file(tmp_path_factory):
     path = tmp_path_factory.mktemp("file") / "broadband_5.fits"
-    make_broadband(path, 5, 7, StandIn(pixels=32, particle_mass_msun=2e7, log10_mass_max=10.5))
+    make_broadband(path, 5, small_standin())
     return path
 
 

@@ -3,13 +3,21 @@
 import hashlib
 import os
 import re
+import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from builders.pipeline import ROOT
 from peculiar.core import provenance
-from peculiar.core.provenance import code_digest, digest, digests, git_state
+from peculiar.core.provenance import (
+    code_digest,
+    digest,
+    digests,
+    git_state,
+    imported_code_digest,
+)
 
 LOCK = """
 schema: '2.0'
@@ -116,6 +124,52 @@ def test_code_digest_sees_text_and_names_of_modules_alone(tmp_path):
 def test_code_digest_is_of_this_package():
     assert code_digest() == code_digest()
     assert len(code_digest()) == 64
+
+
+def test_imported_code_is_followed_through_modules_functions_and_packages(tmp_path):
+    files = {
+        "ours/__init__.py": "",
+        "ours/a.py": "import numpy\nfrom ours.room import b\n",
+        "ours/room/__init__.py": "",
+        "ours/room/b.py": "def f():\n    import ours.c as c\n",
+        "ours/c.py": "from ours.a import x\n",
+        "ours/d.py": "from ours import a\n",
+    }
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    before = imported_code_digest("ours.a", tmp_path)
+    changed = set()
+    for name, text in files.items():
+        (tmp_path / name).write_text(text + "# edited\n")
+        if imported_code_digest("ours.a", tmp_path) != before:
+            changed.add(name)
+        (tmp_path / name).write_text(text)
+    assert changed == files.keys() - {"ours/d.py"}
+    assert imported_code_digest("ours.a", tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("cli/main.py", False),
+        ("predict/batch.py", False),
+        ("pipeline/figures.py", False),
+        ("registry/models.py", False),
+        ("networks/bodies.py", True),
+        ("training/loop.py", True),
+        ("search/objective.py", True),
+        ("__init__.py", True),
+    ],
+)
+def test_a_study_s_identity_is_the_code_that_a_trial_imports(tmp_path, name, changes):
+    shutil.copytree(ROOT / "src", tmp_path / "src")
+    before = imported_code_digest("peculiar.search.objective", tmp_path / "src")
+    assert before == imported_code_digest("peculiar.search.objective")
+    with (tmp_path / "src/peculiar" / name).open("a") as stream:
+        stream.write("# edited\n")
+    after = imported_code_digest("peculiar.search.objective", tmp_path / "src")
+    assert (after != before) is changes
 
 
 def test_git_state_outside_a_repository_is_unknown(here):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
+from builders.standin import small_standin
 from peculiar.core.errors import InputError
 from peculiar.core.photometry import BANDS, SUNRISE_FILTERS
 from peculiar.galaxies.standin import simulation
@@ -60,12 +61,12 @@ def test_the_subhalos_own_numbers_come_along(file):
 
 
 def test_a_simulated_galaxy_comes_back(tmp_path):
-    knobs = simulation.StandIn(pixels=32, particle_mass_msun=2e7, log10_mass_max=10.5)
+    parameters = small_standin(seed=1)
     path = tmp_path / "broadband_3.fits"
-    simulation.make_broadband(path, 3, 1, knobs)
-    stars = simulation.simulate(np.random.default_rng([1, 3]), knobs)
+    simulation.make_broadband(path, 3, parameters)
+    stars = simulation.simulate(np.random.default_rng([1, 3]), parameters)
     galaxy = read_broadband(path, BANDS)
-    np.testing.assert_array_equal(galaxy.images, simulation.photograph(stars, knobs))
+    np.testing.assert_array_equal(galaxy.images, simulation.render(stars, parameters))
     assert galaxy.log10_stellar_mass == stars.log10_mass
 
 

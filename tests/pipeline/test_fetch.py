@@ -11,28 +11,18 @@ from astropy.table import Table
 
 from builders.illustris_server import KEY, Behaviour, Subhalo, order, running
 from builders.pipeline import ROOT
+from builders.standin import small_standin
 from peculiar.core.dataset import RAW_COLUMNS, Shards, read_table
 from peculiar.core.errors import InputError
 from peculiar.core.params import validate
 from peculiar.galaxies.params import Fetch
 from peculiar.galaxies.skirt import read_skirt
-from peculiar.galaxies.sources import downloaded, standin_knobs
-from peculiar.galaxies.standin.simulation import StandIn, make_broadband
+from peculiar.galaxies.sources import downloaded
+from peculiar.galaxies.standin.simulation import make_broadband
 from peculiar.galaxies.sunrise import read_broadband
 from peculiar.pipeline.fetch import fetch
 
 SHARED = ROOT.parent / "shared" / "data"
-SMALL = {
-    "pixels": 32,
-    "field_of_view_kpc": 84.4,
-    "particle_mass_msun": 2e7,
-    "log10_mass_min": 10.0,
-    "log10_mass_max": 10.5,
-    "size_factor": 2.0,
-    "size_scatter": 1.0,
-    "colour_scatter": 1.0,
-    "neighbours": 16,
-}
 
 
 def params(source="standin", folder=".", catalogue=None, bands="ugriz", galaxies=5, **sections):
@@ -42,7 +32,7 @@ def params(source="standin", folder=".", catalogue=None, bands="ugriz", galaxies
         "source": source,
         "bands": list(bands),
         "shard_galaxies": 2,
-        "standin": {"seed": 7, "galaxies": galaxies, **SMALL},
+        "standin": small_standin(galaxies=galaxies).model_dump(),
         "files": {"folder": str(folder), "catalogue": catalogue and str(catalogue)},
     }
     for name, changes in sections.items():
@@ -55,7 +45,7 @@ def folder(tmp_path):
     files = tmp_path / "files"
     files.mkdir()
     for number in range(3):
-        make_broadband(files / f"broadband_{number}.fits", number, 7, StandIn(**SMALL))
+        make_broadband(files / f"broadband_{number}.fits", number, small_standin())
     return files
 
 
@@ -256,8 +246,7 @@ def test_one_bad_file_leaves_nothing_and_is_named(tmp_path, folder):
 
 
 def test_files_of_different_sizes_are_refused(tmp_path, folder):
-    other = StandIn(**{**SMALL, "pixels": 48})
-    make_broadband(folder / "broadband_9.fits", 9, 7, other)
+    make_broadband(folder / "broadband_9.fits", 9, small_standin(pixels=48))
     with pytest.raises(InputError, match=r"broadband_9\.fits has images of shape .* one size"):
         fetch(params("files", folder), tmp_path / "raw")
 
@@ -268,10 +257,9 @@ def test_empty_folder_is_refused(tmp_path):
         downloaded("files", tmp_path, ["*.fits"])
 
 
-def test_impossible_knobs_are_one_sentence():
-    section = params().standin.model_copy(update={"neighbours": 100_000})
-    with pytest.raises(InputError, match=r"params\.yaml: fetch\.standin: neighbours must be"):
-        standin_knobs(section)
+def test_more_neighbours_than_particles_are_one_sentence():
+    with pytest.raises(InputError, match=r"fetch\.standin: neighbours must be fewer than the part"):
+        params(standin={"neighbours": 100_000})
 
 
 def test_dask_s_workers_make_the_same_galaxies(tmp_path, dask_scheduler, monkeypatch):

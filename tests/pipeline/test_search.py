@@ -13,7 +13,7 @@ from peculiar.core.provenance import digests
 from peculiar.pipeline import search
 from peculiar.pipeline.paths import Paths
 from peculiar.runs import tracking
-from peculiar.search import study
+from peculiar.search import storage, study
 from peculiar.search.params import Search
 from peculiar.training.params import Train
 
@@ -32,7 +32,7 @@ def sections(folder, **changes):
     [
         ("journal", 1, True),
         ("postgresql://me@db/x", 1, False),
-        ("postgresql://me@db/x", study.GRACE_S + 60, True),
+        ("postgresql://me@db/x", storage.GRACE_S + 60, True),
     ],
 )
 def test_a_trial_whose_worker_died_before_it_said_who_it_is(tmp_path, storage, age_s, dead):
@@ -115,7 +115,7 @@ def test_a_study_is_not_continued_with_other_data_settings_or_code(pipeline, mon
         ):
             best = train.best.model_copy(update=change)
             assert study_name(params, train.model_copy(update={"best": best})) != name
-        monkeypatch.setattr(search, "code_digest", lambda: "other")
+        monkeypatch.setattr(search, "imported_code_digest", lambda _: "other")
         assert study_name(params, train) != name
 
 

@@ -17,17 +17,17 @@ from hypothesis import strategies as st
 
 from builders import champions
 from builders.pipeline import ROOT, inside
+from builders.standin import small_standin
 from peculiar.cli.main import main
 from peculiar.core.dataset import Observed
 from peculiar.core.errors import InputError
-from peculiar.galaxies.standin.simulation import StandIn, make_broadband
+from peculiar.galaxies.standin.simulation import make_broadband
 from peculiar.predict import batch
 from peculiar.predict.catalogue import Row
 from peculiar.predict.images import Files, Set
 from peculiar.registry.champion import load_champion
 
 pytestmark = pytest.mark.xdist_group("pipeline")
-KNOBS = StandIn(pixels=32, particle_mass_msun=2e7, log10_mass_max=10.5)
 GOOD = "broadband_3.fits,5250,30,70,{camera}"
 
 
@@ -36,7 +36,7 @@ def galaxies(tmp_path_factory):
     """A folder, with a space in its name, of one good file and what can be wrong with one."""
     folder = tmp_path_factory.mktemp("some galaxies")
     good = folder / "broadband_3.fits"
-    make_broadband(good, 3, 7, KNOBS)
+    make_broadband(good, 3, small_standin())
     whole = good.read_bytes()
     (folder / "zipped.fits.gz").write_bytes(gzip.compress(whole)[:-500])
     (folder / "random.fits").write_bytes(np.random.default_rng(1).bytes(9000))
@@ -171,7 +171,7 @@ def test_a_redshift_beyond_a_champion_s_grid_leaves_the_distance(tmp_path):
         pixels=32,
         pixel_scale_arcsec=5.44,
     )
-    make_broadband(tmp_path / "broadband_3.fits", 3, 7, KNOBS)
+    make_broadband(tmp_path / "broadband_3.fits", 3, small_standin())
     rows = [Row(k, "broadband_3.fits", 0, cz, 20.0, 70.0) for k, cz in enumerate([5000, 20000])]
     job = job_of(champion, Files(tmp_path), pictures=tmp_path)
     table = batch.predict_rows(champion, job, rows).to_pydict()

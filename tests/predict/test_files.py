@@ -13,6 +13,7 @@ from scipy.ndimage import gaussian_filter
 
 from builders.champions import GRID, brightness_distribution, mean_champion
 from builders.pipeline import ROOT, inside
+from builders.standin import small_standin
 from peculiar.core.dataset import RAW_COLUMNS, Observed, ShardWriter, write_table
 from peculiar.core.errors import InputError
 from peculiar.core.params import load, validate
@@ -20,7 +21,7 @@ from peculiar.galaxies.formats import read_galaxy
 from peculiar.galaxies.galaxy import Galaxy, frame
 from peculiar.galaxies.nsa import read_nsa
 from peculiar.galaxies.params import Fetch
-from peculiar.galaxies.standin.simulation import StandIn, make_broadband
+from peculiar.galaxies.standin.simulation import make_broadband
 from peculiar.galaxies.sunrise import read_broadband
 from peculiar.mock.instrument import observe_through, psf_kernel, sky_noise
 from peculiar.mock.params import Observe
@@ -36,7 +37,6 @@ from peculiar.velocity.posterior import velocity_on_grid
 pytestmark = pytest.mark.xdist_group("pipeline")
 TNG = ROOT.parent / "shared/data/tng"
 NSA = ROOT.parent / "shared/data/nsa_r"
-KNOBS = StandIn(pixels=32, particle_mass_msun=2e7, log10_mass_max=10.5)
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +48,7 @@ def champion(pipeline):
 @pytest.fixture(scope="module")
 def standin_file(tmp_path_factory):
     path = tmp_path_factory.mktemp("file") / "broadband_3.fits"
-    make_broadband(path, 3, 7, KNOBS)
+    make_broadband(path, 3, small_standin())
     return path
 
 

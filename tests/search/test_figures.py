@@ -16,7 +16,7 @@ def test_every_picture_is_drawn(tmp_path, objectives, names):
     several = len(objectives) > 1
     run = suggesting(params, lambda t: (float(t.number), 9.0 - t.number) if several else t.number)
     study.run_trials(here, run, study.left(here, params))
-    paths = figures.draw(here, tmp_path / "figures")
+    paths = figures.draw_study(here, tmp_path / "figures")
     assert {path.stem for path in paths} == names
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in paths)
 
@@ -24,7 +24,7 @@ def test_every_picture_is_drawn(tmp_path, objectives, names):
 def test_pictures_that_need_more_trials_are_left_out(tmp_path):
     here, params = opened(tmp_path, trials=1)
     study.run_trials(here, suggesting(params), 1)
-    names = {path.stem for path in figures.draw(here, tmp_path / "figures")}
+    names = {path.stem for path in figures.draw_study(here, tmp_path / "figures")}
     assert names == {"history", "timeline"}
 
 

@@ -7,7 +7,7 @@ from optuna.trial import TrialState
 
 from builders.studies import opened, plan, suggesting
 from peculiar.core.errors import InputError
-from peculiar.search import space, study
+from peculiar.search import space, storage, study
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -58,7 +58,7 @@ def test_a_trial_whose_process_died_is_run_again_with_the_same_parameters(tmp_pa
     died, alive = here.ask(), here.ask()
     died.set_user_attr("process", "x")
     drawn = space.suggest(died, params.space)
-    study.requeue_dead(here, lambda trial: trial.number == died.number)
+    storage.requeue_dead(here, lambda trial: trial.number == died.number)
     study.run_trials(here, suggesting(params), study.left(here, params))
     states = [trial.state.name for trial in here.trials]
     assert states[died.number] == "FAIL"
@@ -72,12 +72,12 @@ def test_a_trial_whose_process_died_is_run_again_with_the_same_parameters(tmp_pa
 def test_a_trial_that_kills_its_process_is_given_up(tmp_path):
     here, _ = opened(tmp_path)
     here.ask()
-    for _ in range(study.RETRIES):
-        study.requeue_dead(here, lambda _: True)
+    for _ in range(storage.TRIAL_RETRIES):
+        storage.requeue_dead(here, lambda _: True)
         assert here.trials[-1].state == TrialState.WAITING
         here.ask()
-    study.requeue_dead(here, lambda _: True)
-    assert len(here.trials) == 1 + study.RETRIES
+    storage.requeue_dead(here, lambda _: True)
+    assert len(here.trials) == 1 + storage.TRIAL_RETRIES
     assert {trial.state for trial in here.trials} == {TrialState.FAIL}
 
 
@@ -153,7 +153,7 @@ def test_two_objectives_have_a_front_and_the_best_is_the_most_accurate(tmp_path)
     assert study.best(here).values[0] == 0
     front = {trial.number for trial in here.best_trials}
     assert front == {10, 11}
-    study.write_table(here, tmp_path / "trials.csv")
+    study.write_trials(here, tmp_path / "trials.csv")
     assert "values_1" in (tmp_path / "trials.csv").read_text().splitlines()[0]
 
 
@@ -174,7 +174,7 @@ def test_optuna_still_calls_nothing_else_experimental():
 
 def test_a_task_that_is_begun_again_goes_on_with_what_its_worker_left(tmp_path):
     here = plan(tmp_path, trials=2)
-    first = study.open_study(here)
+    first = storage.open_study(here)
     lost = first.ask()
     lost.set_user_attr(study.TASK, "one")
     drawn = space.suggest(lost, here.params.space)
@@ -198,14 +198,14 @@ def test_a_task_that_raised_runs_its_network_again(tmp_path):
     with pytest.raises(OSError, match="disk"):
         study.run_task(here, broken, "one", 0)
     study.run_task(here, suggesting(here.params), "one", 0)
-    trials = study.open_study(here).trials
+    trials = storage.open_study(here).trials
     assert [trial.state.name for trial in trials] == ["FAIL", "COMPLETE"]
     assert trials[0].params == trials[1].params
 
 
 def test_a_database_that_is_not_there_is_one_sentence(tmp_path):
     here = plan(tmp_path)
-    nowhere = study.Plan("x", "postgresql://me:secret@127.0.0.1:9/optuna", here.params)
+    nowhere = storage.Plan("x", "postgresql://me:secret@127.0.0.1:9/optuna", here.params)
     with pytest.raises(InputError, match=r"database at 127\.0\.0\.1:9/optuna cannot") as told:
-        study.open_study(nowhere)
+        storage.open_study(nowhere)
     assert "secret" not in str(told.value)

@@ -2,7 +2,6 @@
 
 import math
 from functools import partial
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from builders.brightness import CPU, PRIOR, TEST, TRAIN, VALIDATION, D, N, Recorder, Views, network
+from builders.networks import network_section
 from peculiar.networks.inference import load, predict
 from peculiar.training import loader, loop
 from peculiar.training.loader import batches, scaled_images
@@ -18,19 +18,9 @@ from peculiar.training.loop import _Best, fit, learning_rate_factor, target_scal
 from peculiar.velocity.metrics import l2
 
 
-def recipe(**changes):
-    values = {
-        "epochs": 2,
-        "batch_size": 16,
-        "learning_rate": 1e-2,
-        "schedule": "constant",
-        "weight_decay": 0.0,
-        "ema": 0.0,
-        "patience": None,
-        "augment": True,
-        "views": None,
-    }
-    return SimpleNamespace(**(values | changes))
+def recipe(views=None, **changes):
+    values = {"batch_size": 16, "learning_rate": 1e-2, "augment": True}
+    return network_section(views=views, fresh=views is not None, **(values | changes))
 
 
 def fitted(

@@ -135,7 +135,7 @@ def predict(chosen: argparse.Namespace) -> None:
     from peculiar.core.params import load
     from peculiar.galaxies.formats import read_galaxy
     from peculiar.galaxies.nsa import read_catalogue
-    from peculiar.galaxies.sources import LABELS
+    from peculiar.galaxies.sources import SOURCE_LABELS
     from peculiar.predict.catalogue import is_catalogue
     from peculiar.predict.files import is_real, load_champion, predict_galaxy, predict_real
     from peculiar.predict.tables import check_output, write_table
@@ -162,7 +162,7 @@ def predict(chosen: argparse.Namespace) -> None:
         if is_real(galaxy):
             if chosen.at:
                 raise InputError(f"{path} is of a real galaxy, which cannot be moved: drop --at")
-            if not champion.data_source.startswith(LABELS["nsa"]):
+            if not champion.data_source.startswith(SOURCE_LABELS["nsa"]):
                 print(
                     f"{path.name}: the champion's errors were measured on what it was trained "
                     f"on ({champion.data_source}) and do not hold for real images: see "
@@ -283,18 +283,17 @@ def standin(chosen: argparse.Namespace) -> None:
     """Write stand-in broadband files, to try `fetch.source: files` with."""
     from peculiar.core.params import load
     from peculiar.galaxies.params import Fetch
-    from peculiar.galaxies.sources import standin_knobs
     from peculiar.galaxies.standin.simulation import make_broadband
 
     if chosen.galaxies < 1:
         raise InputError(f"--galaxies {chosen.galaxies}: ask for at least one")
     if chosen.seed < 0:
         raise InputError(f"--seed {chosen.seed}: a seed must not be negative")
-    knobs = standin_knobs(load(Fetch).standin)
+    parameters = load(Fetch).standin.model_copy(update={"seed": chosen.seed})
     chosen.folder.mkdir(parents=True, exist_ok=True)
     for number in range(chosen.galaxies):
         path = chosen.folder / f"broadband_{number}.fits"
-        make_broadband(path, number, chosen.seed, knobs)
+        make_broadband(path, number, parameters)
         print(f"wrote {path}")
 
 

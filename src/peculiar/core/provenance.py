@@ -1,5 +1,6 @@
 """Who made a result, of which code and which data: git's commit and DVC's digests."""
 
+import ast
 import getpass
 import hashlib
 import os
@@ -61,6 +62,55 @@ def code_digest(package: Path = Path(__file__).parents[1]) -> str:
     for name in sorted(path.relative_to(package).as_posix() for path in package.rglob("*.py")):
         total.update(name.encode() + b"\0" + (package / name).read_bytes())
     return total.hexdigest()
+
+
+def imported_code_digest(module: str, source: Path = Path(__file__).parents[2]) -> str:
+    """sha256 over the sources of a module and of all that it imports from its own package.
+
+    An edit elsewhere in the package leaves it.
+
+    Parameters
+    ----------
+    module : str
+        For example "peculiar.search.objective".
+    source : Path
+        Folder that holds the package.
+
+    Returns
+    -------
+    str
+        Hexadecimal digest over names and contents, in the order of the names.
+    """
+    files: set[Path] = set()
+    waiting = [module]
+    while waiting:
+        name = waiting.pop()
+        path = _source_file(name, source)
+        if path is not None and path not in files:
+            files.add(path)
+            waiting += [*_imports(path), name.rpartition(".")[0]]  # an import runs its package too
+    total = hashlib.sha256()
+    for relative in sorted(path.relative_to(source).as_posix() for path in files):
+        total.update(relative.encode() + b"\0" + (source / relative).read_bytes())
+    return total.hexdigest()
+
+
+def _source_file(module: str, source: Path) -> Path | None:
+    """The file of a module or package; None for what is not in `source`."""
+    path = source.joinpath(*module.split("."))
+    candidates = (path.with_suffix(".py"), path / "__init__.py")
+    return next((file for file in candidates if file.is_file()), None)
+
+
+def _imports(path: Path) -> list[str]:
+    """Dotted names of the modules that a file imports, also in functions, and of their members."""
+    names: list[str] = []
+    for node in ast.walk(ast.parse(path.read_bytes())):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module is not None:
+            names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    return names
 
 
 @cache

@@ -6,6 +6,7 @@ from typing import Annotated, Literal, Self
 from pydantic import (
     AfterValidator,
     Field,
+    NonNegativeFloat,
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
@@ -16,9 +17,38 @@ from urllib3.util import parse_url
 from peculiar.core.params import Section
 from peculiar.core.photometry import Band
 
+SourceName = Literal["standin", "files", "illustris", "skirt", "nsa"]
 
-class StandInSection(Section):
-    """The stand-in simulation."""
+
+class StandIn(Section):
+    """Parameters of the stand-in simulation.
+
+    Attributes
+    ----------
+    seed : int
+        Seed of every draw.
+    galaxies : int
+        Number of galaxies.
+    pixels : int
+        Pixels along one side of the images, a multiple of 16 (Torrey et al. 2015: 256).
+    field_of_view_kpc : float
+        Side of the images, kpc.
+    particle_mass_msun : float
+        Mass of a star particle, Msun (Vogelsberger et al. 2014, MNRAS 444, 1518).
+    log10_mass_min, log10_mass_max : float
+        Limits of the stellar masses, log10(M*/Msun).
+    size_factor : float
+        Sizes over those of Shen et al. (2003); in Illustris about 2 (Snyder et al. 2015, MNRAS
+        454, 1886; Bottrell et al. 2017, MNRAS 467, 2879). Dimensionless.
+    size_scatter : float
+        Factor on the scatter of the size-mass relation of Shen et al. (2003), dimensionless.
+    colour_scatter : float
+        Factor on the scatter between galaxies of old ages (0.1 dex), metallicities (0.1 dex)
+        and star formation rates (0.3 dex; Elbaz et al. 2007), dimensionless.
+    neighbours : int
+        A particle's light is a Gaussian whose full width at half maximum is the distance to this
+        neighbour (Torrey et al. 2015: the 16th).
+    """
 
     seed: NonNegativeInt
     galaxies: PositiveInt
@@ -28,14 +58,18 @@ class StandInSection(Section):
     log10_mass_min: PositiveFloat
     log10_mass_max: PositiveFloat
     size_factor: PositiveFloat
-    size_scatter: Annotated[float, Field(ge=0)]
-    colour_scatter: Annotated[float, Field(ge=0)]
+    size_scatter: NonNegativeFloat
+    colour_scatter: NonNegativeFloat
     neighbours: PositiveInt
 
     @model_validator(mode="after")
-    def _ordered(self) -> Self:
+    def _consistent(self) -> Self:
         if self.log10_mass_min >= self.log10_mass_max:
             raise ValueError("log10_mass_min must be below log10_mass_max")
+        if self.neighbours >= 10**self.log10_mass_min / self.particle_mass_msun:
+            raise ValueError(
+                "neighbours must be fewer than the particles of the least massive galaxy"
+            )
         return self
 
 
@@ -101,10 +135,10 @@ class NsaSection(Section):
 class Fetch(Section):
     """Stage `fetch`."""
 
-    source: Literal["standin", "files", "illustris", "skirt", "nsa"]
+    source: SourceName
     bands: Annotated[tuple[Band, ...], Field(min_length=1)]
     shard_galaxies: PositiveInt
-    standin: StandInSection
+    standin: StandIn
     files: FilesSection
     illustris: IllustrisSection
     skirt: SkirtSection

@@ -12,13 +12,13 @@ from peculiar.galaxies.illustris.api import read_key
 from peculiar.galaxies.illustris.archive import fill
 from peculiar.galaxies.nsa import read_catalogue as read_nsa_catalogue
 from peculiar.galaxies.nsa import read_nsa
-from peculiar.galaxies.params import Fetch, StandInSection
+from peculiar.galaxies.params import Fetch, SourceName, StandIn
 from peculiar.galaxies.skirt import read_skirt
-from peculiar.galaxies.standin.simulation import StandIn, make_broadband
+from peculiar.galaxies.standin.simulation import make_broadband
 from peculiar.galaxies.sunrise import read_broadband, read_catalogue
 from peculiar.parallel import in_order, pool, scheduler
 
-LABELS = {
+SOURCE_LABELS: dict[SourceName, str] = {
     "standin": "stand-in",
     "files": "Illustris files",
     "illustris": "Illustris",
@@ -33,15 +33,14 @@ Source = tuple[int, Iterable[Galaxy], dict[str, int]]
 
 def from_standin(params: Fetch) -> Source:
     """Galaxies simulated here, on all cores, or by Dask's workers."""
-    section = params.standin
-    knobs = standin_knobs(section)
+    total = params.standin.galaxies
 
     def galaxies() -> Iterator[Galaxy]:
-        each = ((number, section.seed, knobs, params.bands) for number in range(section.galaxies))
+        arguments = ((number, params.standin, params.bands) for number in range(total))
         with pool(scheduler()) as workers:
-            yield from in_order(workers, simulated, each)
+            yield from in_order(workers, simulated, arguments)
 
-    return section.galaxies, galaxies(), {}
+    return total, galaxies(), {}
 
 
 def from_files(params: Fetch) -> Source:
@@ -85,7 +84,7 @@ def from_nsa(params: Fetch) -> Source:
     return len(paths), galaxies, {}
 
 
-SOURCES: dict[str, Callable[[Fetch], Source]] = {
+SOURCES: dict[SourceName, Callable[[Fetch], Source]] = {
     "standin": from_standin,
     "files": from_files,
     "illustris": from_illustris,
@@ -105,17 +104,9 @@ def downloaded(section: str, folder: Path, patterns: Iterable[str]) -> list[Path
     return sorted(paths, key=lambda path: (len(path.name), path.name))
 
 
-def standin_knobs(params: StandInSection) -> StandIn:
-    """The simulation's knobs; an `InputError` names what it refuses."""
-    try:
-        return StandIn(**params.model_dump(exclude={"seed", "galaxies"}))
-    except ValueError as error:
-        raise InputError(f"params.yaml: fetch.standin: {error}") from None
-
-
-def simulated(number: int, seed: int, knobs: StandIn, bands: Sequence[str]) -> Galaxy:
+def simulated(number: int, parameters: StandIn, bands: Sequence[str]) -> Galaxy:
     """One stand-in galaxy, through a file and the reader of Illustris' own."""
     with TemporaryDirectory(prefix="peculiar-") as scratch:
         path = Path(scratch) / f"broadband_{number}.fits"
-        make_broadband(path, number, seed, knobs)
+        make_broadband(path, number, parameters)
         return read_broadband(path, bands)

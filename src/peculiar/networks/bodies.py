@@ -6,28 +6,17 @@ are ours.
 """
 
 from collections.abc import Sequence
-from typing import Literal, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from peculiar.core.errors import InputError
+from peculiar.networks.params import LayerSection, NetworkSection
 from peculiar.networks.scaling import Pixels, check_crop
 from peculiar.networks.starlet import Starlet, perceptron
 
-Family = Literal["cnn", "pyramid", "starlet", "resnet18", "resnet50"]
-RESNETS = ("resnet18", "resnet50")
 
-
-class Layer(Protocol):
-    """One convolution: number of filters, and kernel side and stride in pixels."""
-
-    filters: int
-    kernel: int
-    stride: int
-
-
-def output_pixels(layers: Sequence[Layer], pixels: int, *, padded: bool = False) -> int:
+def output_pixels(layers: Sequence[LayerSection], pixels: int, *, padded: bool = False) -> int:
     """Side of the last feature map, pixels; not positive where a kernel no longer fits.
 
     With `padded` of a pyramid, whose convolutions keep the size but for the stride.
@@ -40,7 +29,9 @@ def output_pixels(layers: Sequence[Layer], pixels: int, *, padded: bool = False)
     return pixels
 
 
-def multiply_adds(layers: Sequence[Layer], bands: int, pixels: int, *, padded: bool = False) -> int:
+def multiply_adds(
+    layers: Sequence[LayerSection], bands: int, pixels: int, *, padded: bool = False
+) -> int:
     """Multiplications and additions that the convolutions need for one image."""
     total, channels = 0, bands
     for number, layer in enumerate(layers, start=1):
@@ -51,13 +42,13 @@ def multiply_adds(layers: Sequence[Layer], bands: int, pixels: int, *, padded: b
 
 
 def cnn(
-    layers: Sequence[Layer], bands: int, pixels: int, outputs: int, *, batch_norm: bool
+    layers: Sequence[LayerSection], bands: int, pixels: int, outputs: int, *, batch_norm: bool
 ) -> nn.Sequential:
     """Convolutions with ReLU and a linear output (paper, section 2 and Table A1).
 
     Parameters
     ----------
-    layers : sequence of Layer
+    layers : sequence of LayerSection
         From the image to the output.
     bands, pixels : int
         Channels and side of the input images.
@@ -119,7 +110,7 @@ class Pyramid(nn.Module):
 
     Parameters
     ----------
-    layers : sequence of Layer
+    layers : sequence of LayerSection
         From the image to the coarsest scale.
     bands : int
         Channels of the input images.
@@ -134,7 +125,7 @@ class Pyramid(nn.Module):
 
     FLOOR = 1e-3  # of a mean before its logarithm, in units of the normalised maps
 
-    def __init__(self, layers: Sequence[Layer], bands: int, hidden: int, outputs: int):
+    def __init__(self, layers: Sequence[LayerSection], bands: int, hidden: int, outputs: int):
         from torchvision.ops import Conv2dNormActivation  # as in `resnet`
 
         super().__init__()
@@ -169,28 +160,12 @@ class Pyramid(nn.Module):
         return raw
 
 
-class Spec(Protocol):
-    """What front and body are made of; see `front` and `body`."""
-
-    family: Family
-    crop: int | None
-    softening_mag_arcsec2: float
-    hidden: int
-    dropout: float
-    batch_norm: bool
-
-    @property
-    def layers(self) -> Sequence[Layer]:
-        """Convolutions of a CNN or a pyramid."""
-        ...
-
-
-def front(spec: Spec, bands: Sequence[str], pixels: int) -> nn.Module:
+def front(spec: NetworkSection, bands: Sequence[str], pixels: int) -> nn.Module:
     """What is fixed of a network: images to what it learns from.
 
     Parameters
     ----------
-    spec : Spec
+    spec : NetworkSection
         `family`; the side in pixels of the middle of the images that is looked at, `crop`, None for
         all; the softening of asinh, AB mag/arcsec^2.
     bands : sequence of str
@@ -216,12 +191,12 @@ def front(spec: Spec, bands: Sequence[str], pixels: int) -> nn.Module:
     return scaled
 
 
-def body(spec: Spec, bands: int, pixels: int, outputs: int) -> nn.Module:
+def body(spec: NetworkSection, bands: int, pixels: int, outputs: int) -> nn.Module:
     """A body with fresh weights from torch's global generator.
 
     Parameters
     ----------
-    spec : Spec
+    spec : NetworkSection
         `family`; `layers` of a CNN or pyramid; `hidden` units of a pyramid's or starlet's
         perceptron, and `dropout` of a starlet's; whether a CNN has `batch_norm` (other families
         always do).
@@ -238,7 +213,7 @@ def body(spec: Spec, bands: int, pixels: int, outputs: int) -> nn.Module:
     Raises
     ------
     InputError
-        For an unknown family, or layers that do not fit the images.
+        When the layers do not fit the images.
     """
     if spec.family == "cnn":
         return cnn(spec.layers, bands, pixels, outputs, batch_norm=spec.batch_norm)
@@ -246,7 +221,4 @@ def body(spec: Spec, bands: int, pixels: int, outputs: int) -> nn.Module:
         return Pyramid(spec.layers, bands, spec.hidden, outputs)
     if spec.family == "starlet":
         return perceptron(Starlet.numbers(bands), spec.hidden, outputs, spec.dropout)
-    if spec.family in RESNETS:
-        return resnet(spec.family, bands, outputs)
-    known = ", ".join(["cnn", "pyramid", "starlet", *RESNETS])
-    raise InputError(f"no network family is called {spec.family!r}: take {known}")
+    return resnet(spec.family, bands, outputs)

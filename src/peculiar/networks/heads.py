@@ -9,7 +9,6 @@ deviation s, the sum is N(D_z; mu, s^2 + (sigma_v / H0)^2).)
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import log, pi
-from typing import Literal, Protocol
 
 import numpy as np
 import torch
@@ -17,13 +16,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
-from peculiar.networks import bodies as networks
 from peculiar.networks.bodies import body, front
+from peculiar.networks.params import Head, NetworkSection, Precision
 from peculiar.networks.scaling import check_crop
-
-Kind = Literal["point", "gaussian", "binned"]
-Loss = Literal["absolute", "fractional"]
-Precision = Literal["float32", "bfloat16"]
 
 
 @dataclass(frozen=True)
@@ -136,7 +131,7 @@ class DistanceHead(nn.Module):
     label_error_mpc: Tensor
     sharpness: Tensor
 
-    def __init__(self, kind: Kind, prior: Prior):
+    def __init__(self, kind: Head, prior: Prior):
         super().__init__()
         self.kind = kind
         self.raw_numbers = 2 if kind == "gaussian" else len(prior.p)
@@ -242,17 +237,8 @@ def ensemble(members: Sequence[DistributionNetwork]) -> DistributionNetwork:
     return DistributionNetwork(first.front, bodies, first.head, average_turns=first.average_turns)
 
 
-class Spec(networks.Spec, Protocol):
-    """What a network is made of; see `build`, and `peculiar.networks.bodies`."""
-
-    head: Kind
-    loss: Loss
-    average_turns: bool
-    precision: Precision
-
-
 def build(
-    spec: Spec,
+    spec: NetworkSection,
     bands: Sequence[str],
     pixels: int,
     *,
@@ -265,7 +251,7 @@ def build(
 
     Parameters
     ----------
-    spec : Spec
+    spec : NetworkSection
         Front, body, `head`, `loss`, `average_turns` and `precision`.
     bands : sequence of str
         Bands of the images, in order.
@@ -287,7 +273,7 @@ def build(
     Raises
     ------
     InputError
-        For an unknown family, or what does not fit the images.
+        When the network does not fit the images.
     ValueError
         When a head that gives distributions has no prior.
     """

@@ -16,6 +16,8 @@ from peculiar.core.params import Section
 Schedule = Literal["constant", "cosine", "onecycle"]
 Family = Literal["cnn", "pyramid", "starlet", "resnet18", "resnet50"]
 Head = Literal["point", "gaussian", "binned"]
+Label = Literal["D", "D_z"]
+Loss = Literal["absolute", "fractional"]
 Precision = Literal["float32", "bfloat16"]
 BatchSize = Annotated[int, Field(ge=2)]
 
@@ -31,10 +33,10 @@ class LayerSection(Section):
 class Training(Section):
     """What a network learns and how: what a search leaves alone."""
 
-    label: Literal["D", "D_z"]
+    label: Label
     normalise: bool
     head: Head
-    loss: Literal["absolute", "fractional"]
+    loss: Loss
     rounds: PositiveInt
     batch_norm: bool
     crop: PositiveInt | None

@@ -18,7 +18,7 @@ from peculiar.core.files import whole_folder
 from peculiar.core.params import load
 from peculiar.galaxies.galaxy import Galaxy
 from peculiar.galaxies.params import Fetch
-from peculiar.galaxies.sources import LABELS, SOURCES
+from peculiar.galaxies.sources import SOURCE_LABELS, SOURCES
 from peculiar.pipeline.paths import Paths
 
 UNITS = {
@@ -75,7 +75,7 @@ def fetch(params: Fetch, folder: Path) -> None:
         table = galaxy_table(rows)
         table.meta["bands"] = list(params.bands)
         made_here = any(row["source"].startswith("stand-in:") for row in rows)
-        table.meta["source"] = "stand-in" if made_here else LABELS[params.source]
+        table.meta["source"] = "stand-in" if made_here else SOURCE_LABELS[params.source]
         table.meta["skipped"] = skipped
         write_table(table, partial, RAW_COLUMNS)
 

@@ -23,17 +23,17 @@ from peculiar.core import processes
 from peculiar.core.errors import InputError, one_sentence
 from peculiar.core.files import whole_folder
 from peculiar.core.params import load
-from peculiar.core.provenance import code_digest, digests
+from peculiar.core.provenance import code_digest, digests, imported_code_digest
 from peculiar.pipeline.paths import Paths
 from peculiar.runs import tracking
-from peculiar.search import cluster, figures
+from peculiar.search import cluster, figures, storage
 from peculiar.search import spool as logbook
 from peculiar.search import study as studies
 from peculiar.search.objective import PROCESS, Objective
 from peculiar.search.params import Search
 from peculiar.search.space import grid, network
 from peculiar.search.spool import Logbook
-from peculiar.search.study import FrozenTrial, Plan, Study
+from peculiar.search.storage import FrozenTrial, Plan, Study
 from peculiar.training.params import Train
 
 JOURNAL, SPOOL = "optuna.journal", "spool"  # in MLflow's store
@@ -69,21 +69,21 @@ def plan(params: Search, train: Train, data: dict[str, str], paths: Paths) -> Pl
         train.seed,
         train.best.model_dump(exclude={"epochs"}),
         data,
-        code_digest(),
+        imported_code_digest("peculiar.search.objective"),
     ]
     text = json.dumps(identity, sort_keys=True)
     name = f"{params.dataset}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
     journal = store(paths) / JOURNAL
     journal.parent.mkdir(parents=True, exist_ok=True)
-    storage = str(journal.resolve()) if params.storage == "journal" else params.storage
-    return Plan(name, storage, params)
+    address = str(journal.resolve()) if params.storage == "journal" else params.storage
+    return Plan(name, address, params)
 
 
 def open_study(params: Search, train: Train, paths: Paths) -> Study:
     """The study; trials whose process was killed are marked failed and queued again."""
     data = digests(inputs(params, train, paths), paths.root)
-    study = studies.open_study(plan(params, train, data, paths))
-    studies.requeue_dead(study, lambda trial: dead(trial, params))
+    study = storage.open_study(plan(params, train, data, paths))
+    storage.requeue_dead(study, lambda trial: dead(trial, params))
     return study
 
 
@@ -98,7 +98,7 @@ def dead(trial: FrozenTrial, params: Search) -> bool:
     process = trial.user_attrs.get(PROCESS)
     if process is None:
         begun = trial.datetime_start
-        silent = begun is not None and datetime.now() - begun > timedelta(seconds=studies.GRACE_S)
+        silent = begun is not None and datetime.now() - begun > timedelta(seconds=storage.GRACE_S)
         return params.storage == "journal" or silent
     return processes.gone(process)
 
@@ -209,7 +209,7 @@ def run_on_cluster(study: Study, plan: Plan, objective: Objective) -> None:
                     progress()
             else:
                 time.sleep(POLL_S)
-            studies.requeue_dead(study, lambda trial: dead(trial, params))
+            storage.requeue_dead(study, lambda trial: dead(trial, params))
 
 
 def write(folder: Path, study: Study, before: Path) -> None:
@@ -226,8 +226,8 @@ def write(folder: Path, study: Study, before: Path) -> None:
         shutil.copy2(before, path)
     else:
         path.write_text(text)
-    studies.write_table(study, folder / "trials.csv")
-    figures.draw(study, folder / "figures")
+    studies.write_trials(study, folder / "trials.csv")
+    figures.draw_study(study, folder / "figures")
 
 
 def log(book: Logbook, folder: Path, study: Study) -> None:

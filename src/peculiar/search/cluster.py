@@ -20,7 +20,7 @@ from peculiar.core.errors import InputError
 from peculiar.parallel import SCHEDULER, connected, scheduler
 from peculiar.search.params import Search
 
-RETRIES = 2  # of a task that raised, for example because its database was away
+TASK_RETRIES = 2  # of a task that raised, for example because its database was away
 LOOPBACK = "127.0.0.1"
 # Dask's pages would be open to everybody on the machine's network, at a port that is often taken
 QUIET = {"dashboard": False, "dashboard_address": f"{LOOPBACK}:0"}
@@ -55,10 +55,10 @@ def client(params: Search) -> Iterator[Client]:
             with made, Client(made) as own:  # type: ignore[no-untyped-call]
                 yield own
             return
-        with connected(address, named) as found:
+        with connected(address, named) as shared:
             if params.storage == "journal":
-                check_hosts(found)
-            yield found
+                check_hosts(shared)
+            yield shared
 
 
 def check_hosts(client: Client) -> None:
@@ -103,15 +103,15 @@ def _local(params: Search) -> SpecCluster:
 
 def _slurm(params: Search) -> SLURMCluster:
     """One job a worker; Dask asks SLURM for another when one ends."""
-    found = SLURMCluster(**_options(params))
-    found.adapt(minimum_jobs=params.workers, maximum_jobs=params.workers)
-    return found
+    jobs = SLURMCluster(**_options(params))
+    jobs.adapt(minimum_jobs=params.workers, maximum_jobs=params.workers)
+    return jobs
 
 
 def job_script(params: Search) -> str:
     """What is given to sbatch for each worker."""
-    with SLURMCluster(**_options(params)) as found:
-        return str(found.job_script())
+    with SLURMCluster(**_options(params)) as jobs:
+        return str(jobs.job_script())
 
 
 def _options(params: Search) -> dict[str, Any]:
@@ -141,7 +141,7 @@ def carry(
     client: Client, task: Callable[..., Any], arguments: list[tuple[Any, ...]]
 ) -> Iterator[Any]:
     """Run a task with each of some arguments; what they return, as they come."""
-    futures = [client.submit(task, *each, retries=RETRIES, pure=False) for each in arguments]
+    futures = [client.submit(task, *each, retries=TASK_RETRIES, pure=False) for each in arguments]
     try:
         for future in as_completed(futures):  # type: ignore[no-untyped-call]
             yield future.result()

@@ -11,7 +11,7 @@ import optuna.visualization.matplotlib as drawings
 from optuna.exceptions import ExperimentalWarning
 from optuna.trial import TrialState
 
-from peculiar.search.study import Study
+from peculiar.search.storage import Study
 
 MOST = 6  # parameters in a picture
 
@@ -27,7 +27,7 @@ def shared_parameters(study: Study) -> list[str]:
     return sorted(ordered, key=lambda name: name[-1].isdigit())[:MOST]  # those of layers last
 
 
-def draw(study: Study, folder: Path) -> list[Path]:
+def draw_study(study: Study, folder: Path) -> list[Path]:
     """Write history, timeline, slice, contour, parallel coordinates, importances, and the front.
 
     What needs more trials or parameters than there are is left out; the front is that of two

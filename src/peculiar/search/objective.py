@@ -18,7 +18,7 @@ from peculiar.core.errors import InputError
 from peculiar.core.provenance import loaded_code
 from peculiar.networks.heads import Network
 from peculiar.networks.inference import Scaled
-from peculiar.networks.params import NetworkSection
+from peculiar.networks.params import Label, NetworkSection
 from peculiar.networks.scaling import check_crop
 from peculiar.runs import tracking
 from peculiar.search.params import Search
@@ -33,7 +33,6 @@ from peculiar.search.study import (
     constrain,
     report,
 )
-from peculiar.training.curves import history_figure
 from peculiar.training.params import Train
 from peculiar.training.predictions import validate
 from peculiar.training.train import share_images, train_network
@@ -42,7 +41,7 @@ RAW, DATA = Path("data/fetch"), Path("data/observe")
 SPOOL = tracking.STORE / "spool"
 # an outage of the server must not cost a trial minutes, as MLflow's own patience does
 IMPATIENT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
-LABELS = {"D": "l2_d_mpc", "D_z": "l2_dz_mpc"}
+VALIDATION_L2: dict[Label, str] = {"D": "l2_d_mpc", "D_z": "l2_dz_mpc"}
 PROCESS, RUN = "process", "run_id"  # attributes of trials
 
 
@@ -60,28 +59,28 @@ def settle(root: Path, store: str, code: str) -> None:
     InputError
         When the worker's machine does not have the folder, or its code is another.
     """
-    here = f"worker {socket.gethostname()}"
+    worker = f"worker {socket.gethostname()}"
     if not root.is_dir():
-        raise InputError(f"{here} has no {root}: start workers where they see the same files")
+        raise InputError(f"{worker} has no {root}: start workers where they see the same files")
     if loaded_code() != code:
-        raise InputError(f"{here} has other code than the search: start it again")
+        raise InputError(f"{worker} has other code than the search: start it again")
     os.chdir(root)
-    for name, value in IMPATIENT.items():
-        os.environ.setdefault(name, value)
+    for variable, value in IMPATIENT.items():
+        os.environ.setdefault(variable, value)
     if tracking.address() != store:
         tracking.attach(store)
 
 
 @lru_cache(maxsize=1)
-def opened(folder: Path, _digest: str) -> Observed:
+def open_dataset(folder: Path, _digest: str) -> Observed:
     """An observed dataset, opened once a process."""
     return Observed.read(folder)
 
 
 @lru_cache(maxsize=1)
-def scaled(folder: Path, digest: str, softening: float, crop: int | None) -> Scaled:
+def scaled_dataset(folder: Path, digest: str, softening: float, crop: int | None) -> Scaled:
     """Its images, scaled once for all trials of a process that scale alike."""
-    return share_images(opened(folder, digest), softening, crop)
+    return share_images(open_dataset(folder, digest), softening, crop)
 
 
 @dataclass(frozen=True)
@@ -114,7 +113,7 @@ class Objective:
     @property
     def observed(self) -> Observed:
         """The dataset."""
-        return opened(*self._dataset())
+        return open_dataset(*self._dataset())
 
     def _dataset(self) -> tuple[Path, str]:
         path = DATA / self.params.dataset
@@ -124,8 +123,8 @@ class Objective:
         """Constraints of a network, and why it is refused; see `peculiar.search.space`."""
         bands, pixels = self.observed.images.shape[1:3]
         side = check_crop(self.train.best.crop, pixels)
-        found = constraints(searched, self.params.space, bands, side)
-        return found, reasons(found)
+        constraint = constraints(searched, self.params.space, bands, side)
+        return constraint, reasons(constraint)
 
     def check(self) -> None:
         """Refuse a space of which nothing, or with a Gaussian process not all, can be built.
@@ -173,25 +172,23 @@ class Objective:
                 values = {}
         if not values:
             raise PrunedError("see its run")
-        chosen = tuple(values[name] for name in self.params.objectives)
-        return chosen if len(chosen) > 1 else chosen[0]
+        minimised = tuple(values[objective] for objective in self.params.objectives)
+        return minimised if len(minimised) > 1 else minimised[0]
 
     def values(self, trial: Trial, spec: NetworkSection, book: Logbook) -> dict[str, float]:
         """Train with each seed; the mean of each objective."""
         values: list[dict[str, float]] = []
-        history: list[dict[str, float]] = []
 
         def on_epoch(epoch: int, curve: dict[str, float]) -> None:
             done = len(values) * spec.all_epochs
-            history.append({"epoch": done + epoch, **curve})
-            book.curves(history[-1])
+            book.curves({"epoch": done + epoch, **curve})
             if self.params.pruner in ("median", "hyperband"):
                 report(trial, curve["validation_l2_mpc"], epoch)
 
         for number in range(self.params.seeds):
             trained, metrics, seconds = self._train(spec, number, on_epoch)
             # of the whole network: that of the last epoch may be another's, or one member's
-            l2 = metrics[LABELS[spec.label]]
+            l2 = metrics[VALIDATION_L2[spec.label]]
             weights = sum(weight.numel() for weight in trained.parameters())
             values.append(
                 {
@@ -209,8 +206,6 @@ class Objective:
                 report(trial, values[-1]["l2"], number)
         means = {name: float(np.mean([v[name] for v in values])) for name in values[0]}
         book.metrics(means, prefix="objective_")
-        figure = history_figure(history, f"trial {trial.number}")
-        book.attempt(lambda: tracking.log_figure(figure, "history.png"))
         return means
 
     def _train(
@@ -220,7 +215,7 @@ class Objective:
         start = time.monotonic()
         shared = None
         if spec.family != "starlet":  # whose numbers are not pixels
-            shared = scaled(*self._dataset(), spec.softening_mag_arcsec2, spec.crop)
+            shared = scaled_dataset(*self._dataset(), spec.softening_mag_arcsec2, spec.crop)
         trained = train_network(
             self.observed, spec, seed_of(self.train.seed, number), on_epoch, shared, self.root / RAW
         )

@@ -16,7 +16,7 @@ from pydantic import (
 from peculiar.core.params import Name, Section
 from peculiar.networks.params import BatchSize, Family, Head
 
-Objective = Literal["l2", "parameters", "seconds"]
+ObjectiveName = Literal["l2", "parameters", "seconds"]
 
 
 T = TypeVar("T")
@@ -108,7 +108,7 @@ class Search(Section):
     seed: NonNegativeInt
     sampler: Literal["tpe", "gp", "grid", "random", "qmc"]
     pruner: Literal["none", "median", "hyperband", "wilcoxon"]
-    objectives: Annotated[tuple[Objective, ...], Field(min_length=1, max_length=2)]
+    objectives: Annotated[tuple[ObjectiveName, ...], Field(min_length=1, max_length=2)]
     models: bool
     workers: PositiveInt
     cluster: Annotated[str, Field(pattern=r"^(local|slurm|tcp://.+)$")]
@@ -122,7 +122,7 @@ class Search(Section):
             raise ValueError("objectives are [l2], [l2, parameters] or [l2, seconds]")
         if self.sampler in ("gp", "qmc") and self.space.conditional():
             raise ValueError(f"{self.sampler} needs a space of one depth and one family")
-        if self.sampler == "grid" and any(isinstance(knob, Range) for _, knob in self.space):
+        if self.sampler == "grid" and any(isinstance(values, Range) for _, values in self.space):
             raise ValueError("a grid has lists of values and no low and high")
         if self.cluster == "slurm" and self.storage == "journal":
             raise ValueError("a journal is for one machine: slurm needs storage: postgresql://...")

@@ -10,7 +10,7 @@ from peculiar.networks.bodies import multiply_adds, output_pixels
 from peculiar.networks.params import LayerSection
 from peculiar.search.params import Range, Space
 
-Knob = Range | tuple[Any, ...]  # all numbers between two, or choices
+Values = Range | tuple[Any, ...]  # all numbers between two, or choices
 LAYERED = ("cnn", "pyramid")
 LARGEST_GRID = 10_000  # networks
 
@@ -32,18 +32,18 @@ def families(space: Space) -> tuple[str, ...]:
     return space.family or ("cnn",)
 
 
-def knobs(space: Space, family: str, depth: int) -> dict[str, Knob]:
+def parameters(space: Space, family: str, depth: int) -> dict[str, Values]:
     """Name and values of what is drawn for a network of a family and depth, in order.
 
     The parameters of layer i are `filters_i`, `kernel_i` and `stride_i`, from 1, or `stride` where
     all have the same.
     """
-    drawn: dict[str, Knob] = {}
+    drawn: dict[str, Values] = {}
     if family in LAYERED:
         for i in range(1, depth + 1):
             drawn |= {f"filters_{i}": space.filters, f"kernel_{i}": space.kernel}
             drawn |= {"stride" if space.same_stride else f"stride_{i}": space.stride}
-    optional: dict[str, Knob | None] = {
+    optional: dict[str, Values | None] = {
         "hidden": space.hidden if family in ("pyramid", "starlet") else None,
         "learning_rate": space.learning_rate,
         "weight_decay": space.weight_decay,
@@ -51,7 +51,7 @@ def knobs(space: Space, family: str, depth: int) -> dict[str, Knob]:
         "softening_mag_arcsec2": space.softening_mag_arcsec2,
         "head": space.head,
     }
-    return drawn | {name: knob for name, knob in optional.items() if knob is not None}
+    return drawn | {name: values for name, values in optional.items() if values is not None}
 
 
 def suggest(trial: Draws, space: Space) -> dict[str, Any]:
@@ -61,15 +61,18 @@ def suggest(trial: Draws, space: Space) -> dict[str, Any]:
         family = trial.suggest_categorical("family", families(space))
     if family in LAYERED:
         depth = trial.suggest_categorical("depth", space.depth)
-    drawn = {name: _draw(trial, name, knob) for name, knob in knobs(space, family, depth).items()}
+    drawn = {
+        name: _draw(trial, name, values)
+        for name, values in parameters(space, family, depth).items()
+    }
     return network(drawn | {"family": family, "depth": depth}, space)
 
 
-def _draw(trial: Draws, name: str, knob: Knob) -> Any:
-    if isinstance(knob, Range):
+def _draw(trial: Draws, name: str, values: Values) -> Any:
+    if isinstance(values, Range):
         log = name in ("learning_rate", "weight_decay")
-        return trial.suggest_float(name, knob.low, knob.high, log=log)
-    return trial.suggest_categorical(name, knob)
+        return trial.suggest_float(name, values.low, values.high, log=log)
+    return trial.suggest_categorical(name, values)
 
 
 def network(drawn: Mapping[str, Any], space: Space) -> dict[str, Any]:
@@ -83,7 +86,7 @@ def network(drawn: Mapping[str, Any], space: Space) -> dict[str, Any]:
         for i in range(1, drawn["depth"] + 1)
     ]
     searched = {} if space.family is None else {"family": drawn["family"]}
-    alone = knobs(space, drawn["family"], depth=0)
+    alone = parameters(space, drawn["family"], depth=0)
     others = {name: drawn[name] for name in alone}
     return searched | {"layers": layers} | others
 
@@ -97,11 +100,13 @@ def grid(space: Space) -> list[dict[str, Any]]:
         When there are more than `LARGEST_GRID`.
     """
     branches = [
-        {"family": (family,), "depth": (depth,), **knobs(space, family, depth)}
+        {"family": (family,), "depth": (depth,), **parameters(space, family, depth)}
         for family in families(space)
         for depth in (space.depth if family in LAYERED else (0,))
     ]
-    size = sum(math.prod(len(_choices(knob)) for knob in branch.values()) for branch in branches)
+    size = sum(
+        math.prod(len(_choices(values)) for values in branch.values()) for branch in branches
+    )
     if size > LARGEST_GRID:
         raise InputError(
             f"params.yaml: search.space: a grid of {size} networks: narrow it to {LARGEST_GRID}"
@@ -113,10 +118,10 @@ def grid(space: Space) -> list[dict[str, Any]]:
     ]
 
 
-def _choices(knob: Knob) -> tuple[Any, ...]:
-    if isinstance(knob, Range):
+def _choices(values: Values) -> tuple[Any, ...]:
+    if isinstance(values, Range):
         raise ValueError("a grid has lists of values and no low and high")
-    return knob
+    return values
 
 
 def constraints(
@@ -171,9 +176,9 @@ def corners(space: Space) -> list[dict[str, Any]]:
 
 def _corner(space: Space, family: str, depth: int, stride: int) -> dict[str, Any]:
     corner: dict[str, Any] = {"family": family, "depth": depth}
-    for name, knob in knobs(space, family, depth).items():
+    for name, values in parameters(space, family, depth).items():
         if name.startswith("stride"):
             corner[name] = stride
         else:
-            corner[name] = knob.high if isinstance(knob, Range) else max(knob)
+            corner[name] = values.high if isinstance(values, Range) else max(values)
     return corner

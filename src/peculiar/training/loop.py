@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from typing import Literal, Protocol, cast
+from typing import cast
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from peculiar.networks.heads import Network
 from peculiar.networks.inference import Images, Scaled, in_pieces
+from peculiar.networks.params import NetworkSection, Schedule
 from peculiar.training import torchrun
 from peculiar.training.loader import (
     Draw,
@@ -27,8 +28,6 @@ from peculiar.training.loader import (
     turn,
 )
 from peculiar.velocity.metrics import l2
-
-Schedule = Literal["constant", "cosine", "onecycle"]
 
 
 def target_scaling(targets_mpc: NDArray[np.floating], distribution: str) -> tuple[float, float]:
@@ -59,20 +58,6 @@ def target_scaling(targets_mpc: NDArray[np.floating], distribution: str) -> tupl
     if distribution == "none":
         return 0.0, 1.0
     raise ValueError(f"no scaling for {distribution!r}")
-
-
-class Recipe(Protocol):
-    """How long and how fast a network learns; see `fit`."""
-
-    epochs: int
-    batch_size: int
-    learning_rate: float
-    schedule: Schedule
-    weight_decay: float
-    ema: float
-    patience: int | None
-    augment: bool
-    views: int | None
 
 
 WARM_UP = 0.2  # share of a one-cycle schedule in which the learning rate rises
@@ -143,7 +128,7 @@ def fit(
     targets_mpc: NDArray[np.floating],
     train: NDArray[np.integer],
     validation: NDArray[np.integer],
-    recipe: Recipe,
+    spec: NetworkSection,
     *,
     rng: np.random.Generator,
     device: torch.device,
@@ -165,7 +150,7 @@ def fit(
         Labels D or D_z, Mpc.
     train, validation : ndarray of int
         Row numbers of the two splits.
-    recipe : Recipe
+    spec : NetworkSection
         `epochs`, passes over the training split; `batch_size`, images in a step;
         `learning_rate` and its `schedule` (see `learning_rate_factor`); `weight_decay` of AdamW
         (Loshchilov & Hutter 2019), 0 for Adam; `ema`, the decay a step of the running mean of the
@@ -193,8 +178,8 @@ def fit(
         scaled = scaled_images(network.front, images, rows, device)
     fixed: Scaled = scaled
     kept = None
-    if fresh is not None and recipe.views is not None:
-        kept, labels = keep_views(network, fresh, train, recipe.views)
+    if fresh is not None and spec.views is not None:
+        kept, labels = keep_views(network, fresh, train, spec.views)
         train, fresh = np.arange(len(kept)), None
 
     def learnt(rows: NDArray[np.integer]) -> tuple[Tensor, Tensor]:
@@ -213,18 +198,18 @@ def fit(
 
     optimiser = torch.optim.AdamW(
         network.parameters(),
-        lr=recipe.learning_rate,
-        weight_decay=recipe.weight_decay,
+        lr=spec.learning_rate,
+        weight_decay=spec.weight_decay,
         fused=True,  # one pass over all weights
     )
-    steps = recipe.epochs * len(torchrun.shares(batches(train, recipe.batch_size)))
+    steps = spec.epochs * len(torchrun.shares(batches(train, spec.batch_size)))
     learn = torchrun.learner(network)
     rate = LambdaLR(
-        optimiser, lambda step: learning_rate_factor(recipe.schedule, step, steps, recipe.epochs)
+        optimiser, lambda step: learning_rate_factor(spec.schedule, step, steps, spec.epochs)
     )
     mean = None
-    if recipe.ema:
-        average = get_ema_multi_avg_fn(recipe.ema)  # type: ignore[no-untyped-call]
+    if spec.ema:
+        average = get_ema_multi_avg_fn(spec.ema)  # type: ignore[no-untyped-call]
         mean = AveragedModel(network, multi_avg_fn=average, use_buffers=True)
 
     def after_step() -> None:
@@ -234,15 +219,15 @@ def fit(
 
     judged = network if mean is None else cast(Network, mean.module)
     best = _Best()
-    for epoch in range(1, recipe.epochs + 1):
-        pieces = torchrun.shares(batches(rng.permutation(train), recipe.batch_size))
-        turned = (lambda batch: turn(batch, rng)) if recipe.augment else (lambda batch: batch)
+    for epoch in range(1, spec.epochs + 1):
+        pieces = torchrun.shares(batches(rng.permutation(train), spec.batch_size))
+        turned = (lambda batch: turn(batch, rng)) if spec.augment else (lambda batch: batch)
         with half_the_threads() if fresh else nullcontext():
             train_l2 = _epoch(network, learn, drawn(pieces), turned, after_step, optimiser)
         judged.eval()
         predicted = in_pieces(lambda rows: judged.distance(fixed(rows)), validation, device)
         validation_l2 = torchrun.agreed(l2(targets_mpc[validation], predicted), device)
         on_epoch(epoch, {"train_l2_mpc": train_l2, "validation_l2_mpc": validation_l2})
-        if recipe.patience is not None and best.see(validation_l2, judged) >= recipe.patience:
+        if spec.patience is not None and best.see(validation_l2, judged) >= spec.patience:
             break
     network.load_state_dict(best.weights or judged.state_dict())

@@ -1,35 +1,33 @@
 """The stand-in simulation: reproducible, conserving light, and like the relations it cites."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 from astropy.io import fits
 from scipy.integrate import quad
 from scipy.stats import kstest
 
+from builders.standin import small_standin
 from peculiar.core.photometry import BANDS, flux_density
 from peculiar.galaxies.standin import simulation, smoothing, stars
-from peculiar.galaxies.standin.simulation import StandIn
 
-SMALL = StandIn(pixels=32, particle_mass_msun=2e7, log10_mass_max=10.5)
-WIDE = replace(SMALL, pixels=64, field_of_view_kpc=2000.0)  # every particle is inside
+SMALL = small_standin()
+WIDE = small_standin(pixels=64, field_of_view_kpc=2000.0)  # every particle is inside
 
 
-def galaxies(n, knobs, seed=3):
+def galaxies(n, parameters, seed=3):
     rng = np.random.default_rng(seed)
-    return [simulation.simulate(rng, knobs) for _ in range(n)]
+    return [simulation.simulate(rng, parameters) for _ in range(n)]
 
 
-def received(images, knobs):
+def received(images, parameters):
     """f_lambda at 10 pc (camera, band) of images: the sum of I over solid angles at 10 pc."""
-    pixel_pc = 1000 * knobs.field_of_view_kpc / knobs.pixels
+    pixel_pc = 1000 * parameters.field_of_view_kpc / parameters.pixels
     return images.sum(axis=(2, 3), dtype=float) * (pixel_pc / 10) ** 2
 
 
 def test_same_seed_and_number_give_the_same_bytes(tmp_path):
     for name, number, seed in [("a", 5, 1), ("b", 5, 1), ("c", 5, 2), ("d", 6, 1)]:
-        simulation.make_broadband(tmp_path / name, number, seed, SMALL)
+        simulation.make_broadband(tmp_path / name, number, small_standin(seed=seed))
     a, b, c, d = ((tmp_path / name).read_bytes() for name in "abcd")
     assert a == b
     assert len({a, c, d}) == 3
@@ -38,7 +36,7 @@ def test_same_seed_and_number_give_the_same_bytes(tmp_path):
 
 def test_four_cameras_receive_all_the_light():
     (galaxy,) = galaxies(1, WIDE)
-    images = simulation.photograph(galaxy, WIDE)
+    images = simulation.render(galaxy, WIDE)
     assert images.shape == (4, 5, 64, 64)
     assert images.dtype == np.float32
     assert (images >= 0).all()
@@ -47,11 +45,11 @@ def test_four_cameras_receive_all_the_light():
 
 
 def test_light_outside_the_field_is_lost_and_does_not_wrap_around():
-    knobs = replace(SMALL, field_of_view_kpc=30.0, pixels=64)
-    for galaxy in galaxies(5, knobs):
+    parameters = small_standin(field_of_view_kpc=30.0, pixels=64)
+    for galaxy in galaxies(5, parameters):
         radius = np.linalg.norm(galaxy.position_kpc, axis=1)
         certain = galaxy.light[:, radius < 15].sum(axis=1)
-        got = received(simulation.photograph(galaxy, knobs), knobs)
+        got = received(simulation.render(galaxy, parameters), parameters)
         assert (got < 1.0001 * galaxy.light.sum(axis=1)).all()
         assert (got > 0.97 * certain).all()  # kernels spread some of it over the edge
     far = np.array([[60.0], [0.0]])  # pixels from the centre of an image of 64
@@ -135,7 +133,7 @@ def test_sizes_follow_shen_2003():
     assert stars.shen_size(11.0, red=False)[0] == pytest.approx(4.751, rel=1e-3)
     assert stars.shen_size(11.0, red=True)[0] == pytest.approx(4.163, rel=1e-3)
     ratios, in_space = [], []
-    for galaxy in galaxies(300, replace(SMALL, particle_mass_msun=2e8, log10_mass_max=12.0)):
+    for galaxy in galaxies(300, small_standin(particle_mass_msun=2e8, log10_mass_max=12.0)):
         median = stars.shen_size(galaxy.log10_mass, galaxy.red)[0]
         ratios.append(galaxy.half_mass_radius_kpc / (2 * median))
         radius = np.median(np.linalg.norm(galaxy.position_kpc, axis=1))
@@ -146,14 +144,14 @@ def test_sizes_follow_shen_2003():
 
 
 def test_no_scatter_leaves_one_size_for_a_mass():
-    for galaxy in galaxies(5, replace(SMALL, size_scatter=0.0, size_factor=1.5)):
+    for galaxy in galaxies(5, small_standin(size_scatter=0.0, size_factor=1.5)):
         median = stars.shen_size(galaxy.log10_mass, galaxy.red)[0]
         assert galaxy.half_mass_radius_kpc == pytest.approx(1.5 * median)
 
 
 def test_colours_of_red_and_blue_galaxies_are_sane():
     colours = {True: [], False: []}
-    for galaxy in galaxies(80, StandIn(particle_mass_msun=5e6, log10_mass_max=11.2)):
+    for galaxy in galaxies(80, small_standin(particle_mass_msun=5e6, log10_mass_max=11.2)):
         zero = [flux_density(0.0, band) for band in BANDS]
         mags = -2.5 * np.log10(galaxy.light.sum(axis=1) / zero)
         colours[galaxy.red].append(mags[1] - mags[2])
@@ -185,7 +183,7 @@ def test_cameras_are_the_corners_of_a_tetrahedron():
 
 def test_filters_table_has_the_magnitudes_of_the_cubes(tmp_path):
     path = tmp_path / "broadband_1.fits"
-    simulation.make_broadband(path, 1, 1, SMALL)
+    simulation.make_broadband(path, 1, small_standin(seed=1))
     with fits.open(path) as hdus:
         assert [name.strip() for name in hdus["FILTERS"].data.field(0)] == [
             f"{band}_SDSS.res" for band in BANDS
@@ -210,16 +208,16 @@ def test_filters_table_has_the_magnitudes_of_the_cubes(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("knob", "words"),
+    ("changes", "words"),
     [
         ({"pixels": 100}, "multiple of 16"),
-        ({"size_factor": 0.0}, "positive"),
-        ({"size_scatter": -1.0}, "negative"),
-        ({"log10_mass_min": 12.0}, "below log10_mass_max"),
-        ({"neighbours": 0}, "neighbours"),
-        ({"particle_mass_msun": 1e9}, "fewer than the particles"),
+        ({"size_factor": 0.0}, "greater than 0"),
+        ({"size_scatter": -1.0}, "greater than or equal to 0"),
+        ({"log10_mass_min": 12.0}, "log10_mass_min must be below log10_mass_max"),
+        ({"neighbours": 0}, "greater than 0"),
+        ({"particle_mass_msun": 1e9}, "neighbours must be fewer than the particles of the least"),
     ],
 )
-def test_knobs_that_cannot_be_right_are_refused(knob, words):
+def test_parameters_that_cannot_be_right_are_refused(changes, words):
     with pytest.raises(ValueError, match=words):
-        StandIn(**knob)
+        small_standin(**changes)

@@ -21,6 +21,7 @@ from peculiar.core.photometry import (
     ab_mag,
     flux_density,
 )
+from peculiar.galaxies.params import StandIn
 from peculiar.galaxies.standin.smoothing import image_of, kernel_levels
 from peculiar.galaxies.standin.stars import (
     YOUNG_YR,
@@ -37,56 +38,6 @@ from peculiar.galaxies.standin.stars import (
 Floats = NDArray[np.float64]
 CAMERA_DISTANCE_KPC = 50e3
 CAMERAS = np.array([[1, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]]) / np.sqrt(3)
-
-
-@dataclass(frozen=True)
-class StandIn:
-    """Knobs of the stand-in simulation.
-
-    Attributes
-    ----------
-    pixels : int
-        Pixels along one side of the images, a multiple of 16 (Torrey et al. 2015: 256).
-    field_of_view_kpc : float
-        Side of the images, kpc.
-    particle_mass_msun : float
-        Mass of a star particle, Msun (Vogelsberger et al. 2014, MNRAS 444, 1518).
-    log10_mass_min, log10_mass_max : float
-        Limits of the stellar masses, log10(M*/Msun).
-    size_factor : float
-        Sizes over those of Shen et al. (2003); in Illustris about 2 (Snyder et al. 2015, MNRAS
-        454, 1886; Bottrell et al. 2017, MNRAS 467, 2879). Dimensionless.
-    size_scatter : float
-        Multiplies the scatter of the size-mass relation of Shen et al. (2003), dimensionless.
-    colour_scatter : float
-        Multiplies the scatter between galaxies of old ages (0.1 dex), metallicities (0.1 dex)
-        and star formation rates (0.3 dex; Elbaz et al. 2007), dimensionless.
-    neighbours : int
-        A particle's light is a Gaussian whose full width at half maximum is the distance to its
-        neighbour of this number (Torrey et al. 2015: 16).
-    """
-
-    pixels: int = 256
-    field_of_view_kpc: float = 84.4
-    particle_mass_msun: float = 1.26e6
-    log10_mass_min: float = 10.0
-    log10_mass_max: float = 12.0
-    size_factor: float = 2.0
-    size_scatter: float = 1.0
-    colour_scatter: float = 1.0
-    neighbours: int = 16
-
-    def __post_init__(self) -> None:
-        if self.pixels < 16 or self.pixels % 16:
-            raise ValueError(f"pixels must be a multiple of 16, not {self.pixels}")
-        if min(self.field_of_view_kpc, self.particle_mass_msun, self.size_factor) <= 0:
-            raise ValueError("field_of_view_kpc, particle_mass_msun, size_factor must be positive")
-        if min(self.size_scatter, self.colour_scatter) < 0:
-            raise ValueError("size_scatter and colour_scatter must not be negative")
-        if not self.log10_mass_min < self.log10_mass_max:
-            raise ValueError("log10_mass_min must be below log10_mass_max")
-        if not 1 <= self.neighbours < 10**self.log10_mass_min / self.particle_mass_msun:
-            raise ValueError("neighbours must be 1 or more, and fewer than the particles")
 
 
 @dataclass(frozen=True)
@@ -120,14 +71,14 @@ def _rotation(rng: np.random.Generator) -> Floats:
     return np.asarray(q * np.sign(np.diag(r)))
 
 
-def simulate(rng: np.random.Generator, knobs: StandIn) -> Stars:
+def simulate(rng: np.random.Generator, parameters: StandIn) -> Stars:
     """Draw one galaxy.
 
     Parameters
     ----------
     rng : numpy.random.Generator
         Every draw comes from it.
-    knobs : StandIn
+    parameters : StandIn
         Masses, sizes and scatters.
 
     Returns
@@ -135,33 +86,34 @@ def simulate(rng: np.random.Generator, knobs: StandIn) -> Stars:
     Stars
         Its particles, with light, randomly oriented about the origin.
     """
-    log10_mass = draw_log10_mass(rng, knobs.log10_mass_min, knobs.log10_mass_max)
+    log10_mass = draw_log10_mass(rng, parameters.log10_mass_min, parameters.log10_mass_max)
     red = bool(rng.random() < red_fraction(log10_mass))
     median, scatter = shen_size(log10_mass, red)
-    size = knobs.size_factor * median * np.exp(knobs.size_scatter * scatter * rng.normal())
-    rate = star_formation_rate(log10_mass, red, knobs.colour_scatter * rng.normal())
-    n = round(10**log10_mass / knobs.particle_mass_msun)
+    deviation = parameters.size_scatter * scatter * rng.normal()
+    size = parameters.size_factor * median * np.exp(deviation)
+    rate = star_formation_rate(log10_mass, red, parameters.colour_scatter * rng.normal())
+    n = round(10**log10_mass / parameters.particle_mass_msun)
     n_young = int(rng.binomial(n, min(rate * YOUNG_YR / 10**log10_mass, 0.5)))
     arms = (int(rng.integers(2, 5)), np.radians(rng.normal(20, 3)))  # number and pitch angle
     old, in_bulge = old_stars(rng, n - n_young, red, arms)
     scale_kpc = size / np.median(np.hypot(old[:, 0], old[:, 1]))
     young = young_stars(rng, n_young, scale_kpc, arms)
-    log_age, log_z = populations(rng, log10_mass, red, in_bulge, knobs.colour_scatter)
+    log_age, log_z = populations(rng, log10_mass, red, in_bulge, parameters.colour_scatter)
     log_age = np.append(log_age, np.log10(rng.uniform(1e6, YOUNG_YR, n_young)))
     log_z = np.append(log_z, np.full(n_young, np.median(log_z)))
     position = np.concatenate([scale_kpc * old, young]) @ _rotation(rng).T
-    light = starlight(log_age, log_z, knobs.particle_mass_msun)
+    light = starlight(log_age, log_z, parameters.particle_mass_msun)
     return Stars(log10_mass, red, float(size), position, light)
 
 
-def photograph(stars: Stars, knobs: StandIn) -> NDArray[np.float32]:
+def render(stars: Stars, parameters: StandIn) -> NDArray[np.float32]:
     """Images by four cameras at the corners of a tetrahedron, without perspective.
 
     Parameters
     ----------
     stars : Stars
         The particles and their light.
-    knobs : StandIn
+    parameters : StandIn
         Field of view, pixels and smoothing.
 
     Returns
@@ -170,13 +122,13 @@ def photograph(stars: Stars, knobs: StandIn) -> NDArray[np.float32]:
         Surface brightness, W/m/m^2/sr: I = f_lambda(10 pc) (10 pc)^2 / (area of a pixel), which
         does not depend on distance.
     """
-    pixel_kpc = knobs.field_of_view_kpc / knobs.pixels
+    pixel_kpc = parameters.field_of_view_kpc / parameters.pixels
     position = stars.position_kpc / pixel_kpc
-    levels = kernel_levels(position, knobs.neighbours, knobs.pixels)
+    levels = kernel_levels(position, parameters.neighbours, parameters.pixels)
     order = np.argsort(levels, kind="stable")
     light = np.ascontiguousarray(stars.light[:, order]) * (TEN_PARSEC_KPC / pixel_kpc) ** 2
     images = [
-        image_of(axes @ position[order].T, light, levels[order], knobs.pixels)
+        image_of(axes @ position[order].T, light, levels[order], parameters.pixels)
         for axes in map(_image_axes, CAMERAS)
     ]
     return np.array(images, dtype=np.float32)
@@ -278,16 +230,16 @@ def write_broadband(
     partial.replace(path)
 
 
-def make_broadband(path: Path, number: int, seed: int, knobs: StandIn) -> None:
+def make_broadband(path: Path, number: int, parameters: StandIn) -> None:
     """Draw galaxy `number` and write its images to `path`: same seed and number, same bytes."""
-    stars = simulate(np.random.default_rng([seed, number]), knobs)
-    images = photograph(stars, knobs)
+    stars = simulate(np.random.default_rng([parameters.seed, number]), parameters)
+    images = render(stars, parameters)
     write_broadband(
         path,
         number,
         stars.log10_mass,
         images,
-        knobs.field_of_view_kpc,
+        parameters.field_of_view_kpc,
         # all particles have the same mass
         half_mass_radius_kpc=float(np.median(np.linalg.norm(stars.position_kpc, axis=1))),
         absolute_mag=np.array(

@@ -1,0 +1,195 @@
+"""Where an Optuna study is kept, what it is opened with, and trials whose process died.
+
+A study is kept in a journal, a file that survives concurrent workers of one machine (Optuna's
+SQLite did not), or in PostgreSQL, for workers on many machines.
+"""
+
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Any
+
+import optuna
+from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner, WilcoxonPruner
+from optuna.samplers import BaseSampler, GPSampler, QMCSampler, RandomSampler, TPESampler
+from optuna.storages import (
+    BaseStorage,
+    JournalStorage,
+    RDBStorage,
+    RetryHeartbeatStaleTrialCallback,
+    fail_stale_trials,
+)
+from optuna.storages.journal import JournalFileBackend
+from optuna.study import Study as Study
+from optuna.trial import FrozenTrial as FrozenTrial
+from optuna.trial import TrialState
+from sqlalchemy import event
+from sqlalchemy.exc import SQLAlchemyError
+from tenacity import (
+    Retrying,
+    retry,
+    retry_if_exception_type,
+    stop_after_attempt,
+    stop_after_delay,
+    wait_exponential,
+)
+
+from peculiar.core.errors import InputError
+from peculiar.search.params import Search
+
+HEARTBEAT_S, GRACE_S = 15, 120  # a trial without a heartbeat for the grace period is dead
+PATIENCE_S = 600  # with a database that is restarting
+STARTUP_TRIALS = 5  # at random, before TPE learns from them; a default study has 8
+TRIAL_RETRIES = 3  # of a trial whose process died
+QUEUED = "queued"  # attribute of a trial of a grid: its parameters
+
+# A statement that was on its way when the database went down fails; the next waits for it to be
+# back (`_connect_patiently`). For what may be said twice; a trial that it ends is queued again.
+patient = retry(
+    retry=retry_if_exception_type((optuna.exceptions.StorageInternalError, SQLAlchemyError)),
+    wait=wait_exponential(multiplier=0.2, max=10),
+    stop=stop_after_attempt(5),
+    reraise=True,
+)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a process needs to open a study: its name, the journal or URL, and the parameters."""
+
+    name: str
+    storage: str
+    params: Search
+
+
+@contextmanager
+def _calm() -> Iterator[None]:
+    """Optuna calls most of what is used here experimental."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        yield
+
+
+def open_study(plan: Plan, seed: int | None = None) -> Study:
+    """The study of a plan, made if it is not there.
+
+    Parameters
+    ----------
+    plan : Plan
+        The directions are those of its objectives: all are minimised.
+    seed : int, optional
+        Of what this process draws, which has to be another for each process of a study, and for a
+        study that goes on, or the sampler would repeat its first suggestions; the number of trials
+        so far if None, added to the study's own.
+
+    Returns
+    -------
+    Study
+        With its sampler and pruner.
+    """
+    optuna.logging.set_verbosity(optuna.logging.ERROR)  # refused networks are no news
+    with _calm():
+        study = optuna.create_study(
+            storage=_storage(plan),
+            study_name=plan.name,
+            load_if_exists=True,
+            directions=["minimize"] * len(plan.params.objectives),
+            pruner=_pruner(plan.params),
+        )
+        count = len(study.get_trials(deepcopy=False)) if seed is None else seed
+        study.sampler = _sampler(plan.params, plan.params.seed + count)
+    return study
+
+
+def _storage(plan: Plan) -> BaseStorage:
+    if not plan.storage.startswith("postgresql"):
+        return JournalStorage(JournalFileBackend(plan.storage))
+    where = plan.storage.rpartition("@")[2]
+    try:
+        storage = RDBStorage(
+            plan.storage.replace("postgresql://", "postgresql+psycopg://"),
+            engine_kwargs={"pool_pre_ping": True},
+            heartbeat_interval=HEARTBEAT_S,
+            grace_period=GRACE_S,
+            heartbeat_stale_trial_callback=requeue,
+        )
+    except SQLAlchemyError as error:
+        reason = " ".join(str(error).splitlines()[0].split())
+        raise InputError(
+            f"params.yaml: search.storage: the database at {where} cannot be opened ({reason})"
+        ) from None
+    event.listen(storage.engine, "do_connect", _connect_patiently)
+    return storage
+
+
+def _connect_patiently(
+    dialect: Any, _record: Any, arguments: tuple[Any, ...], keywords: dict[str, Any]
+) -> Any:
+    """A connection to a database that may be starting again: SQLAlchemy replaces broken ones."""
+    retrying = Retrying(
+        retry=retry_if_exception_type(dialect.loaded_dbapi.OperationalError),
+        wait=wait_exponential(multiplier=0.2, max=10),
+        stop=stop_after_delay(PATIENCE_S),
+        reraise=True,
+    )
+    return retrying(dialect.connect, *arguments, **keywords)
+
+
+def _sampler(params: Search, seed: int) -> BaseSampler:
+    if params.sampler == "tpe":  # a varying depth needs `group`
+        return TPESampler(n_startup_trials=STARTUP_TRIALS, seed=seed, multivariate=True, group=True)
+    if params.sampler == "gp":
+        return GPSampler(seed=seed)
+    if params.sampler == "qmc":  # one sequence for all processes; only its first draw is random
+        return QMCSampler(
+            scramble=True,
+            seed=params.seed,
+            independent_sampler=RandomSampler(seed=seed),
+            warn_independent_sampling=False,
+        )
+    return RandomSampler(seed=seed)  # a grid's trials are queued and draw nothing
+
+
+def _pruner(params: Search) -> BasePruner:
+    if params.pruner == "median":
+        return MedianPruner()
+    if params.pruner == "hyperband":
+        return HyperbandPruner(max_resource=params.epochs)
+    if params.pruner == "wilcoxon":
+        return WilcoxonPruner()
+    return NopPruner()
+
+
+def requeue(study: Study, trial: FrozenTrial) -> None:
+    """Put a trial whose process died back into the queue, with what was drawn for it."""
+    kept = {name: value for name, value in trial.user_attrs.items() if name == QUEUED}
+    trial.user_attrs = kept
+    with _calm():
+        RetryHeartbeatStaleTrialCallback(max_retry=TRIAL_RETRIES)(study, trial)
+
+
+@patient
+def requeue_dead(study: Study, dead: Callable[[FrozenTrial], bool]) -> None:
+    """Queue again, once, what failed and what runs no more.
+
+    Parameters
+    ----------
+    study : Study
+        From `open_study`.
+    dead : callable
+        Whether the process of a trial, which failed or is marked as running, is no more. In
+        PostgreSQL trials are also dead whose heart is silent.
+    """
+    with _calm():
+        fail_stale_trials(study)
+    trials = study.get_trials(deepcopy=False)
+    again = {n for trial in trials for n in trial.system_attrs.get("retry_history", [])}
+    for trial in trials:
+        if trial.state == TrialState.RUNNING and dead(trial):
+            with suppress(ValueError, optuna.exceptions.UpdateFinishedTrialError):  # it ended
+                study.tell(trial.number, state=TrialState.FAIL)
+                requeue(study, deepcopy(trial))
+        elif trial.state == TrialState.FAIL and trial.number not in again and dead(trial):
+            requeue(study, deepcopy(trial))
