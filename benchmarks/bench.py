@@ -1,14 +1,14 @@
-"""Every hot path against what a user would write or pick instead, and the machine's limits.
+"""Measure every hot path against what a user would write or pick instead, and the machine's limits.
 
     python benchmarks/bench.py                        # all, in 15 minutes on two cores
     python benchmarks/bench.py --quick                # all, small and rough
     python benchmarks/bench.py --only placing grid    # some parts
-    python benchmarks/bench.py --keep                 # the table becomes what the next is held to
+    python benchmarks/bench.py --keep                 # keep the table; later runs compare with it
 
-writes `results/bench/DATE.md`, `.csv` and `.json`, prints the table, what fell by more than 20 %
-since the last kept table of the same kind of machine (`benchmarks/tables`), and each aim that was
-missed with a profile. Competitors run by turns in one process (or each in its own where they start
-up), so that a busy machine hits all of them; look at the ratios first, and at the load average.
+Write `results/bench/DATE.md`, `.csv` and `.json`, and print the table, what fell by more than 20 %
+since the last kept table of the same kind of machine (`benchmarks/tables`), and each missed aim
+with a profile. Competitors run by turns in one process (or each in its own where they start up), so
+that a busy machine affects all of them. Read the ratios first, and the load average.
 """
 
 import argparse

@@ -1,9 +1,9 @@
-"""Rates and memory of the downloader, against the server of the tests.
+"""Rates and memory of the downloader, against the tests' server.
 
 The server runs in a process of its own and waits 20 ms before each answer. Rates are of 40 galaxies
-of 36 filters x 4 cameras x 16^2 pixels, with one connection and with three by turns; memory is the
-peak of a fresh process that fetches 2, then one that fetches 10 galaxies of 256^2 pixels (37.8 MB
-in cubes, each), whose files the server makes beforehand.
+of 36 filters x 4 cameras x 16^2 pixels, with one connection and with three by turns. Memory is the
+peak of a fresh process that fetches 2, then of one that fetches 10 galaxies of 256^2 pixels (37.8
+MB in cubes, each), whose files the server makes beforehand.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""What every benchmark shares: competitors by turns, limits of the machine, rows and tables."""
+"""Tools of all benchmarks: competitors by turns, limits of the machine, rows and tables."""
 
 import csv
 import json
@@ -138,7 +138,7 @@ def by_turns(work: Work, repeats: int, *, warm: bool = True) -> list[Timing]:
 
 
 def threads(number: int) -> None:
-    """Let torch, and OpenCV where it is loaded, use so many threads."""
+    """Let torch, and OpenCV where it is loaded, use this number of threads."""
     import cv2
 
     torch.set_num_threads(number)
@@ -169,7 +169,7 @@ class Machine:
     gflops_core: float
 
     def seconds(self, operations: float, bytes_moved: float, *, core: bool = False) -> float:
-        """Least time on paper for so many operations and bytes."""
+        """Least possible time for these operations and bytes."""
         flops, copy = (
             (self.gflops_core, self.copy_core_gb_s) if core else (self.gflops, self.copy_gb_s)
         )

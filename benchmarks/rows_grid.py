@@ -1,8 +1,8 @@
 """The paper's grid of 432 two-layer networks: one after the other, or several at once.
 
-A sample is trained and the whole is extrapolated by its operations: 432 networks, five epochs of
-the paper's 12,069 training images. Several at once are processes with one thread each; on a GPU
-they share it.
+A sample is trained, and the time of the full grid is extrapolated by its operations: 432 networks,
+five epochs of the paper's 12,069 training images. Several at once are processes with one thread
+each; on a GPU they share it.
 """
 
 import itertools
@@ -72,7 +72,7 @@ def train(folder: Path, number: int, threads_each: int, layers: Layers) -> None:
 def at_once(
     folder: Path, number: int, sample: list[Layers], workers: int, threads_each: int
 ) -> Callable[[], float]:
-    """All of a sample over so many processes, without their start-up, s."""
+    """Time of a sample over this number of processes, without their start-up, s."""
 
     def run() -> float:
         context = get_context("forkserver")

@@ -1,4 +1,4 @@
-"""DVC with nothing to do, the start-up of each stage, and what MLflow takes of a training."""
+"""DVC with nothing to do, the start-up of each stage, and MLflow's share of a training."""
 
 import os
 import subprocess
@@ -43,7 +43,7 @@ def command(*arguments: str, folder: Path | None = None) -> Callable[[], None]:
 
 
 def matrix_pipeline(folder: Path, items: int) -> None:
-    """A repository whose one stage has so many matrix items, all of them done."""
+    """A repository whose one stage has this number of matrix items, all done."""
     folder.mkdir()
     (folder / "given.txt").write_text("given\n")
     stage = {

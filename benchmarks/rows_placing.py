@@ -1,9 +1,9 @@
 """Placing 5 x 256 x 256 pixels as 5 x 128 x 128 at random distances, against other resamplers.
 
-Only torch's antialiased `interpolate` and Pillow have our kernel; both need whole pixels of the
-input, or a box, and are given what is nearest. The others have another kernel, and are here for
-their speed. The flux error is that of a stand-in galaxy within the frame: light of the output over
-that of the input pixels in its field (parts of pixels at the rim counted in part), less one.
+Only torch's antialiased `interpolate` and Pillow have our kernel; both need an integer number of
+input pixels, or a box, and get the nearest. The others have another kernel and are here for their
+speed. The flux error is that of a stand-in galaxy within the frame: light of the output over that
+of the input pixels in its field (parts of pixels at the rim counted in part), minus one.
 """
 
 from collections.abc import Callable, Iterator
@@ -41,7 +41,7 @@ def shipped() -> StandIn:
 
 
 def light() -> StandIn:
-    """The same for galaxies of the least mass, which are drawn in a tenth of a second."""
+    """The same for galaxies of the least mass, drawn in a tenth of a second."""
     changes = {"pixels": SIDE, "log10_mass_min": 10.0, "log10_mass_max": 10.05}
     return shipped().model_copy(update=changes)
 

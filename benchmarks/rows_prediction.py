@@ -70,7 +70,7 @@ def by_loader(
 
 
 def peak_mib(folder: Path, number: int) -> float:
-    """Peak memory of a fresh process that predicts so many images, MiB."""
+    """Peak memory of a fresh process that predicts this number of images, MiB."""
     command = [sys.executable, __file__, str(folder), str(number)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return float(json.loads(done.stdout.splitlines()[-1]))

@@ -1,4 +1,4 @@
-"""Stand-in galaxies: ours against one kernel a particle, whole galaxies, and over cores."""
+"""Stand-in galaxies: ours against one kernel per particle, complete galaxies, and over cores."""
 
 import tempfile
 import time

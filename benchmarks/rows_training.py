@@ -1,8 +1,8 @@
 """Training: images/s of an epoch of ours, of the loop most users write, and of Lightning.
 
-Ours is `peculiar.training.loop.fit` with what it learns from on the device; an epoch contains its
+Ours is `peculiar.training.loop.fit` with the images on the device; an epoch includes its
 validation. The others read shards through a `Dataset`, scale each image, and train in float32 with
-a `DataLoader` and as many workers as cores; they have no validation to do.
+a `DataLoader` and as many workers as cores; they do no validation.
 """
 
 import copy

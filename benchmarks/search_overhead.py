@@ -1,11 +1,11 @@
-"""What Optuna, MLflow and Dask cost a trial, measured with trials that train nothing.
+"""What Optuna, MLflow and Dask cost per trial, measured with trials that train nothing.
 
     python benchmarks/search_overhead.py FOLDER --trials 10 100 1000
     python benchmarks/search_overhead.py FOLDER --trials 40 --workers 1 2 --epoch-s 0.25
 
-Each row is a study of its own in a fresh process: the journal and MLflow's SQLite, four epochs a
-trial, each with its `log_batch`. Seconds a trial are from the first trial's begin to the last's
-end, divided by their number, without the start of processes.
+Each row is a study of its own in a fresh process: the journal and MLflow's SQLite, four epochs per
+trial, each with its `log_batch`. Seconds per trial are the time from the start of the first trial
+to the end of the last, divided by their number, without the start of processes.
 """
 
 import argparse

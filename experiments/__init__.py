@@ -1,1 +1,1 @@
-"""The science that stands on the package: run as `python -m experiments.ROOM.NAME`."""
+"""The studies behind docs/results: run as `python -m experiments.FOLDER.NAME`."""

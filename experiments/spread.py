@@ -1,4 +1,4 @@
-"""How scripts print what several seeds gave."""
+"""Mean and standard deviation over seeds, as text."""
 
 from collections.abc import Sequence
 

@@ -51,18 +51,17 @@ CARRIED = {
         *("galaxies.formats", "galaxies.standin.make_ssp_table"),
     },
     "observe": {"core.processes"},
-    "search": {"runs.record", "runs.validity"},
-    "train": set(),
+    "search": {"mock.params", "runs.record", "runs.validity", "training.curves"},
+    "train": {"mock.params", "training.curves"},
     "evaluate": {
-        *("mock.distances", "mock.images", "mock.instrument", "mock.resample"),
         *("training.loader", "training.loop", "training.prior"),
         *("training.torchrun", "training.train"),
     },
     "promote": {
-        *("core.device", "mock.distances", "mock.images", "mock.instrument", "mock.resample"),
-        *("networks.inference", "registry.champion", "registry.exchange", "registry.reproduce"),
-        *("registry.rollback", "training.curves", "training.loader", "training.loop"),
-        *("training.predictions", "training.prior", "training.torchrun", "training.train"),
+        *("core.device", "networks.inference", "registry.champion", "registry.exchange"),
+        *("registry.reproduce", "registry.rollback", "training.curves", "training.loader"),
+        *("training.loop", "training.predictions", "training.prior"),
+        *("training.torchrun", "training.train"),
     },
 }
 

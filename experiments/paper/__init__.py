@@ -1,1 +1,1 @@
-"""The paper's tables and claims, made again."""
+"""The paper's tables and claims, reproduced."""

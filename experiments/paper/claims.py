@@ -1,4 +1,4 @@
-"""The published Table A2 and what the paper says of it, as numbers of any such table."""
+"""The published Table A2 and the paper's claims, as numbers of any such table."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

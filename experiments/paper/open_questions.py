@@ -1,11 +1,11 @@
-"""The open questions of the paper's section 5.2, and what a split by image leaks: short answers.
+"""Short answers to the open questions of the paper's section 5.2, and the leak of a split by image.
 
     python -m experiments.paper.open_questions WORK results/open_questions
 
-learns from and judges by the galaxies of `experiments.standin.ablation`, whose folder WORK is,
-seen anew where a question asks for it; each network is trained for each seed and kept in WORK, so
-that an interrupted script goes on. `open_questions.md` has the answers, means over the seeds and
-their deviations.
+WORK is the folder of `experiments.standin.ablation`; its galaxies are observed again where a
+question asks for it. Each network is trained for each seed and kept in WORK: if interrupted, rerun
+the same command to resume. `open_questions.md` gives means over the seeds and their standard
+deviations.
 """
 
 import argparse

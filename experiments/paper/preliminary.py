@@ -1,12 +1,12 @@
-"""The paper's preliminary array (section 3.3): 432 small networks, and whether they differ.
+"""The paper's preliminary array (section 3.3): whether 432 small networks differ.
 
     python -m experiments.paper.preliminary WORK results/preliminary --galaxies 500
 
-runs `dvc repro search` in a clone, as `experiments.paper.table` does, with a grid in place of a
+Run `dvc repro search` in a clone, as `experiments.paper.table` does, with a grid in place of a
 sampler: two layers, kernels of 3, 5, 7 pixels and 6, 12, 18, 24 filters of each, one stride of 1,
 2, 3, five epochs, the paper's learning rate. The paper saw "no difference greater than 2% in L2
-validation loss". `preliminary.md` says what is seen here, beside what another seed alone changes.
-Interrupted, it goes on with the networks that are left.
+validation loss". `preliminary.md` compares the spread of the networks with that of other seeds of
+one network. If interrupted, rerun the same command to train the networks that are left.
 """
 
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Table A2 and the claims of the paper, published and measured, as Markdown and one HTML page."""
+"""Table A2 and the paper's claims, published and measured, as Markdown and as one HTML page."""
 
 import base64
 import html

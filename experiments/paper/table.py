@@ -2,13 +2,14 @@
 
     python -m experiments.paper.table WORK results/paper --galaxies 500 --seeds 4 5 6
 
-makes in WORK, for each seed, a clone of this repository with a `params.yaml` of its own, and runs
+For each seed, make a clone of this repository in WORK with a `params.yaml` of its own and run
 `dvc repro evaluate` there: both distributions of distances, normalised and not, labels D and D_z,
 the four CNNs everywhere and the ResNets on normalised targets (paper, sections 3.2, 3.3, Table A2).
-All else is `params.yaml`'s, the source of the galaxies too; code is the last commit's. What is
-interrupted goes on at the row it was at, a network that is edited is trained again alone, and data
-are made once, since all clones share this repository's DVC cache. `table.csv`, `report.md` and
-`report.html` have the rows beside the published ones, and the paper's claims.
+All other parameters, the source of the galaxies included, are those of `params.yaml`; the code is
+that of the last commit. If interrupted, rerun the same command to resume at the row it was at. An
+edited network is trained again alone. Data are made once, since all clones share this repository's
+DVC cache. `table.csv`, `report.md` and `report.html` give the rows beside the published ones, and
+the paper's claims.
 """
 
 import argparse
@@ -105,7 +106,7 @@ def parameters(
 
 
 def galaxies_of(fetch: dict[str, Any], galaxies: int | None) -> dict[str, Any]:
-    """Section `fetch` for a clone, with so many stand-ins.
+    """Section `fetch` for a clone, with this number of stand-ins.
 
     Raises
     ------

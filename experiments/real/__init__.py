@@ -1,1 +1,1 @@
-"""Networks on genuine galaxies."""
+"""Networks on real galaxies."""

@@ -2,10 +2,10 @@
 
     python -m experiments.real.nsa ../shared/data/nsa_r WORK docs/results/real_galaxies
 
-trains on r-band stand-ins as SDSS would have seen them, in the folder WORK, one network for each
-seed, and writes `table.md` and `figure.png` into the last folder. The stages are the pipeline's
-own; only the parameters below differ from `params.yaml`. About 20 minutes on two cores; networks
-that are in WORK already are taken from there, unless they are of other parameters.
+Train one network per seed in the folder WORK, on r-band stand-ins as SDSS would have seen them, and
+write `table.md` and `figure.png` into the last folder. The stages are the pipeline's own; only the
+parameters below differ from `params.yaml`. About 20 minutes on two cores. Networks that are in WORK
+already are reused if their parameters are the same.
 """
 
 import argparse

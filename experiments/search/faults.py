@@ -1,11 +1,11 @@
-"""A search on real servers, with faults: what `docs/cluster.md` promises, on one machine.
+"""A search on real servers, with faults: tests the promises of `docs/cluster.md` on one machine.
 
     python -m experiments.search.faults FOLDER --trials 40
 
-PostgreSQL (Debian's, started here on loopback) holds the study and MLflow's runs, four Dask workers
-run short trials that train nothing. A worker is killed, the database is started again, the driver
-is killed and started again; then all trials are complete, none is there twice or missing, each has
-one finished run and none is left running.
+PostgreSQL (Debian's, started here on loopback) holds the study and MLflow's runs. Four Dask workers
+run short trials that train nothing. A worker is killed, the database is restarted, the driver is
+killed and restarted. In the end all trials must be complete, none missing or duplicated, each with
+one finished run, and no run still running.
 """
 
 import argparse
@@ -163,7 +163,7 @@ def open_study(folder: Path) -> storage.Study:
 
 
 def wait_for(study: storage.Study, finished: int, driver: subprocess.Popen[bytes]) -> None:
-    """Wait until so many trials have finished."""
+    """Wait until this number of trials have finished."""
     deadline = time.monotonic() + PATIENCE_S
     while len(studies.finished(study)) < finished:
         if driver.poll() is not None:

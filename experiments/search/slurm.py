@@ -1,9 +1,9 @@
-"""A search on SLURM for real: its daemons on this one machine, a job cancelled in mid-trial.
+"""A search on SLURM: its own daemons on this one machine, and a job cancelled in mid-trial.
 
     python -m experiments.search.slurm FOLDER --trials 20
 
-Needs Debian's slurm-wlm, munge and postgresql, and root: slurmd starts jobs. Everything stands in
-FOLDER, listens on loopback, and is stopped in the end.
+Needs Debian's slurm-wlm, munge and postgresql, and root: slurmd starts jobs. Everything is in
+FOLDER, listens on loopback, and is stopped at the end.
 """
 
 import argparse

@@ -1,1 +1,1 @@
-"""What stand-ins teach: switches, audits, conditions."""
+"""Studies on stand-in galaxies: ablation, audits, conditions, search, coverage."""

@@ -1,13 +1,13 @@
-"""What each switch gains, from the paper's networks to ours, and how accuracy grows with galaxies.
+"""What each switch gains from the paper's networks to ours, and accuracy against galaxies.
 
     python -m experiments.standin.ablation WORK results/ablation
 
-makes two sets of stand-ins in the folder WORK, of other seeds: one to learn from (`params.yaml`'s
-own, its training and validation splits), and one of 1,000 galaxies that nothing is learnt from, by
-whose 4,000 images everything is judged; the test split of the first is not touched. Each network is
-trained for each seed, logged to WORK/mlruns, and kept in WORK/runs: an interrupted script goes on,
-and refuses what other parameters, data or code have left there. `table.md` and `table.csv` give
-means over the seeds and their deviations.
+Make two sets of stand-ins with different seeds in the folder WORK: one to learn from (that of
+`params.yaml`, its training and validation splits), and one of 1,000 galaxies, whose 4,000 images
+judge everything and decide nothing. The test split of the first is not touched. Each network is
+trained for each seed, logged to WORK/mlruns, and kept in WORK/runs: if interrupted, rerun the same
+command to resume; results of other parameters, data or code there are refused. `table.md` and
+`table.csv` give means over the seeds and their standard deviations.
 """
 
 import argparse

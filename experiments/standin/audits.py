@@ -2,10 +2,10 @@
 
     python -m experiments.standin.audits WORK results/audits
 
-reads the networks "ours" of all seeds and the set they are judged by from WORK, changes the images
-(another resampling kernel, a PSF, the noise of SDSS), and writes `audits.md`: accuracy on changed
-images, residuals by distance, mass, colour and axis ratio, how the errors of four views hang
-together, and what regressors make of plain photometry. Nothing is trained but the regressors.
+Read the networks "ours" of all seeds and the set that judges them from WORK, change the images
+(another resampling kernel, a PSF, the noise of SDSS), and write `audits.md`: accuracy on changed
+images, residuals by distance, mass, colour and axis ratio, the correlation of the errors of four
+views, and what regressors make of plain photometry. Only the regressors are trained.
 """
 
 import argparse

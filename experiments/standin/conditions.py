@@ -2,9 +2,9 @@
 
     python -m experiments.standin.conditions WORK results/conditions
 
-makes, for each condition, stand-ins to learn from and others to be judged by, fewer than those of
-`experiments.standin.ablation`, and trains our network on the condition itself; one that was trained
-on the shipped parameters is judged on it too ("unforeseen"). `conditions.md` has both.
+For each condition, make stand-ins to learn from and others to judge on, fewer than those of
+`experiments.standin.ablation`, and train our network on them. A network trained on the shipped
+parameters is judged on each condition too ("unforeseen"). `conditions.md` gives both.
 """
 
 import argparse
@@ -41,7 +41,7 @@ def standin(**knobs: float) -> dict[str, Any]:
 
 
 def exposed(exposures: float, softening_mag_arcsec2: float) -> dict[str, Any]:
-    """SDSS with so many exposures for one, and pixels scaled at about their noise."""
+    """SDSS with this number of exposures, not one, and pixels scaled at about their noise."""
     return {"exposures": exposures, "softening_mag_arcsec2": softening_mag_arcsec2}
 
 

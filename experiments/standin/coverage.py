@@ -1,8 +1,8 @@
-"""Coverage and speed of `peculiar predict` on stand-ins, with the promoted network.
+"""Coverage and speed of `peculiar predict` on stand-ins, with the champion (the promoted network).
 
 `coverage` simulates galaxies that no training has seen, places each camera at a fresh distance with
 a fresh velocity (and an error of the redshift), predicts them as a catalogue, and counts how often
-the true velocity lies within the stated intervals. `speed` repeats a few stand-in files at fresh
+the true velocity is within the stated intervals. `speed` repeats a few stand-in files at fresh
 distances to a catalogue of any length (145,115 rows: that of the companion paper), predicts it and
 prints throughput and peak memory. Run from the top of the repository after `make repro`:
 

@@ -1,11 +1,12 @@
-"""Found beats given: the best network of a search beside the paper's four CNNs, on the same data.
+"""The best network of a search beside the paper's four CNNs, on the same data.
 
     python -m experiments.standin.found WORK OUTPUT --trials 60 --seeds 4 5 6
 
-makes in WORK, for each seed of search and training, a clone of this repository and runs `dvc repro
-evaluate` there. All else is `params.yaml`'s: what is found is trained as `train.best` says, what is
-given as the paper says, for as many epochs. `found.csv` in OUTPUT has validation and test L2 of
-each network and seed; the table that is printed has their mean over seeds, with its deviation.
+For each seed of search and training, make a clone of this repository in WORK and run `dvc repro
+evaluate` there. All other parameters are those of `params.yaml`: the network found is trained with
+the settings of `train.best`, the paper's with the paper's, for as many epochs. `found.csv` in
+OUTPUT gives validation and test L2 of each network and seed; the printed table gives their mean
+over seeds and its standard deviation.
 """
 
 from collections.abc import Sequence
@@ -25,7 +26,7 @@ NETWORKS = (*CNNS, "best")
 def parameters(
     shipped: dict[str, Any], seed: int, trials: int, epochs: int, galaxies: int | None = None
 ) -> dict[str, Any]:
-    """`params.yaml` with the paper's CNNs, and a search of so many trials."""
+    """`params.yaml` with the paper's CNNs, and a search of this number of trials."""
     params = {name: dict(section) for name, section in shipped.items()}
     params["search"] |= {"trials": trials, "epochs": epochs, "seed": seed, "models": False}
     params["train"] |= {"networks": list(CNNS), "seed": seed}

@@ -1,4 +1,4 @@
-"""What regressors make of plain photometry: fluxes, sizes, and photutils' catalogue."""
+"""Distances from plain photometry by regression: fluxes, sizes, and photutils' catalogue."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
