@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from peculiar.predict import files
+from peculiar.registry.champion import Champion
 
 
 def brightness(images):
@@ -27,7 +27,7 @@ def mean_champion(**changes):
         "sigma_v_kms": 400.0,
         "H0_kms_mpc": 70.0,
     }
-    return files.Champion(**(values | changes))
+    return Champion(**(values | changes))
 
 
 GRID = np.linspace(50.5, 99.5, 50)

@@ -1,6 +1,6 @@
-"""Catalogues of galaxies to predict, read a chunk of rows at a time.
+"""Read catalogues of galaxies to predict, a chunk of rows at a time.
 
-A row that cannot be used says why and stays a row; only a file that cannot be read, or lacks a
+A row that cannot be used stays a row and says why. Only a file that cannot be read, or lacks a
 column, is refused.
 """
 
@@ -45,14 +45,15 @@ class Row:
     name : str
         Path or id.
     camera : int
-        Which of the galaxy's images; -1 where the cell is no such number.
+        Which of the galaxy's images; -1 where the cell is not a whole number.
     cz_kms, cz_error_kms, distance_mpc : float
-        Redshift times the speed of light and its deviation, km/s, and the distance to place a
-        simulated galaxy at, Mpc; NaN where there is none, or no usable one.
+        Redshift times the speed of light and its standard deviation, km/s, and the distance to
+        place a simulated galaxy at, Mpc; NaN where there is none, or none that can be used.
     flags : tuple of str
-        `no_cz` where the cell is empty, `bad_cz` where it or its error is no such number.
+        `no_cz` where the cell is empty, `bad_cz` where it or its error cannot be used,
+        `bad_distance` where the distance cannot.
     reason : str
-        One sentence for each flag.
+        One clause for each flag.
     """
 
     number: int
@@ -66,7 +67,7 @@ class Row:
 
 
 def is_catalogue(path: Path) -> bool:
-    """Whether an input is a catalogue, by its ending, or as a FITS file by its first two HDUs."""
+    """Whether a file is a catalogue, by its ending, or if FITS by its first two HDUs."""
     if not path.name.endswith((".fits", ".fits.gz")):
         return path.name.endswith(ENDINGS)
     if not path.is_file():
@@ -76,7 +77,7 @@ def is_catalogue(path: Path) -> bool:
             # images of galaxies have planes, or tables of filters and cameras behind others
             return not hdus[0].shape and len(hdus) == 2 and isinstance(hdus[1], fits.BinTableHDU)
     except InputError:
-        return False  # of a damaged image more can be said
+        return False  # the reader of images has the better message for a damaged file
 
 
 def chunks(path: Path, size: int) -> Iterator[list[Row]]:
@@ -86,7 +87,7 @@ def chunks(path: Path, size: int) -> Iterator[list[Row]]:
     ----------
     path : Path
         CSV, ECSV, Parquet or FITS table, by its ending, with the columns `path` or `id` and
-        `cz_kms`, and if need be `cz_error_kms`, `distance_mpc` (to place a simulated galaxy at)
+        `cz_kms`, and optionally `cz_error_kms`, `distance_mpc` (to place a simulated galaxy at)
         and `camera`. Columns with a unit are converted; others are in km/s and Mpc.
     size : int
         Rows at once.
@@ -94,11 +95,10 @@ def chunks(path: Path, size: int) -> Iterator[list[Row]]:
     Raises
     ------
     InputError
-        When the file is missing, cannot be read, lacks a column, has none of these units, or has
-        no rows.
+        When the file is missing or cannot be read, lacks a column, has other units, or no rows.
     """
     if not path.is_file():
-        raise InputError(f"{path} is missing: mend the path")
+        raise InputError(f"{path} is missing: fix the path")
     units, cells = READERS[path.suffix if path.suffix != ".gz" else ".fits"](path)
     factors = {name: _factor(path, name, units.get(name)) for name in UNITS}
     rows = (_row(number, row, factors) for number, row in enumerate(cells))
@@ -149,10 +149,15 @@ def _row(number: int, cells: Cells, factors: Mapping[str, float]) -> Row:
             flags.append("bad_distance" if name == "distance_mpc" else "bad_cz")
             reasons.append(f"its {name} {_short(cells[name])} is no such number")
     camera = _number(cells.get("camera"))
-    whole = 0 if camera is None else int(camera) if float(camera).is_integer() else -1
+    number_of_camera = 0 if camera is None else int(camera) if camera.is_integer() else -1
     name = next((text for key in NAMES if (text := _text(cells.get(key)))), "")
     return Row(
-        number, name, whole, **values, flags=tuple(dict.fromkeys(flags)), reason="; ".join(reasons)
+        number,
+        name,
+        number_of_camera,
+        **values,
+        flags=tuple(dict.fromkeys(flags)),
+        reason="; ".join(reasons),
     )
 
 
@@ -167,7 +172,7 @@ def _text(cell: Any) -> str:
 
 
 def _number(cell: Any) -> float | None:
-    """A number; None for an empty cell, NaN for one that is none."""
+    """Number of a cell; None where it is empty, infinity where it is no number."""
     if cell is None or (isinstance(cell, str) and cell.strip().lower() in ("", "nan", "null")):
         return None
     try:
@@ -178,13 +183,13 @@ def _number(cell: Any) -> float | None:
 
 
 def _check(path: Path, names: list[str]) -> dict[str, str]:
-    """Our names of the file's columns, whatever their case; refuse a file that lacks some."""
-    found = {name.strip().lower(): name for name in reversed(names)}
-    if not any(name in found for name in NAMES):
+    """Our names of the file's columns, of any case; refuse a file that lacks one."""
+    columns = {name.strip().lower(): name for name in reversed(names)}
+    if not any(name in columns for name in NAMES):
         raise InputError(f"{path} has no column path or id: add one that names the images")
-    if "cz_kms" not in found:
+    if "cz_kms" not in columns:
         raise InputError(f"{path} has no column cz_kms: add it, with empty cells where unknown")
-    return {name: found[name] for name in COLUMNS if name in found}
+    return {name: columns[name] for name in COLUMNS if name in columns}
 
 
 def _read_text(path: Path) -> Read:
