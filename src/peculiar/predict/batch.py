@@ -219,25 +219,7 @@ def predict_catalogue(
     try:
         with FileLock(folder.with_suffix(".lock"), timeout=0):
             _keep(folder, _identity(job, given, rows_at_once))
-            parts: list[Path] = []
-
-            def missing() -> Iterator[tuple[int, list[Row]]]:
-                for number, rows in enumerate(read(given, rows_at_once)):
-                    parts.append(folder / f"{number:06d}.parquet")
-                    if parts[-1].exists():
-                        bar.update(len(rows))
-                    else:
-                        yield number, rows
-
-            with tqdm(desc="predict", unit="galaxy") as bar:
-                made = (
-                    _here(champion, job, missing())
-                    if scheduler is None
-                    else _on_dask(scheduler, job, missing())
-                )
-                for number, table in made:
-                    write_part(table, folder / f"{number:06d}.parquet")
-                    bar.update(len(table))
+            parts = _write_parts(champion, job, read(given, rows_at_once), folder, scheduler)
             meta = {**champion.describe(), "input": given.name}
             count = assemble(parts, ALL_COLUMNS, meta, output)
             shutil.rmtree(folder)
@@ -247,6 +229,35 @@ def predict_catalogue(
         ) from None
     folder.with_suffix(".lock").unlink(missing_ok=True)
     return count
+
+
+def _write_parts(
+    champion: Champion,
+    job: Job,
+    chunks: Iterable[list[Row]],
+    folder: Path,
+    scheduler: str | None,
+) -> list[Path]:
+    """Predict the chunks that have no part yet; all parts in order."""
+    parts: list[Path] = []
+
+    def missing() -> Iterator[tuple[int, list[Row]]]:
+        for number, rows in enumerate(chunks):
+            parts.append(folder / f"{number:06d}.parquet")
+            if parts[-1].exists():
+                bar.update(len(rows))
+            else:
+                yield number, rows
+
+    with tqdm(desc="predict", unit="galaxy") as bar:
+        if scheduler is None:
+            predicted = _here(champion, job, missing())
+        else:
+            predicted = _on_dask(scheduler, job, missing())
+        for number, table in predicted:
+            write_part(table, folder / f"{number:06d}.parquet")
+            bar.update(len(table))
+    return parts
 
 
 def _identity(job: Job, given: Path, rows_at_once: int) -> str:
