@@ -21,7 +21,8 @@ def make_survey(**changes):
         "sigma_v_kms": 400,
         "split_by": "galaxy",
     }
-    return Survey(**(values | changes))
+    values |= changes
+    return Survey(**(values | {"bands": tuple(values["bands"])}))
 
 
 def survey_meta(**changes):

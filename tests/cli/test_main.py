@@ -76,7 +76,7 @@ def test_a_champion_is_warned_of_unless_trained_on_the_atlas(
 ):
     """Whether it has seen noise does not matter: its errors hold for what it was trained on."""
     cutout = nsa.cutout(tmp_path / "nsa_1.fits")
-    champion = champions.mean_champion(data_source=source, pixels=16)
+    champion = champions.mean_champion(source=source, pixels=16)
     monkeypatch.setattr("peculiar.predict.files.load_champion", lambda _: champion)
     with inside(pipeline):
         main(["predict", str(cutout)])

@@ -1,4 +1,4 @@
-"""What the user sees: one sentence for what can be mended, a traceback for our bugs."""
+"""What the user sees: one sentence for what can be fixed, a traceback for our bugs."""
 
 import errno
 import subprocess
@@ -15,37 +15,37 @@ def run(raising):
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
 
 
-MENDABLE = [
+FIXABLE = [
     ("raise InputError('params.yaml: seed: add it')", "peculiar: params.yaml: seed: add it"),
-    ("raise KeyboardInterrupt", "peculiar: interrupted; the same command starts this stage again"),
+    ("raise KeyboardInterrupt", "peculiar: interrupted; rerun the same command to resume"),
     (
         "raise OSError(errno.ENOSPC, 'No space left on device', 'data/x')",
-        "peculiar: No space left on device at data/x: mend that and run the same command again",
+        "peculiar: No space left on device at data/x: fix that and rerun the same command",
     ),
     (
         "raise OSError(errno.ENOSPC, 'No space left on device')",
-        "peculiar: No space left on device: mend that and run the same command again",
+        "peculiar: No space left on device: fix that and rerun the same command",
     ),
 ]
 
 
-@pytest.mark.parametrize(("raising", "line"), MENDABLE)
-def test_what_can_be_mended_is_one_line_and_exit_code_1(raising, line):
+@pytest.mark.parametrize(("raising", "line"), FIXABLE)
+def test_what_can_be_fixed_is_one_line_and_exit_code_1(raising, line):
     done = run(raising)
     assert (done.returncode, done.stderr, done.stdout) == (1, line + "\n", "")
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS])
-def test_a_full_or_closed_disk_can_be_mended(number):
-    with pytest.raises(SystemExit, match="peculiar: why at there: mend that"), one_sentence():
+def test_a_full_or_closed_disk_can_be_fixed(number):
+    with pytest.raises(SystemExit, match="peculiar: why at there: fix that"), one_sentence():
         raise OSError(number, "why", "there")
 
 
-def test_a_file_where_a_folder_is_meant_can_be_mended(tmp_path):
+def test_a_file_where_a_folder_is_meant_can_be_fixed(tmp_path):
     file = tmp_path / "file"
     file.touch()
     for wrong in (file.mkdir, (file / "below").mkdir, tmp_path.read_text):
-        with pytest.raises(SystemExit, match=f" at {tmp_path}.*: mend that"), one_sentence():
+        with pytest.raises(SystemExit, match=f" at {tmp_path}.*: fix that"), one_sentence():
             wrong()
 
 

@@ -24,7 +24,7 @@ from peculiar.core.errors import InputError
 from peculiar.galaxies.standin.simulation import make_broadband
 from peculiar.predict import batch
 from peculiar.predict.catalogue import Row
-from peculiar.predict.images import Files, Set
+from peculiar.predict.images import Dataset, Files
 from peculiar.registry.champion import load_champion
 
 pytestmark = pytest.mark.xdist_group("pipeline")
@@ -77,7 +77,7 @@ def test_an_observed_set_is_predicted_as_evaluate_does(pipeline, champion, tmp_p
     output = tmp_path / "out.fits"
     assert (
         batch.predict_catalogue(
-            champion, job_of(champion, Set(folder)), folder, output, rows_at_once=50
+            champion, job_of(champion, Dataset(folder)), folder, output, rows_at_once=50
         )
         == 320
     )
@@ -93,7 +93,7 @@ def test_an_observed_set_is_predicted_as_evaluate_does(pipeline, champion, tmp_p
     assert table.meta["DIGEST"] == champion.digest
     assert names(tmp_path) == ["out.fits"]
     with pytest.raises(InputError, match=r"has no galaxy 9999 with camera 0"):
-        Set(folder).galaxy(Row(0, "9999"), champion)
+        Dataset(folder).galaxy(Row(0, "9999"), champion)
 
 
 FAULTS = [
@@ -109,8 +109,12 @@ FAULTS = [
     ('"\x00,",5000,30,70,0', "unusable", ""),
     ("broadband_3.fits,5000,30,70,7", "unusable", "has cameras 0 to 3, not 7"),
     ("broadband_3.fits,5000,30,70,x", "unusable", "has cameras 0 to 3, not"),
-    ("broadband_3.fits,5000,30,,0", "unusable", "simulated galaxy: say in distance_mpc"),
-    ("broadband_3.fits,5000", "unusable", "simulated galaxy: say in distance_mpc"),
+    (
+        "broadband_3.fits,5000,30,,0",
+        "unusable",
+        "simulated galaxy: give the distance to place it at",
+    ),
+    ("broadband_3.fits,5000", "unusable", "simulated galaxy: give the distance to place it at"),
     ("broadband_3.fits,5000,30,-3,0", "bad_distance", "its distance_mpc '-3' is no such number"),
     ("broadband_3.fits,5000,30,inf,0", "bad_distance", "its distance_mpc 'inf'"),
     ("broadband_3.fits,5000,30,1e12,0", "unusable", "is smaller than a pixel"),
@@ -292,7 +296,7 @@ def test_no_scheduler_is_one_sentence(pipeline, galaxies, tmp_path):
     [
         (["a.csv"], "is a catalogue: say with --output where"),
         (["a.csv", "b.csv", "--output", "o.csv"], "give one catalogue or folder by itself"),
-        (["a.csv", "--output", "o.csv"], r"a\.csv is missing: mend the path"),
+        (["a.csv", "--output", "o.csv"], r"a\.csv is missing: fix the path"),
         (["a.csv", "--output", "o.csv", "--cz", "5"], "--cz and --cz-error are columns"),
         (["a.csv", "--output", "o.csv", "--at", "5", "6"], "give one distance"),
         (["a.csv", "--output", "o.txt"], r"end its name in \.ecsv, \.csv, \.fits, \.parquet"),

@@ -6,7 +6,8 @@ import math
 import astropy.units as u
 import numpy as np
 import pytest
-from astropy.table import Table
+from astropy.io import fits
+from astropy.table import MaskedColumn, Table
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
@@ -64,6 +65,7 @@ def test_units_are_converted_or_refused(tmp_path, ending):
         ("x.csv", b"path,z\na.fits,0.1\n", "has no column cz_kms: add it"),
         ("x.csv", b"cz_kms\n5000\n", "has no column path or id"),
         ("x.csv", b"path,cz_kms\n", "has no rows"),
+        ("x.csv", b"id,cz_kms,CZ_kms\n1,2,3\n", "has the column cz_kms more than once: keep one"),
         ("x.ecsv", b"# %ECSV 1.0\n# ---\n# {datatype: [\npath cz_kms\n", "has a damaged header"),
         ("x.csv", b'path,cz_kms\n"' + b"a" * 200_000, "is no CSV at line 2"),
         ("x.parquet", b"PAR1 and no more", "cannot be read"),
@@ -104,3 +106,43 @@ def test_a_truncated_table_is_refused(tmp_path):
         path.write_bytes(path.read_bytes()[:-3000])
         with pytest.raises(InputError, match=r"is truncated|cannot be read"):
             rows_of(path)
+
+
+@pytest.mark.parametrize("ending", ["ecsv", "fits", "parquet"])
+def test_masked_cells_are_empty(tmp_path, ending):
+    cz = MaskedColumn([5250.0, 5600.0], mask=[False, True])
+    table = Table({"id": MaskedColumn([3, 4], mask=[False, True]), "cz_kms": cz})
+    path = tmp_path / f"x.{ending}"
+    table.write(path, format=FORMATS[ending])
+    first, second = rows_of(path)
+    assert (first.name, first.cz_kms, first.flags) == ("3", 5250, ())
+    assert (math.isnan(second.cz_kms), second.flags) == (True, ("no_cz",))
+    assert second.name == "" or ending == "fits"
+
+
+def test_ids_that_were_made_floats_are_whole_numbers(tmp_path):
+    path = tmp_path / "x.csv"
+    path.write_text("id,cz_kms\n0.0,5250\n12.0,5600\n,4900\nnan,1\n")
+    assert [row.name for row in rows_of(path)] == ["0", "12", "", "nan"]
+    table = Table({"id": [0.0, 12.0, math.nan], "cz_kms": [1.0, 2, 3]})
+    table.write(tmp_path / "x.parquet")
+    assert [row.name for row in rows_of(tmp_path / "x.parquet")] == ["0", "12", ""]
+
+
+def test_tables_of_topcat_and_vizier_are_catalogues(tmp_path):
+    """TOPCAT writes a text into the primary HDU, VizieR an ASCII table."""
+    table = fits.BinTableHDU(Table({"id": [0, 1], "cz_kms": [5250.0, 5600.0]}))
+    text = np.frombuffer(b"<?xml version='1.0'?><VOTABLE/>", dtype="u1")
+    fits.HDUList([fits.PrimaryHDU(text), table]).writeto(tmp_path / "topcat.fits")
+    columns = [
+        fits.Column("id", "I4", ascii=True, array=[0, 1]),
+        fits.Column("cz_kms", "F9.2", ascii=True, array=[5250.0, 5600.0]),
+    ]
+    ascii_table = fits.TableHDU.from_columns(fits.ColDefs(columns))
+    fits.HDUList([fits.PrimaryHDU(), ascii_table]).writeto(tmp_path / "vizier.fits")
+    for name in ("topcat.fits", "vizier.fits"):
+        assert is_catalogue(tmp_path / name)
+        assert [(row.name, row.cz_kms) for row in rows_of(tmp_path / name)] == [
+            ("0", 5250),
+            ("1", 5600),
+        ]

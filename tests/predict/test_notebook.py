@@ -12,6 +12,7 @@ from builders.pipeline import inside
 from peculiar.core.errors import InputError
 from peculiar.core.photometry import surface_brightness
 from peculiar.predict import notebook
+from peculiar.predict.units import BRIGHTNESS
 
 pytestmark = pytest.mark.xdist_group("pipeline")
 SPEED = u.km / u.s
@@ -40,7 +41,7 @@ def model():
 
 def images(n, side=8):
     rng = np.random.default_rng(1)
-    return rng.random((n, 1, side, side)) * surface_brightness(20, "r") * notebook.BRIGHTNESS
+    return rng.random((n, 1, side, side)) * surface_brightness(20, "r") * BRIGHTNESS
 
 
 def test_units_are_converted_and_bad_images_lose_no_good_ones(model):
@@ -51,7 +52,7 @@ def test_units_are_converted_and_bad_images_lose_no_good_ones(model):
     )
     np.testing.assert_allclose(same["D_p"].value, table["D_p"].value, rtol=1e-6)
     assert np.isfinite(table["v_hat"].value).tolist() == [True, True, False]
-    given[1, 0, 2, 3] = np.nan * notebook.BRIGHTNESS
+    given[1, 0, 2, 3] = np.nan * BRIGHTNESS
     broken = notebook.predict_velocity(given, cz, model)
     assert broken["flags"][1] == "nan_pixels"
     assert np.isnan(broken["D_p"][1].value)
@@ -77,13 +78,15 @@ def test_an_error_of_the_redshift_is_used_and_images_are_resampled(model):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"images": np.ones((1, 1, 8, 8))}, "images must be a Quantity in W"),
-        ({"images": images(1).value * u.Jy}, "images is in Jy, not in W"),
+        ({"images": np.ones((1, 1, 8, 8))}, "images must be a Quantity: multiply"),
+        ({"images": images(1).value * u.Jy}, "images is in Jy, which is none of W / m3 / sr, erg"),
         ({"images": images(1)[0, 0]}, r"images must be \(n, 1, y, x\) for the bands r, not"),
         ({"images": images(0)}, "images must be"),
         ({"cz": [1, 2] * SPEED}, "one value for each of 1 images"),
         ({"cz": 5 * u.Mpc}, "cz is in Mpc, not in km / s"),
         ({"cz_error": -1 * SPEED}, "cz_error must not be negative"),
+        ({"cz": 5000}, "cz must be a Quantity in km / s: multiply it by its unit"),
+        ({"pixel_scale": [1, 2] * u.arcsec}, "pixel_scale must be one value for all images"),
         ({"pixel_scale": 0 * u.arcsec}, "pixel_scale must be positive, not 0 arcsec"),
     ],
 )

@@ -7,29 +7,38 @@ import pytest
 from astropy.table import QTable
 
 from peculiar.core.files import whole_file
+from peculiar.predict.columns import Column
 from peculiar.predict.tables import assemble, write_part
 
+COLUMNS = {"v": Column("km / s", "a velocity"), "flags": Column("", "problems", None)}
 META = {"model": "m", "version": "3", "digest": "0" * 64, "H0": 70.0}
 
 
 @pytest.mark.parametrize("ending", ["ecsv", "csv", "fits", "parquet"])
-def test_parts_are_joined_with_units_and_meta(tmp_path, ending):
+def test_parts_are_joined_with_units_descriptions_and_meta(tmp_path, ending):
     parts = [tmp_path / "a.part", tmp_path / "b.part"]
     v = [1.5, float("nan"), 0.1 + 0.2]
     texts = ["ok", 'a, "b" # c', "größer"]
     write_part(pa.table({"row": [0, 1], "v": v[:2], "flags": texts[:2]}), parts[0])
     write_part(pa.table({"row": [2], "v": v[2:], "flags": texts[2:]}), parts[1])
     output = tmp_path / f"o.{ending}"
-    assert assemble(parts, {"v": "km / s"}, META, output) == 3
+    assert assemble(parts, COLUMNS, META, output) == 3
     first = output.read_bytes()
-    assemble(parts, {"v": "km / s"}, META, output)
+    assemble(parts, COLUMNS, META, output)
     assert output.read_bytes() == first
     table = QTable.read(output, **({"format": "ascii.ecsv"} if ending == "csv" else {}))
     assert str(table["v"].unit) == "km / s"
+    assert table["v"].info.description == "a velocity"
+    assert table["flags"].info.description == "problems"
+    assert table["flags"].info.format is table["row"].info.description is None
+    assert table["v"].info.format == ("{:10.1f}" if ending == "fits" else ".1f")
     np.testing.assert_array_equal(table["v"].value, v)
     assert table["row"].tolist() == [0, 1, 2]
     seen = ["gr\\xf6\\xdfer"] if ending == "fits" else ["größer"]
     assert table["flags"].tolist() == texts[:2] + seen
+    if ending == "fits":
+        assert table.meta.pop("TCOMM2") == "a velocity"
+        assert table.meta.pop("TCOMM3") == "problems"
     meta = {key.lower(): value for key, value in table.meta.items()}
     assert meta == {key.lower(): value for key, value in META.items()}
     if ending == "csv":

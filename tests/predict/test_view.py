@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from builders import champions
-from peculiar.core.errors import InputError, NotFinite
+from peculiar.core.errors import InputError
 from peculiar.galaxies.galaxy import Galaxy
-from peculiar.predict.estimate import estimates, outputs, warnings
-from peculiar.predict.view import sight
+from peculiar.predict.estimate import predict_images
+from peculiar.predict.view import View, view_galaxy
 from peculiar.runs.validity import Validity
 
 NAN = np.array([np.nan])
@@ -28,62 +28,66 @@ def image(side=16):
 
 
 def test_the_network_s_own_pixels_are_left_as_they_are():
-    seen = sight(champion(), real(image()), 0, np.nan)
+    seen = view_galaxy(champion(), real(image()), 0, np.nan)
     np.testing.assert_array_equal(seen.image, image().astype(np.float32))
     assert seen.flags == ()
 
 
 def test_pixels_fields_and_saturation_are_flagged():
-    assert sight(champion(), real(image(8), 0.9), 0, np.nan).flags == ("coarse_pixels",)
-    assert sight(champion(), real(image(12)), 0, np.nan).flags == ("small_field",)
+    assert view_galaxy(champion(), real(image(8), 0.9), 0, np.nan).flags == ("coarse_pixels",)
+    assert view_galaxy(champion(), real(image(12)), 0, np.nan).flags == ("small_field",)
     off = real(image(20), centre_offset=(0.0, 5.0))
-    assert sight(champion(), off, 0, np.nan).flags == ("small_field",)
+    assert view_galaxy(champion(), off, 0, np.nan).flags == ("small_field",)
     full = image()
     full[0, 5, 5:8] = 2
-    assert sight(champion(), real(full), 0, np.nan).flags == ()
+    assert view_galaxy(champion(), real(full), 0, np.nan).flags == ()
     full[0, 5, 8] = 2
-    assert sight(champion(), real(full), 0, np.nan).flags == ("saturated",)
+    assert view_galaxy(champion(), real(full), 0, np.nan).flags == ("saturated",)
     dark = np.zeros((1, 16, 16))
-    assert sight(champion(), real(dark), 0, np.nan).flags == ()
+    assert view_galaxy(champion(), real(dark), 0, np.nan).flags == ()
 
 
 def test_what_cannot_be_seen_is_refused():
     simulated = replace(real(image()), kpc_per_pixel=np.array([0.1]))
     for galaxy, distance, message in [
         (real(image()), 60.0, "real galaxy, which cannot be moved: give no distance"),
-        (simulated, np.nan, "simulated galaxy: say in distance_mpc or with --at"),
+        (
+            simulated,
+            np.nan,
+            "simulated galaxy: give the distance to place it at, in distance_mpc or w",
+        ),
         (simulated, 1e9, "is smaller than a pixel"),
         (real(image(), 1e-9), np.nan, "is smaller than a pixel"),
     ]:
         with pytest.raises(InputError, match=message):
-            sight(champion(), galaxy, 0, distance)
+            view_galaxy(champion(), galaxy, 0, distance)
     broken = image()
     broken[0, 3, 3] = np.inf
-    with pytest.raises(NotFinite, match="pixels that are not finite"):
-        sight(champion(), real(broken), 0, np.nan)
+    view = view_galaxy(champion(), real(broken), 0, np.nan)
+    assert (view.image, view.flags) == (None, ("nan_pixels",))
+    assert view.reason == "x has pixels that are not finite: mask or fix them"
 
 
 def test_what_training_did_not_span_is_flagged():
     images = np.stack([image(), 1e-20 * image(), np.zeros((1, 16, 16))]).astype(np.float32)
     some = champion(network=lambda x: 60 + 40 * x.mean(dim=(1, 2, 3)))
-    columns = estimates(some, outputs(some, images), np.array([5600.0, 5600, 9000]), np.zeros(3))
-    assert warnings(some, images, columns, np.zeros(3)) == [(), (), ()]  # it does not say
-    bright = -2.5 * np.log10(1)
+
+    def flags(champion, images, cz_kms, cz_error_kms=0.0):
+        views = [View(image) for image in images]
+        return predict_images(champion, views, cz_kms, cz_error_kms)["flags"].tolist()
+
+    assert flags(some, images, [5600, 5600, 9000]) == ["ok"] * 3  # it does not say
     known = replace(
         some,
         validity=Validity(
-            distance_mpc=(50, 100),
-            mag_ab={"r": (bright - 99, 30)},
-            half_light_arcsec=(0, 9),
+            distance_mpc=(50, 100), mag_ab={"r": (-99, 30)}, half_light_arcsec=(0, 9)
         ),
     )
-    found = warnings(known, images, columns, np.zeros(3))
-    assert found == [(), ("brightness",), ("distance", "brightness", "size")]
+    expected = ["ok", "brightness", "distance, brightness, size"]
+    assert flags(known, images, [5600, 5600, 9000]) == expected
     assert known.range_mpc == (50, 100)
     assert some.range_mpc is None
     # within the error of a redshift, and not
-    near = estimates(some, outputs(some, images[:1]), np.array([7300.0]), np.zeros(1))
-    assert warnings(known, images[:1], near, np.zeros(1)) == [()]
-    far = estimates(some, outputs(some, images[:1]), np.array([7500.0]), np.zeros(1))
-    assert warnings(known, images[:1], far, np.zeros(1)) == [("distance",)]
-    assert warnings(known, images[:1], far, np.array([600.0])) == [()]
+    assert flags(known, images[:1], 7300.0) == ["ok"]
+    assert flags(known, images[:1], 7500.0) == ["distance"]
+    assert flags(known, images[:1], 7500.0, 600.0) == ["ok"]

@@ -6,37 +6,41 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-MENDABLE = (
+FIXABLE = (
     *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EACCES, errno.EPERM),
     *(errno.ENOTDIR, errno.EISDIR, errno.EEXIST),  # a file where a folder is meant, or vice versa
 )
 
 
-class InputError(Exception):
-    """Something the user can mend; the message names the file or key, and the mend."""
+class PeculiarError(Exception):
+    """Base of all errors that this package raises for its users."""
+
+
+class InputError(PeculiarError):
+    """An error the user can fix; the message names the file, row or key and says how."""
 
 
 class NotFinite(InputError):
-    """An image has pixels that are not numbers."""
+    """An image has pixels that are not finite."""
 
 
 @contextmanager
 def one_sentence() -> Iterator[None]:
-    """Turn what a user can mend into one line on stderr and exit code 1.
+    """Turn an error the user can fix into one line on stderr and exit code 1.
 
     Everything else keeps its traceback: it is a bug of ours.
     """
     try:
         yield
-    except InputError as error:
+    except PeculiarError as error:
         sys.exit(f"peculiar: {error}")
-    except BrokenPipeError:  # of a reader that has seen enough, such as `head`
+    except BrokenPipeError:  # the reader, such as `head`, has closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except KeyboardInterrupt:
-        sys.exit("peculiar: interrupted; the same command starts this stage again")
+        sys.exit("peculiar: interrupted; rerun the same command to resume")
     except OSError as error:
-        if error.errno not in MENDABLE:
+        if error.errno not in FIXABLE:
             raise
         where = f" at {error.filename}" if error.filename else ""
-        sys.exit(f"peculiar: {error.strerror}{where}: mend that and run the same command again")
+        sys.exit(f"peculiar: {error.strerror}{where}: fix that and rerun the same command")

@@ -1,15 +1,14 @@
-"""Predictions for a whole catalogue: in chunks, resumable, in this process or on Dask's workers.
+"""Predict a catalogue: in chunks, resumable, in this process or on Dask's workers.
 
-Each chunk of rows becomes a part on disk beside the output. A run that was killed finds the parts
-it had and goes on; they are joined when all are there. Parts of another catalogue, champion or
-option are thrown away.
+Each chunk of rows becomes a part on disk beside the output. A killed run resumes from its parts;
+they are joined when all are complete. Parts of another catalogue, champion or option are deleted.
 """
 
 import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
@@ -17,6 +16,7 @@ from threading import Lock
 
 import numpy as np
 import pyarrow as pa  # type: ignore[import-untyped]
+from astropy.table import QTable
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
@@ -25,17 +25,25 @@ from peculiar.core.errors import InputError, NotFinite
 from peculiar.core.files import whole_file
 from peculiar.parallel import in_order, pool
 from peculiar.predict import catalogue
-from peculiar.predict import images as sources
 from peculiar.predict.catalogue import Row
-from peculiar.predict.estimate import COLUMNS, estimates, outputs, warnings
-from peculiar.predict.figures import draw
+from peculiar.predict.columns import COLUMNS, TEXT_COLUMNS, Column
+from peculiar.predict.estimate import outputs, predict_images
+from peculiar.predict.figures import draw_galaxy
+from peculiar.predict.images import Dataset, Files, rows_of
 from peculiar.predict.tables import assemble, write_part
-from peculiar.predict.view import Sighting, sight
+from peculiar.predict.view import View, is_real, view_galaxy
 from peculiar.registry.champion import Champion, load_champion
 from peculiar.runs import tracking
 
 ROWS_AT_ONCE = 256
-FORMAT = 1  # of the parts
+FORMAT = 2  # of the parts
+ABOUT_ROWS = {
+    "row": Column("", "row of the catalogue, from 0", None),
+    "name": Column("", "path or id of the image", None),
+    "camera": Column("", "which of the galaxy's images", None),
+}
+REASON = {"reason": Column("", "why numbers are missing", None)}
+ALL_COLUMNS = ABOUT_ROWS | COLUMNS | TEXT_COLUMNS | REASON
 _loading = Lock()
 
 
@@ -47,10 +55,10 @@ class Job:
     ----------
     model, version, digest : str
         The champion that every worker must have.
-    source : Files or Set
+    source : Files or Dataset
         Where the images are.
     at_mpc : float
-        Distance to place simulated galaxies at whose rows have none, Mpc; NaN for none.
+        Distance of simulated galaxies whose rows give none, Mpc; NaN for none.
     pictures : Path or None
         Folder for a picture of each galaxy.
     """
@@ -58,75 +66,75 @@ class Job:
     model: str
     version: str
     digest: str
-    source: sources.Files | sources.Set
+    source: Files | Dataset
     at_mpc: float
     pictures: Path | None
 
 
 def predict_rows(champion: Champion, job: Job, rows: list[Row]) -> pa.Table:
-    """Predictions for some rows, in their order; a bad row has a flag, a reason, and no numbers.
+    """Predict some rows; a bad row has a flag, a reason, and no numbers.
 
     Returns
     -------
     pyarrow.Table
-        `row`, `name`, `camera`; `peculiar.predict.estimate.COLUMNS`; `flags`, "ok" or separated by
-        commas, and `reason`, a sentence where numbers are missing.
+        `row`, `name`, `camera`; the columns of `predict_images`; `reason`, a sentence where
+        numbers are missing.
     """
-    seen = [_sight(champion, job, row) for row in rows]
-    good = [k for k, found in enumerate(seen) if isinstance(found, Sighting)]
-    flags = [[*row.flags] for row in rows]
-    reasons = [row.reason for row in rows]
-    for k, found in enumerate(seen):
-        if isinstance(found, Sighting):
-            flags[k] += found.flags
-        else:
-            flags[k].append("nan_pixels" if isinstance(found, NotFinite) else "unusable")
-            reasons[k] = "; ".join(filter(None, [" ".join(str(found).split()), reasons[k]]))
-    columns = {name: np.full(len(rows), np.nan) for name in COLUMNS}
-    if good:
-        images = np.stack([found.image for found in seen if isinstance(found, Sighting)])
-        cz = np.array([rows[k].cz_kms for k in good])
-        errors = np.array([rows[k].cz_error_kms for k in good])
-        output = outputs(champion, images)
-        of_good = estimates(champion, output, cz, errors)
-        for name, values in of_good.items():
-            columns[name][good] = values
-        new = warnings(champion, images, of_good, errors)
-        for place, k in enumerate(good):
-            flags[k] += new[place]
-            if "cz_beyond" in new[place]:
-                reasons[k] = f"cz {cz[place]:.0f} km/s is beyond the champion's distances"
-        if job.pictures is not None:
-            for place, k in enumerate(good):
-                here = {name: float(values[place]) for name, values in of_good.items()}
-                draw(job.pictures, champion, rows[k], images[place], output[place], here, flags[k])
+    views = [_view(champion, job, row) for row in rows]
+    cz, error = [row.cz_kms for row in rows], [row.cz_error_kms for row in rows]
+    table = predict_images(champion, views, cz, error)
+    if job.pictures is not None:
+        _draw(job.pictures, champion, rows, views, table)
+    flags = table["flags"].tolist()
+    reasons = [_reason(*about) for about in zip(rows, views, flags, strict=True)]
     return pa.table(
         {
             "row": pa.array([row.number for row in rows], pa.int64()),
             "name": pa.array([row.name for row in rows], pa.string()),
             "camera": pa.array([row.camera for row in rows], pa.int64()),
-            **{name: pa.array(values, pa.float64()) for name, values in columns.items()},
-            "flags": pa.array(
-                [", ".join(dict.fromkeys(words)) or "ok" for words in flags], pa.string()
-            ),
+            **{name: pa.array(table[name].value, pa.float64()) for name in COLUMNS},
+            "flags": pa.array(flags, pa.string()),
             "reason": pa.array(reasons, pa.string()),
         }
     )
 
 
-def _sight(champion: Champion, job: Job, row: Row) -> Sighting | Exception:
-    """The image of a row, or why there is none."""
+def _draw(
+    folder: Path, champion: Champion, rows: list[Row], views: list[View], table: QTable
+) -> None:
+    """A picture of each galaxy that has an image."""
+    for row, view, predicted in zip(rows, views, table, strict=True):
+        if view.image is not None:
+            output = outputs(champion, view.image[None])[0]
+            numbers = {name: float(predicted[name].value) for name in COLUMNS}
+            draw_galaxy(folder, champion, row, view.image, output, numbers, str(predicted["flags"]))
+
+
+def _reason(row: Row, view: View, flags: str) -> str:
+    """Why numbers of a row are missing, on one line."""
+    reasons = [" ".join(view.reason.split()), row.reason]
+    if "cz_beyond" in flags:
+        reasons.append(f"cz {row.cz_kms:.0f} km/s is beyond the champion's distances")
+    return "; ".join(filter(None, reasons))
+
+
+def _view(champion: Champion, job: Job, row: Row) -> View:
+    """What the network sees of a row, with the flags of the row and of the image."""
     try:
         if "bad_distance" in row.flags:
             raise InputError("the distance to place it at cannot be used")
         galaxy, camera = job.source.galaxy(row, champion)
         distance = row.distance_mpc
-        if np.isnan(distance) and not np.isnan(galaxy.kpc_per_pixel).any():
+        if np.isnan(distance) and not is_real(galaxy):
             distance = job.at_mpc
-        return sight(champion, galaxy, camera, distance, row.number)
-    except Exception as error:  # whatever one file has in it must not cost the others
-        known = isinstance(error, InputError)
-        return error if known else InputError(f"its image cannot be read ({error!r:.120})")
+        view = view_galaxy(champion, galaxy, camera, distance, row.number)
+    except NotFinite as error:
+        view = View(None, ("nan_pixels",), str(error))
+    except InputError as error:
+        view = View(None, ("unusable",), str(error))
+    except Exception as error:  # one bad file must not cost the others their rows
+        view = View(None, ("unusable",), f"its image cannot be read ({error!r:.120})")
+    return replace(view, flags=(*row.flags, *view.flags))
 
 
 @lru_cache(maxsize=1)
@@ -135,7 +143,7 @@ def _champion(model: str, version: str, digest: str, store: Path) -> Champion:
     if (champion.version, champion.digest) != (version, digest):
         raise InputError(
             f"{model}: this worker has version {champion.version} as champion, the run wants "
-            f"{version} with the same weights: start the same command again"
+            f"{version} with the same weights: rerun the same command"
         )
     return champion
 
@@ -146,7 +154,7 @@ Part = tuple[int, pa.Table]  # its number, and its rows
 def predict_on_worker(
     number: int, rows: list[Row], job: Job, store: Path, server: str | None
 ) -> Part:
-    """`predict_rows` on a worker of Dask, which loads the champion once."""
+    """Predict some rows on a Dask worker, which loads the champion once."""
     if server is not None:
         os.environ.setdefault("MLFLOW_TRACKING_URI", server)
     with _loading:
@@ -177,7 +185,7 @@ def predict_catalogue(
     scheduler: str | None = None,
     rows_at_once: int = ROWS_AT_ONCE,
 ) -> int:
-    """Predict a catalogue, or a folder of shards, into a file.
+    """Predict a catalogue, or a folder of shards, and write the table.
 
     Parameters
     ----------
@@ -204,46 +212,59 @@ def predict_catalogue(
     InputError
         When the catalogue cannot be read, or another run writes the same output.
     """
-    read = sources.rows_of if given.is_dir() else catalogue.chunks
+    read = rows_of if given.is_dir() else catalogue.chunks
     next(read(given, 1))  # refuse what cannot be read before anything is written
     folder = output.with_name(f".{output.name}.parts")
     folder.mkdir(exist_ok=True)
     try:
         with FileLock(folder.with_suffix(".lock"), timeout=0):
             _keep(folder, _identity(job, given, rows_at_once))
-            parts: list[Path] = []
-
-            def missing() -> Iterator[tuple[int, list[Row]]]:
-                for number, rows in enumerate(read(given, rows_at_once)):
-                    parts.append(folder / f"{number:06d}.parquet")
-                    if parts[-1].exists():
-                        bar.update(len(rows))
-                    else:
-                        yield number, rows
-
-            with tqdm(desc="predict", unit="galaxy") as bar:
-                made = (
-                    _here(champion, job, missing())
-                    if scheduler is None
-                    else _on_dask(scheduler, job, missing())
-                )
-                for number, table in made:
-                    write_part(table, folder / f"{number:06d}.parquet")
-                    bar.update(len(table))
+            parts = _write_parts(champion, job, read(given, rows_at_once), folder, scheduler)
             meta = {**champion.describe(), "input": given.name}
-            count = assemble(parts, COLUMNS, meta, output)
+            count = assemble(parts, ALL_COLUMNS, meta, output)
             shutil.rmtree(folder)
     except Timeout:
-        raise InputError(f"another run writes {output}: wait for it, or name another") from None
+        raise InputError(
+            f"another run writes {output}: wait for it, or name another file"
+        ) from None
     folder.with_suffix(".lock").unlink(missing_ok=True)
     return count
+
+
+def _write_parts(
+    champion: Champion,
+    job: Job,
+    chunks: Iterable[list[Row]],
+    folder: Path,
+    scheduler: str | None,
+) -> list[Path]:
+    """Predict the chunks that have no part yet; all parts in order."""
+    parts: list[Path] = []
+
+    def missing() -> Iterator[tuple[int, list[Row]]]:
+        for number, rows in enumerate(chunks):
+            parts.append(folder / f"{number:06d}.parquet")
+            if parts[-1].exists():
+                bar.update(len(rows))
+            else:
+                yield number, rows
+
+    with tqdm(desc="predict", unit="galaxy") as bar:
+        if scheduler is None:
+            predicted = _here(champion, job, missing())
+        else:
+            predicted = _on_dask(scheduler, job, missing())
+        for number, table in predicted:
+            write_part(table, folder / f"{number:06d}.parquet")
+            bar.update(len(table))
+    return parts
 
 
 def _identity(job: Job, given: Path, rows_at_once: int) -> str:
     """What parts belong to: the catalogue's contents, the champion and the options."""
     file = given / TABLE if given.is_dir() else given
     if not file.is_file():
-        raise InputError(f"{file} is missing: mend the path")
+        raise InputError(f"{file} is missing: fix the path")
     digest = sha256()
     with file.open("rb") as stream:
         while piece := stream.read(1 << 20):
@@ -253,7 +274,7 @@ def _identity(job: Job, given: Path, rows_at_once: int) -> str:
 
 
 def _keep(folder: Path, identity: str) -> None:
-    """Throw the parts of another run away."""
+    """Delete the parts of another run."""
     path = folder / "run.json"
     if not path.exists() or path.read_text() != identity:
         shutil.rmtree(folder)

@@ -1,7 +1,7 @@
 """A picture of each galaxy of a catalogue: its image as the network sees it, and the posterior."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -18,14 +18,14 @@ Array = NDArray[np.float64]
 SOFT_MAG_ARCSEC2, WHITE_MAG_ARCSEC2 = 25.5, 18.5  # as `peculiar inspect` draws
 
 
-def draw(
+def draw_galaxy(
     folder: Path,
     champion: Champion,
     row: Row,
     image: NDArray[np.float32],
     output: Array,
     estimate: Mapping[str, float],
-    flags: Sequence[str],
+    flags: str,
 ) -> Path:
     """Draw one galaxy into a folder, as `ROW-NAME.png`.
 
@@ -40,16 +40,20 @@ def draw(
     image : ndarray, (band, y, x)
         Surface brightness, W/m/m^2/sr.
     output : ndarray, () or (G,)
-        What the network gives: a distance, Mpc, or p(D | image).
+        A distance, Mpc, or p(D | image), from `peculiar.predict.estimate.outputs`.
     estimate : mapping of str to float
-        `peculiar.predict.estimate.COLUMNS` of the galaxy.
-    flags : sequence of str
-        What to say beside it.
+        `peculiar.predict.columns.COLUMNS` of the galaxy.
+    flags : str
+        Printed above.
+
+    Returns
+    -------
+    Path
+        The picture.
     """
     figure = Figure(figsize=(8, 3.6), layout="constrained")
     figure.suptitle(
-        f"{row.name} ({champion.data_source} champion {champion.version}): "
-        f"{', '.join(flags) or 'ok'}",
+        f"{row.name} ({champion.data_source} champion {champion.version}): {flags}",
         fontsize=8,
         parse_math=False,
     )

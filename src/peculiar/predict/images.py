@@ -1,4 +1,4 @@
-"""Where the images of a catalogue's rows are: files, or shards that `fetch` or `observe` wrote."""
+"""Find the images of a catalogue's rows: FITS files, or shards that `fetch` or `observe` wrote."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -13,7 +13,15 @@ import numpy as np
 from astropy.table import QTable, Table
 from numpy.typing import NDArray
 
-from peculiar.core.dataset import OBSERVED_COLUMNS, RAW_COLUMNS, TABLE, Shards, open_set
+from peculiar.core.dataset import (
+    OBSERVED_COLUMNS,
+    RAW_COLUMNS,
+    TABLE,
+    Observed,
+    Shards,
+    open_set,
+    read_table,
+)
 from peculiar.core.errors import InputError
 from peculiar.galaxies.formats import read_galaxy
 from peculiar.galaxies.galaxy import Galaxy
@@ -24,8 +32,8 @@ from peculiar.registry.champion import Champion
 FILE_NUMBER = re.compile(r"(\d+)\.fits(\.gz)?$")
 
 
-def is_set(folder: Path) -> bool:
-    """Whether a folder holds images that `fetch` or `observe` wrote."""
+def is_dataset(folder: Path) -> bool:
+    """Whether a folder holds shards that `fetch` or `observe` wrote."""
     return (folder / TABLE).is_file()
 
 
@@ -56,8 +64,8 @@ class Files:
 
 
 @dataclass(frozen=True)
-class Set:
-    """Shards that `fetch` or `observe` wrote; rows are named by the galaxy's number.
+class Dataset:
+    """Shards that `fetch` or `observe` wrote; rows name the galaxy by its number.
 
     Attributes
     ----------
@@ -68,24 +76,27 @@ class Set:
     folder: Path
 
     def galaxy(self, row: Row, champion: Champion) -> tuple[Galaxy, int]:
-        """The galaxy of a row with only the image of its camera, and 0."""
-        images, table, places = _open(self.folder)
-        place = places.get((row.name, row.camera))
-        if place is None:
+        """A galaxy with the one image that the row names, and 0, that image's number."""
+        images, table, positions = _open(self.folder)
+        position = positions.get((row.name, row.camera))
+        if position is None:
             raise InputError(f"{self.folder} has no galaxy {row.name} with camera {row.camera}")
-        meta = table.meta
-        bands = [_band(self.folder, meta["bands"], band) for band in champion.bands]
-        if meta.get("dimming", champion.dimming) != champion.dimming:
+        held, dimming = table.meta["bands"], champion.dimming  # raw images are not dimmed yet
+        if not is_raw(table):
+            survey = Observed(images, table).survey
+            held, dimming = survey.bands, survey.dimming
+        bands = [_band(self.folder, held, band) for band in champion.bands]
+        if dimming != champion.dimming:
             raise InputError(
-                f"{self.folder} has {meta['dimming']} dimming, the champion {champion.dimming}"
+                f"{self.folder} has {dimming} dimming, the champion {champion.dimming}"
             )
-        seen, raw = np.array([place]), len(images.shape) == 5
-        image = images.pick(seen, np.array([row.camera]))[0] if raw else images[seen][0]
-        return _galaxy(self.folder, table, place, row, image[bands]), 0
+        rows, cameras = np.array([position]), np.array([row.camera])
+        image = images.pick(rows, cameras)[0] if is_raw(table) else images[rows][0]
+        return _galaxy(self.folder, images, table, position, row, image[bands]), 0
 
 
-def source_of(given: Path, images: Path | None, atlas: Path | None) -> Files | Set:
-    """Where the images of a catalogue's rows are, or of a folder of shards.
+def source_of(given: Path, images: Path | None, atlas: Path | None) -> Files | Dataset:
+    """Where the images are of a catalogue's rows, or of a folder of shards.
 
     Parameters
     ----------
@@ -99,52 +110,62 @@ def source_of(given: Path, images: Path | None, atlas: Path | None) -> Files | S
     Raises
     ------
     InputError
-        When a folder is not there or has no shards.
+        When a folder does not exist or has no shards.
     """
     if given.is_dir():
-        if not is_set(given):
+        if not is_dataset(given):
             raise InputError(f"{given} has no {TABLE}: give a folder that fetch or observe wrote")
-        return Set(given.resolve())
+        return Dataset(given.resolve())
     folder = (images or given.parent).resolve()
     if not folder.is_dir():
         raise InputError(f"--images {images}: there is no such folder")
-    if is_set(folder):
-        return Set(folder)
+    if is_dataset(folder):
+        return Dataset(folder)
     by_id = given.is_file() and not has_paths(given)
     return Files(folder, by_id, None if atlas is None else atlas.resolve())
 
 
+def is_raw(table: QTable) -> bool:
+    """Whether a table is one that `fetch` wrote, of galaxies that are not placed yet."""
+    return "kpc_per_pixel" in table.colnames
+
+
 def _galaxy(
-    folder: Path, table: QTable, place: int, row: Row, image: NDArray[np.float32]
+    folder: Path,
+    images: Shards,
+    table: QTable,
+    position: int,
+    row: Row,
+    image: NDArray[np.float32],
 ) -> Galaxy:
-    """One image (band, y, x) of a set as a galaxy of one camera."""
-    here: dict[str, Any] = {
+    """A galaxy of one image (band, y, x)."""
+    known: dict[str, Any] = {
         "id": int(row.name),
         "images": image[None],
-        "kpc_per_pixel": np.array([np.nan]),
         "source": f"galaxy {row.name} of {folder}",
     }
-    if "kpc_per_pixel" not in table.colnames:  # seen by observe already
-        return Galaxy(**here, pixel_scale_arcsec=float(table.meta["pixel_scale_arcsec"]))
-    offset = table["centre_offset"][place].to_value(u.pix)
-    here["kpc_per_pixel"] = table["kpc_per_pixel"][place, row.camera : row.camera + 1].value
+    if not is_raw(table):
+        scale = Observed(images, table).survey.pixel_scale_arcsec
+        return Galaxy(**known, kpc_per_pixel=np.array([np.nan]), pixel_scale_arcsec=scale)
+    offset = table["centre_offset"][position].to_value(u.pix)
     return Galaxy(
-        **here,
-        pixel_scale_arcsec=float(table["pixel_scale_arcsec"][place].to_value(u.arcsec)),
+        **known,
+        kpc_per_pixel=table["kpc_per_pixel"][position, row.camera : row.camera + 1].value,
+        pixel_scale_arcsec=float(table["pixel_scale_arcsec"][position].to_value(u.arcsec)),
         centre_offset=(float(offset[0]), float(offset[1])),
     )
 
 
 def rows_of(folder: Path, size: int) -> Iterator[list[Row]]:
-    """All images of a set as the rows of a catalogue, `size` at a time.
+    """All images of a dataset as rows of a catalogue, `size` at a time.
 
-    Redshifts are those of the set's table: of an observed set D_z times its H0.
+    Redshifts are those of the dataset's table; for an observed one, D_z times its H0.
     """
-    _, table, places = _open(folder)
-    if "distance_z_mpc" in table.colnames:
-        cz = table["distance_z_mpc"].to_value(u.Mpc) * table.meta["H0_kms_mpc"]
-    else:
+    images, table, positions = _open(folder)
+    if is_raw(table):
         cz = table["cz_kms"].to_value(u.km / u.s)
+    else:
+        cz = table["distance_z_mpc"].to_value(u.Mpc) * Observed(images, table).survey.H0_kms_mpc
 
     def row(number: int, name: str, camera: int, cz_kms: float) -> Row:
         if np.isnan(cz_kms):
@@ -152,39 +173,36 @@ def rows_of(folder: Path, size: int) -> Iterator[list[Row]]:
         return Row(number, name, camera, cz_kms)
 
     rows = (
-        row(number, name, camera, float(cz[place]))
-        for number, ((name, camera), place) in enumerate(places.items())
+        row(number, name, camera, float(cz[position]))
+        for number, ((name, camera), position) in enumerate(positions.items())
     )
     while chunk := list(islice(rows, size)):
         yield chunk
 
 
 def _band(folder: Path, held: Sequence[str], band: str) -> int:
+    """Which of the dataset's bands a band is."""
     if band not in held:
         raise InputError(
-            f"{folder} holds the bands {''.join(held)}, but the champion asks for "
-            f"{band}: give images that have it"
+            f"{folder} holds the bands {''.join(held)}, but the champion needs {band}: "
+            "give images that have it"
         )
     return list(held).index(band)
 
 
 @lru_cache(maxsize=2)
 def _open(folder: Path) -> tuple[Shards, QTable, dict[tuple[str, int], int]]:
-    """Shards, table, and which place in them each galaxy's camera has."""
-    try:
+    """Shards, table, and the position of each galaxy's camera in them."""
+    if is_raw(read_table(folder, ())):
         images, table = open_set(folder, RAW_COLUMNS)
-        cameras, ids = range(images.shape[1]), np.asarray(table["id"]).tolist()
-        pairs = [(str(id_), c, k) for k, id_ in enumerate(ids) for c in cameras]
-    except InputError as error:
-        if "lacks the columns" not in str(error):
-            raise
-        images, table = open_set(folder, OBSERVED_COLUMNS)
-        of = zip(table["galaxy"].tolist(), table["camera"].tolist(), strict=True)
-        pairs = [(str(id_), c, k) for k, (id_, c) in enumerate(of)]
-    return images, table, {(name, camera): place for name, camera, place in pairs}
+        cameras, ids = range(images.shape[1]), table["id"].tolist()
+        return images, table, {(str(id_), c): k for k, id_ in enumerate(ids) for c in cameras}
+    images, table = open_set(folder, OBSERVED_COLUMNS)
+    pairs = zip(table["galaxy"].tolist(), table["camera"].tolist(), strict=True)
+    return images, table, {(str(id_), c): k for k, (id_, c) in enumerate(pairs)}
 
 
-@lru_cache(maxsize=4)  # catalogues name the same file again for its other cameras
+@lru_cache(maxsize=4)  # the rows of a file's cameras follow one another
 def _read(path: Path, bands: str, atlas: Path | None) -> Galaxy:
     return read_galaxy(path, bands, None if atlas is None else _atlas(atlas))
 
@@ -203,8 +221,9 @@ def _by_number(folder: Path, number: str) -> Path:
 
 @lru_cache(maxsize=1)
 def _numbered(folder: Path) -> dict[str, list[Path]]:
-    found: dict[str, list[Path]] = {}
+    """Files by the number at the end of their names."""
+    paths: dict[str, list[Path]] = {}
     for path in sorted(folder.iterdir()):
         if match := FILE_NUMBER.search(path.name):
-            found.setdefault(str(int(match[1])), []).append(path)
-    return found
+            paths.setdefault(str(int(match[1])), []).append(path)
+    return paths

@@ -1,25 +1,24 @@
-"""For people in notebooks: Quantities in, Quantities and tables out."""
+"""For notebooks and scripts: Quantities in, a table of Quantities out."""
 
 import math
-from dataclasses import replace
 
 import astropy.units as u
 import numpy as np
 from astropy.table import QTable
+from numpy.typing import NDArray
 
-from peculiar.core.errors import InputError, NotFinite
+from peculiar.core.errors import InputError
 from peculiar.core.params import load
 from peculiar.galaxies.galaxy import Galaxy
-from peculiar.predict.estimate import COLUMNS, estimates, outputs, warnings
-from peculiar.predict.view import sight
+from peculiar.predict.estimate import predict_images
+from peculiar.predict.units import brightness_images, unmasked
+from peculiar.predict.view import view_galaxy
 from peculiar.registry.champion import Champion, load_champion
 from peculiar.registry.params import Promote
 
-BRIGHTNESS = u.W / u.m**3 / u.sr
-
 
 def load_model(name: str | None = None) -> Champion:
-    """Load the promoted network.
+    """Load the champion: the network that was promoted.
 
     Parameters
     ----------
@@ -30,12 +29,12 @@ def load_model(name: str | None = None) -> Champion:
     Returns
     -------
     Champion
-        Its attributes say which images it wants.
+        Its attributes say which images it needs.
 
     Raises
     ------
     InputError
-        When there is none.
+        When there is no champion.
 
     Examples
     --------
@@ -55,36 +54,49 @@ def predict_velocity(
     cz_error: u.Quantity = 0 * u.km / u.s,
     pixel_scale: u.Quantity | None = None,
 ) -> QTable:
-    """Distances and peculiar velocities of galaxies from their images and redshifts.
+    """Predict distances and peculiar velocities of galaxies from their images and redshifts.
 
     Parameters
     ----------
-    images : Quantity, (n, band, y, x) or (band, y, x), W/m^3/sr
-        Surface brightness per wavelength in the model's bands, each galaxy at the middle.
+    images : Quantity, (n, band, y, x) or (band, y, x)
+        Sky-subtracted images in the model's bands, each galaxy at the middle. Units are those of
+        surface brightness, per wavelength (W / m3 / sr, erg / s / cm2 / Angstrom / arcsec2) or
+        per frequency (MJy / sr), converted at the band's pivot wavelength; of flux per pixel
+        (nmgy / pix; plain nmgy is per pixel too), with `pixel_scale`; or AB magnitudes,
+        mag / arcsec2, where +inf is no light. Masked pixels are not finite.
     cz : Quantity, (n,) or (), km/s
-        Redshift times the speed of light; NaN where unknown.
+        Redshift times the speed of light; NaN or masked where unknown.
     model : Champion
         From `load_model`.
     cz_error : Quantity, (n,) or (), km/s, optional
-        Its standard deviation.
+        Standard deviation of `cz`. Where it is NaN or masked there is no posterior.
     pixel_scale : Quantity, (), arcsec, optional
-        Angle that a pixel spans; other than the model's, images are resampled. By default the
-        model's.
+        Angle that a pixel subtends, by default that of the model. Images of another pixel scale
+        or size are resampled.
 
     Returns
     -------
     QTable, n rows
-        `D_p` and `D_error`, predicted distance and its error, and `D_z` = cz / H0 [Mpc]; `v_p`, the
-        paper's H0 (D_z - D_p), `v_hat` and `v_error`, mean and deviation of the posterior, and
-        `v_low68`, `v_high68`, `v_low95`, `v_high95`, its central intervals [km/s]; `flags`, "ok" or
-        what is outside the training data (`peculiar.predict.estimate.warnings`,
-        `peculiar.predict.view.Sighting`). Images with pixels that are not finite have NaN and the
-        flag `nan_pixels`. The model is described in `meta`.
+        `D_p`, `D_error`
+            Predicted distance and its standard deviation, Mpc.
+        `D_z`
+            Redshift distance cz / H0, Mpc.
+        `v_p`
+            H0 (D_z - D_p), km/s, positive away from us.
+        `v_hat`, `v_error`
+            Mean and standard deviation of the posterior of the peculiar velocity, km/s.
+        `v_low68`, `v_high68`, `v_low95`, `v_high95`
+            Its central 68.3 and 95.4 per cent intervals, km/s.
+        `flags`
+            Problems, separated by commas, or "ok" (`peculiar.predict.columns.FLAGS`).
+
+        A galaxy whose image has pixels that are not finite has NaN and the flag `nan_pixels`; one
+        without a redshift has a distance alone and `no_cz`. `meta` describes the model.
 
     Raises
     ------
     InputError
-        When shapes do not fit together or a unit is another quantity's.
+        When shapes do not fit together, a unit cannot be read, or `cz_error` is negative.
 
     Examples
     --------
@@ -92,7 +104,7 @@ def predict_velocity(
     >>> import numpy as np
     >>> from peculiar import load_model, predict_velocity
     >>> model = load_model()
-    >>> images = np.ones((2, 4, 32, 32)) * 0.01 * u.W / u.m**3 / u.sr
+    >>> images = np.full((2, 4, 32, 32), 22) * u.mag(u.AB / u.arcsec**2)
     >>> table = predict_velocity(images, [5000, 6000] * u.km / u.s, model, cz_error=30 * u.km / u.s)
     >>> table["D_z"].to_value("Mpc").round(2).tolist()
     [71.43, 85.71]
@@ -101,67 +113,56 @@ def predict_velocity(
     >>> table.meta["version"]
     '1'
     """
-    values = np.asarray(_value("images", images, BRIGHTNESS), dtype=np.float32)
-    values = values[None] if values.ndim == 3 else values
-    if values.ndim != 4 or values.shape[1] != len(model.bands) or 0 in values.shape:
-        raise InputError(
-            f"images must be (n, {len(model.bands)}, y, x) for the bands {model.bands}, not "
-            f"{np.shape(images)}"
-        )
-    scale = model.pixel_scale_arcsec
-    if pixel_scale is not None:
-        scale = float(_value("pixel_scale", pixel_scale, u.arcsec))
-    if not 0 < scale < math.inf:
-        raise InputError(f"pixel_scale must be positive, not {scale:g} arcsec")
-    try:
-        speeds = [
-            _value(name, speed, u.km / u.s) for name, speed in (("cz", cz), ("cz_error", cz_error))
-        ]
-        speed, error = (np.broadcast_to(s, len(values)).astype(float) for s in speeds)
-    except ValueError:
-        raise InputError(
-            f"cz and cz_error must have one value for each of {len(values)} images"
-        ) from None
-    if not (np.nan_to_num(error) >= 0).all():
+    scale = None if pixel_scale is None else _arcsec(pixel_scale)
+    values = brightness_images(_four_axes(images, model.bands), model.bands, scale)
+    cz_kms, cz_error_kms = _kms("cz", cz, len(values)), _kms("cz_error", cz_error, len(values))
+    if (cz_error_kms < 0).any():
         raise InputError("cz_error must not be negative")
-    return _table(model, values, speed, error, scale)
+    galaxy = Galaxy(
+        id=0,
+        images=values,
+        kpc_per_pixel=np.full(len(values), np.nan),
+        source="the image",
+        pixel_scale_arcsec=model.pixel_scale_arcsec if scale is None else scale,
+    )
+    views = [view_galaxy(model, galaxy, k, math.nan) for k in range(len(values))]
+    return predict_images(model, views, cz_kms, cz_error_kms)
 
 
-def _value(name: str, quantity: u.Quantity, unit: u.Unit) -> np.ndarray:
+def _four_axes(images: u.Quantity, bands: str) -> u.Quantity:
+    """Images (n, band, y, x), checked."""
+    if not isinstance(images, u.Quantity):
+        raise InputError("images must be a Quantity: multiply it by its unit, such as W / m3 / sr")
+    stack = images[None] if images.ndim == 3 else images
+    if stack.ndim != 4 or stack.shape[1] != len(bands) or 0 in stack.shape:
+        raise InputError(
+            f"images must be (n, {len(bands)}, y, x) for the bands {bands}, not {images.shape}"
+        )
+    return stack
+
+
+def _arcsec(pixel_scale: u.Quantity) -> float:
+    value = _value("pixel_scale", pixel_scale, u.arcsec)
+    if value.ndim:
+        raise InputError(f"pixel_scale must be one value for all images, not {value.shape}")
+    if not 0 < value < math.inf:
+        raise InputError(f"pixel_scale must be positive, not {value:g} arcsec")
+    return float(value)
+
+
+def _kms(name: str, speed: u.Quantity, n: int) -> NDArray[np.float64]:
+    """One speed for each of n images, km/s."""
+    try:
+        return np.broadcast_to(_value(name, speed, u.km / u.s), n)
+    except ValueError:
+        raise InputError(f"{name} must have one value for each of {n} images") from None
+
+
+def _value(name: str, quantity: u.Quantity, unit: u.Unit) -> NDArray[np.float64]:
+    """Numbers in a unit, NaN where masked."""
     if not isinstance(quantity, u.Quantity):
         raise InputError(f"{name} must be a Quantity in {unit}: multiply it by its unit")
     try:
-        return np.asarray(quantity.to_value(unit))
+        return unmasked(quantity.to(unit))
     except u.UnitConversionError:
         raise InputError(f"{name} is in {quantity.unit}, not in {unit}") from None
-
-
-def _table(
-    model: Champion, images: np.ndarray, cz: np.ndarray, error: np.ndarray, scale: float
-) -> QTable:
-    """What `predict_velocity` returns, of checked plain numbers."""
-    nothing = Galaxy(0, images[:0], np.array([np.nan]), "the image", pixel_scale_arcsec=scale)
-    n, seen = len(images), []
-    flags: list[tuple[str, ...]] = [("nan_pixels",)] * n
-    good = []
-    for k, image in enumerate(images):
-        try:
-            sighting = sight(model, replace(nothing, images=image[None]), 0, math.nan)
-        except NotFinite:
-            continue
-        good.append(k)
-        seen.append(sighting.image)
-        flags[k] = sighting.flags
-    columns = {name: np.full(n, np.nan) for name in COLUMNS}
-    if good:
-        stack = np.stack(seen)
-        of_good = estimates(model, outputs(model, stack), cz[good], error[good])
-        for name, numbers in of_good.items():
-            columns[name][good] = numbers
-        for k, new in zip(good, warnings(model, stack, of_good, error[good]), strict=True):
-            flags[k] = (*flags[k], *new)
-    table = QTable(meta=model.describe())
-    for name, unit in COLUMNS.items():
-        table[name] = columns[name] * u.Unit(unit)
-    table["flags"] = [", ".join(words) or "ok" for words in flags]
-    return table

@@ -1,9 +1,8 @@
 """Serve the champion with MLflow's own scoring server: image in, distance and its error out.
 
-The registry keeps a network that gives p(D | image) on a grid (or a distance alone), which a client
-of the server would have to know what to do with. Before serving, the verified network is exported
-once more with the two moments computed inside (`Served`), into a temporary folder: no code of ours
-and no pickle is in what the server loads (docs/decisions/0024).
+The registry keeps a network that gives p(D | image) on a grid, or a distance alone. For clients,
+the verified network is exported once more with D_p and D_error computed inside (`Served`), into a
+temporary folder. The server loads no code of ours and no pickle (docs/decisions/0024).
 """
 
 import os
@@ -17,19 +16,20 @@ import torch
 from torch import Tensor, nn
 
 from peculiar.core.errors import InputError
-from peculiar.predict.files import Champion, load_champion
+from peculiar.registry.champion import Champion, load_champion
 from peculiar.runs import tracking
+from peculiar.velocity.posterior import moments
 
 HOST = "127.0.0.1"
 
 
 class Served(nn.Module):
-    """A promoted network whose output is a distance and its error.
+    """The champion's network, with a distance and its error as output.
 
     Parameters
     ----------
     champion : Champion
-        From `peculiar.predict.files.load_champion`.
+        From `load_champion`.
     """
 
     grid_mpc: Tensor
@@ -44,19 +44,15 @@ class Served(nn.Module):
         self.register_buffer("sigma_D_mpc", torch.tensor(champion.sigma_D_mpc))
 
     def forward(self, images: Tensor) -> Tensor:
-        """Surface brightness (n, band, y, x), W/m/m^2/sr, to (n, 2): D_p and D_error, Mpc."""
+        """D_p and D_error (n, 2), Mpc, of images (n, band, y, x), W/m/m^2/sr."""
         output = self.network(images)
         if self.gives_distances:
             return torch.stack([output, self.sigma_D_mpc.expand_as(output)], dim=-1)
-        p = output.double()  # as `peculiar.velocity.posterior.moments` does
-        D = p @ self.grid_mpc
-        within = (self.grid_mpc[1] - self.grid_mpc[0]) ** 2 / 12  # a cell
-        variance = (p * (self.grid_mpc - D[:, None]).square()).sum(dim=-1) + within
-        return torch.stack([D, variance.sqrt()], dim=-1).float()
+        return torch.stack(moments(output.double(), self.grid_mpc), dim=-1).float()
 
 
 def save(champion: Champion, folder: Path) -> None:
-    """Export `Served` as an MLflow model into a folder that is not there yet."""
+    """Export `Served` as an MLflow model into a new folder."""
     shape = 2, len(champion.bands), champion.pixels, champion.pixels
     tracking.save_model(Served(champion), np.zeros(shape, dtype=np.float32), folder)
 
@@ -74,7 +70,7 @@ def serve(model: str, port: int) -> None:
     Raises
     ------
     InputError
-        When there is no champion, it is not what was promoted, or the server ends by itself.
+        When there is no champion, its files have changed, or the server fails.
     """
     champion = load_champion(model)
     with tempfile.TemporaryDirectory() as temporary:
@@ -91,6 +87,6 @@ def serve(model: str, port: int) -> None:
         done = subprocess.run(command, env=os.environ | {"PATH": path}, check=False)
     if done.returncode > 0:
         raise InputError(
-            f"the server on port {port} ended with code {done.returncode}: see above; is the port "
-            "taken? Give another one with --port"
+            f"the server on port {port} ended with code {done.returncode}, see above: if the port "
+            "is taken, give another one with --port"
         )

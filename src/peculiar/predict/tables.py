@@ -1,7 +1,7 @@
-"""Tables of predictions on disk: in parts while they grow, then whole in one of four formats.
+"""Tables of predictions on disk, written in parts and joined into one of four formats.
 
-Parts are Parquet files. The whole is written beside its place and then moved there, one part in
-memory at a time. CSV is ECSV with commas: a header of comments that holds units and what made it.
+Parts are Parquet files. The joined table is written beside its place and then moved there, with one
+part in memory at a time. CSV is ECSV with commas: its header of comments holds units and metadata.
 """
 
 import csv
@@ -18,30 +18,31 @@ from astropy.table.meta import get_yaml_from_table
 
 from peculiar.core.errors import InputError
 from peculiar.core.files import whole_file
+from peculiar.predict.columns import Column
 
 ENDINGS = (".ecsv", ".csv", ".fits", ".parquet")
 FITS_BLOCK = 2880
 Meta = Mapping[str, str | float]
-Units = Mapping[str, str]
+Columns = Mapping[str, Column]
 
 
 def write_part(table: pa.Table, path: Path) -> None:
-    """Write one part; it is there wholly or not at all."""
+    """Write one part, whole or not at all."""
     with whole_file(path) as partial:
         pq.write_table(table, partial)
 
 
-def assemble(parts: Sequence[Path], units: Units, meta: Meta, output: Path) -> int:
-    """Join parts to one table, in the format of the ending.
+def assemble(parts: Sequence[Path], columns: Columns, meta: Meta, output: Path) -> int:
+    """Join parts into one table, in the format of the ending.
 
     Parameters
     ----------
     parts : sequence of Path
-        Parts of equal columns, one or more, in order.
-    units : mapping of str to str
-        Units of the columns that have one.
+        Parts with the same columns, one or more, in order.
+    columns : mapping of str to Column
+        Units, descriptions and formats.
     meta : mapping
-        What the table says of itself, keys of at most eight letters.
+        Metadata of the table; keys of at most eight letters.
     output : Path
         File to write, whose name ends in one of `ENDINGS`.
 
@@ -51,7 +52,7 @@ def assemble(parts: Sequence[Path], units: Units, meta: Meta, output: Path) -> i
         Rows.
     """
     count = sum(int(pq.read_metadata(part).num_rows) for part in parts)
-    first = _table(pq.read_table(parts[0], use_threads=False).slice(0, 0), units, meta)
+    first = _table(pq.read_table(parts[0], use_threads=False).slice(0, 0), columns, meta)
     write = {".fits": _write_fits, ".parquet": _write_parquet}.get(output.suffix, _write_text)
     with whole_file(output) as partial:
         write(parts, first, count, partial)
@@ -60,35 +61,42 @@ def assemble(parts: Sequence[Path], units: Units, meta: Meta, output: Path) -> i
 
 def write_table(table: QTable, output: Path) -> None:
     """Write a table that fits in memory, in the format of the ending."""
-    plain = Table(table, copy=True)
-    for name in plain.colnames:  # of Quantity to a column with a unit, which every format has
-        plain[name].info.format = None
-    columns = {name: np.asarray(plain[name]).tolist() for name in plain.colnames}
-    units = {n: str(plain[n].unit) for n in plain.colnames if plain[n].unit is not None}
+    columns = {
+        name: Column(
+            str(table[name].info.unit or ""),
+            table[name].info.description or "",
+            table[name].info.format,
+        )
+        for name in table.colnames
+    }
+    cells = {name: np.asarray(table[name]).tolist() for name in table.colnames}
     part = output.with_name(f".{output.name}.part")
     try:
-        write_part(pa.table(columns), part)
-        assemble([part], units, {key[:8]: value for key, value in table.meta.items()}, output)
+        write_part(pa.table(cells), part)
+        assemble([part], columns, {key[:8]: value for key, value in table.meta.items()}, output)
     finally:
         part.unlink(missing_ok=True)
 
 
 def check_output(output: Path) -> None:
-    """Refuse an ending that has no format, and a folder that is not there."""
+    """Refuse an unsupported ending, and a folder that does not exist."""
     if output.suffix not in ENDINGS:
         raise InputError(f"--output {output}: end its name in {', '.join(ENDINGS)}")
     if not output.parent.is_dir():
         raise InputError(f"--output {output}: make the folder {output.parent} first")
 
 
-def _table(part: pa.Table, units: Units, meta: Meta) -> Table:
-    """Columns of a part, with units, as astropy has them."""
+def _table(part: pa.Table, columns: Columns, meta: Meta) -> Table:
+    """An astropy table of a part, with units, descriptions and formats."""
     table = Table(meta=dict(meta))
-    for name, column in zip(part.column_names, part.columns, strict=True):
-        kind = str if pa.types.is_string(column.type) else column.type.to_pandas_dtype()
-        table[name] = np.asarray(column.to_pylist(), dtype=kind)
-        if name in units:
-            table[name].unit = units[name]
+    for name, cells in zip(part.column_names, part.columns, strict=True):
+        kind = str if pa.types.is_string(cells.type) else cells.type.to_pandas_dtype()
+        table[name] = np.asarray(cells.to_pylist(), dtype=kind)
+        if name in columns:
+            column = columns[name]
+            table[name].unit = column.unit or None
+            table[name].description = column.description or None
+            table[name].format = column.format
     return table
 
 
@@ -114,7 +122,7 @@ def _write_parquet(parts: Sequence[Path], first: Table, _: int, path: Path) -> N
         for field in pq.read_schema(parts[0])
     ]
     plain = {key: str(value) for key, value in first.meta.items()}
-    # what astropy makes columns of texts with
+    # the width that astropy gives text columns
     plain |= {f"table::len::{name}": str(n) for name, n in _widths(parts, first).items()}
     schema = pa.schema(fields, {**plain, b"table_meta_yaml": described})
     with pq.ParquetWriter(path, schema) as writer:
@@ -128,12 +136,8 @@ def _write_fits(parts: Sequence[Path], first: Table, count: int, path: Path) -> 
         (n, f"S{width[n]}" if n in width else first[n].dtype.newbyteorder(">"))
         for n in first.colnames
     ]
-    header = fits.BinTableHDU(np.empty(0, dtype=kinds)).header
+    header = _fits_header(first, width)
     header["NAXIS2"] = count
-    for number, name in enumerate(first.colnames, start=1):
-        if first[name].unit is not None:
-            header[f"TUNIT{number}"] = first[name].unit.to_string("fits")
-    header.update({key.upper(): value for key, value in first.meta.items()})
     with path.open("wb") as stream:
         for part_header in (fits.PrimaryHDU().header, header):
             stream.write(part_header.tostring().encode("ascii"))
@@ -147,8 +151,24 @@ def _write_fits(parts: Sequence[Path], first: Table, count: int, path: Path) -> 
         stream.write(bytes(-stream.tell() % FITS_BLOCK))
 
 
+def _fits_header(first: Table, width: Mapping[str, int]) -> fits.Header:
+    """Header as astropy writes it, for text of these widths."""
+    empty = first.copy()
+    for name, letters in width.items():
+        empty[name] = first[name].astype(f"U{letters}")
+    written = io.BytesIO()
+    empty.write(written, format="fits")
+    written.seek(0)
+    with fits.open(written) as hdus:
+        header = hdus[1].header.copy()
+    for number, name in enumerate(first.colnames, start=1):
+        if first[name].description:  # as other software than astropy reads it
+            header[f"TCOMM{number}"] = first[name].description
+    return header
+
+
 def _widths(parts: Sequence[Path], first: Table) -> dict[str, int]:
-    """Letters of the longest text in each column of texts, one or more."""
+    """Length of the longest text in each text column, at least one."""
     texts = [name for name in first.colnames if first[name].dtype.kind == "U"]
     width = dict.fromkeys(texts, 1)
     for part in parts:
@@ -160,5 +180,5 @@ def _widths(parts: Sequence[Path], first: Table) -> dict[str, int]:
 
 
 def _ascii(text: str) -> bytes:
-    """FITS knows no other letters."""
+    """Text for FITS, which holds ASCII alone."""
     return text.encode("ascii", "backslashreplace")

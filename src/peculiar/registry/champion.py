@@ -52,6 +52,25 @@ class Champion:
     digest: str = ""
     validity: Validity | None = None
 
+    def __repr__(self) -> str:
+        """Five lines: what it is, its images, its distances, its errors, what it was trained on."""
+        span = "unknown" if self.range_mpc is None else "{:g} to {:g} Mpc".format(*self.range_mpc)
+        gives = f"sigma_D = {self.sigma_D_mpc:.1f} Mpc"
+        if self.grid_mpc is not None:
+            gives = f"p(D | image) on a grid of {len(self.grid_mpc)} distances"
+        side, scale = self.pixels, self.pixel_scale_arcsec
+        seen = "no sky and no noise" if self.instrument is None else "sky, seeing and noise"
+        return "\n".join(
+            (
+                f"Champion {self.model} version {self.version}, trained on {self.data_source}",
+                f"  images     bands {self.bands}, {side} x {side} pixels of {scale:g} arcsec",
+                f"  distances  {span}",
+                f"  errors     {gives}; sigma_v = {self.sigma_v_kms:g} km/s, "
+                f"H0 = {self.H0_kms_mpc:g} km/s/Mpc",
+                f"  training   images with {seen}",
+            )
+        )
+
     @property
     def bands(self) -> str:
         """SDSS bands of the images, one letter each, in order."""

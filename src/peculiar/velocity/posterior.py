@@ -15,6 +15,7 @@ s^2), and the posterior of v is the mean of these normal laws over p(D | image, 
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import ceil
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -22,7 +23,11 @@ from scipy.special import ndtr  # not scipy.stats, which takes a second to impor
 
 from peculiar.velocity.hubble import peculiar_velocity_kms, velocity_posterior_kms
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 Array = NDArray[np.float64]
+Values = TypeVar("Values", NDArray[np.float64], "Tensor")
 SIGMAS = {68: 1, 95: 2}  # half widths of the intervals, in deviations of a Gaussian
 
 
@@ -71,12 +76,15 @@ def given_redshift(
     return np.asarray(q / q.sum(axis=1, keepdims=True))
 
 
-def moments(q: Array, grid_mpc: Array) -> tuple[Array, Array]:
-    """Mean and deviation (n,), Mpc, of distributions (n, G) on a grid (G,), Mpc."""
+def moments(q: Values, grid_mpc: Values) -> tuple[Values, Values]:
+    """Mean and deviation (n,), Mpc, of distributions (n, G) on a grid (G,), Mpc.
+
+    Operators alone, so that the exported network of `peculiar serve` computes them from tensors.
+    """
     mean = q @ grid_mpc
-    variance = np.einsum("ng,ng->n", q, (grid_mpc - mean[:, None]) ** 2)
-    within = (grid_mpc[1] - grid_mpc[0]) ** 2 / 12
-    return mean, np.sqrt(variance + within)
+    variance = (q * (grid_mpc - mean[:, None]) ** 2).sum(-1)
+    within = (grid_mpc[1] - grid_mpc[0]) ** 2 / 12  # a cell's own
+    return mean, (variance + within) ** 0.5
 
 
 def cdf(q: Array, grid_mpc: Array, D_mpc: ArrayLike) -> Array:

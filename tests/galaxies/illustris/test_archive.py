@@ -484,7 +484,7 @@ def test_ctrl_c_ends_at_once_even_while_the_server_lets_us_wait(start, server, f
     _, err = process.communicate(timeout=20)  # the wait alone would be 600 s
     assert process.returncode == 1
     last = err.strip().splitlines()[-1]
-    assert last == "peculiar: interrupted; the same command starts this stage again"
+    assert last == "peculiar: interrupted; rerun the same command to resume"
     assert "Traceback" not in err
     server.behaviour.fault = lambda *_: ""
     fill(folder, server)

@@ -1,0 +1,49 @@
+"""Columns and flags of every table of predictions."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Column:
+    """Unit (empty for text), meaning and printed format of a column."""
+
+    unit: str
+    description: str
+    format: str | None = ".1f"
+
+
+def _interval(end: str, per_cent: str) -> Column:
+    return Column("km / s", f"{end} end of the central {per_cent} % interval of the posterior")
+
+
+COLUMNS = {
+    "D_p": Column("Mpc", "distance predicted from the image"),
+    "D_error": Column("Mpc", "standard deviation of D_p"),
+    "D_z": Column("Mpc", "redshift distance cz / H0"),
+    "v_p": Column("km / s", "peculiar velocity H0 (D_z - D_p), away from us"),
+    "v_hat": Column("km / s", "mean of the posterior of the peculiar velocity"),
+    "v_error": Column("km / s", "standard deviation of the posterior"),
+    "v_low68": _interval("lower", "68.3"),
+    "v_high68": _interval("upper", "68.3"),
+    "v_low95": _interval("lower", "95.4"),
+    "v_high95": _interval("upper", "95.4"),
+}
+"""Columns of numbers in every table of predictions."""
+
+FLAGS = {
+    "unusable": "the image cannot be read or placed; no numbers",
+    "nan_pixels": "the image has pixels that are not finite; no numbers",
+    "bad_distance": "the distance to place the galaxy at cannot be used; no numbers",
+    "no_cz": "no redshift; no velocity",
+    "bad_cz": "redshift or its error cannot be used; no posterior of the velocity",
+    "coarse_pixels": "pixels of the input are wider than the model's: detail is missing",
+    "small_field": "the input ends within the model's frame, which is dark there",
+    "saturated": "several pixels share the greatest brightness of a band",
+    "cz_beyond": "no distance of the model's grid fits the redshift; no posterior",
+    "distance": "D_p is outside the training distances, or D_z by more than sigma_v allows",
+    "brightness": "magnitude outside those of the training images",
+    "size": "half-light radius outside those of the training images",
+}
+"""Every flag and its meaning, in the order in which `flags` lists them."""
+
+TEXT_COLUMNS = {"flags": Column("", 'problems, separated by commas; "ok" if none', None)}
