@@ -61,7 +61,7 @@ CARRIED = {
     "promote": {
         *("core.device", "mock.distances", "mock.images", "mock.instrument", "mock.resample"),
         *("networks.inference", "registry.champion", "registry.exchange", "registry.reproduce"),
-        *("registry.rollback", "training.curves", "training.loader", "training.loop"),
+        *("registry.rollback", "training.loader", "training.loop"),
         *("training.predictions", "training.prior", "training.torchrun", "training.train"),
     },
 }
@@ -208,7 +208,7 @@ def test_bare_rooms_really_import_alone():
     [
         ("fetch", {"torch", "mlflow", "matplotlib", "scipy.signal"}),
         ("observe", {"torch._dynamo", "mlflow", "matplotlib", "scipy.signal"}),
-        ("train", {"torch._dynamo", "scipy.signal", "optuna"}),
+        ("train", {"torch._dynamo", "matplotlib", "scipy.signal", "optuna"}),
         ("evaluate", {"torch._dynamo", "scipy.signal", "optuna"}),
         ("promote", {"torch", "matplotlib", "scipy.signal", "optuna"}),
     ],

@@ -19,7 +19,6 @@ from peculiar.networks.params import NetworkSection
 from peculiar.runs import record, tracking
 from peculiar.runs.validity import validity_of
 from peculiar.training import torchrun
-from peculiar.training.curves import distances_figure, history_figure
 from peculiar.training.params import Train
 from peculiar.training.predictions import grid_of, validate
 from peculiar.training.train import train_network
@@ -99,9 +98,6 @@ def train(params: Train, spec: NetworkSection, network_name: str, data: Path) ->
         sigma_D, predicted, validation = validate(network, observed)
         grid = grid_of(network)
         tracking.log_metrics(run_id, {**validation, "sigma_D_mpc": sigma_D}, prefix="validation_")
-        tracking.log_figure(history_figure(history, name), "history.png")
-        title = f"{name}, {meta['source']}, validation"
-        tracking.log_figure(distances_figure(predicted, title), "distances.png")
         example = observed.images[observed.rows("train")[:2]]
         model_uri = tracking.log_model(network, example)
         splits = ("train", "validation")

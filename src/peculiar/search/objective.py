@@ -33,7 +33,6 @@ from peculiar.search.study import (
     constrain,
     report,
 )
-from peculiar.training.curves import history_figure
 from peculiar.training.params import Train
 from peculiar.training.predictions import validate
 from peculiar.training.train import share_images, train_network
@@ -179,12 +178,10 @@ class Objective:
     def values(self, trial: Trial, spec: NetworkSection, book: Logbook) -> dict[str, float]:
         """Train with each seed; the mean of each objective."""
         values: list[dict[str, float]] = []
-        history: list[dict[str, float]] = []
 
         def on_epoch(epoch: int, curve: dict[str, float]) -> None:
             done = len(values) * spec.all_epochs
-            history.append({"epoch": done + epoch, **curve})
-            book.curves(history[-1])
+            book.curves({"epoch": done + epoch, **curve})
             if self.params.pruner in ("median", "hyperband"):
                 report(trial, curve["validation_l2_mpc"], epoch)
 
@@ -209,8 +206,6 @@ class Objective:
                 report(trial, values[-1]["l2"], number)
         means = {name: float(np.mean([v[name] for v in values])) for name in values[0]}
         book.metrics(means, prefix="objective_")
-        figure = history_figure(history, f"trial {trial.number}")
-        book.attempt(lambda: tracking.log_figure(figure, "history.png"))
         return means
 
     def _train(
