@@ -51,15 +51,15 @@ CARRIED = {
         *("galaxies.formats", "galaxies.standin.make_ssp_table"),
     },
     "observe": {"core.processes"},
-    "search": {"mock.params", "runs.record", "runs.validity", "training.curves"},
-    "train": {"mock.params", "training.curves"},
+    "search": {"mock.params", "runs.record", "runs.validity"},
+    "train": {"mock.params"},
     "evaluate": {
         *("training.loader", "training.loop", "training.prior"),
         *("training.torchrun", "training.train"),
     },
     "promote": {
         *("core.device", "networks.inference", "registry.champion", "registry.exchange"),
-        *("registry.reproduce", "registry.rollback", "training.curves", "training.loader"),
+        *("registry.reproduce", "registry.rollback", "training.loader"),
         *("training.loop", "training.predictions", "training.prior"),
         *("training.torchrun", "training.train"),
     },
@@ -208,7 +208,7 @@ def test_bare_rooms_really_import_alone():
     [
         ("fetch", {"torch", "mlflow", "matplotlib", "scipy.signal"}),
         ("observe", {"torch._dynamo", "mlflow", "matplotlib", "scipy.signal"}),
-        ("train", {"torch._dynamo", "scipy.signal", "optuna"}),
+        ("train", {"torch._dynamo", "matplotlib", "scipy.signal", "optuna"}),
         ("evaluate", {"torch._dynamo", "scipy.signal", "optuna"}),
         ("promote", {"torch", "matplotlib", "scipy.signal", "optuna"}),
     ],

@@ -13,9 +13,11 @@ import numpy as np
 import torch
 from astropy.table import Table
 from markdown_it import MarkdownIt
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
 from experiments.paper.claims import METRICS, Rows, broken, claims, published
-from peculiar.cli.figures import cameras_figure, placed_figure
+from peculiar.cli.figures import greys, placed_figure
 from peculiar.core.dataset import RAW_COLUMNS, Observed, open_set
 from peculiar.core.errors import InputError
 from peculiar.mock.resample import place
@@ -161,6 +163,22 @@ def made_with(folders: Sequence[Path], names: Sequence[str]) -> str:
         f"Seeds {seeds}. Data (DVC's md5): {'; '.join(data)}. Commit {commit}. {versions}, Python "
         f"{platform.python_version()}, {hardware}."
     )
+
+
+def cameras_figure(images: NDArray[np.floating], bands: str, title: str) -> Figure:
+    """Raw images of one galaxy, a row a camera and a column a band (paper, figure 1).
+
+    Parameters
+    ----------
+    images : ndarray, (camera, band, y, x)
+        Surface brightness, W/m/m^2/sr.
+    bands : str
+        One letter a band.
+    title : str
+        What is shown and where it comes from.
+    """
+    cameras = [f"CAM{camera}" for camera in range(len(images))]
+    return greys(images, [float(images.max())] * len(images), cameras, bands, title)
 
 
 def sky(folder: Path, output: Path) -> list[tuple[str, Path]]:

@@ -16,16 +16,6 @@ def test_placed_images_share_their_scale_across_distances():
     assert [axes.get_title() for axes in panels[:3]] == ["50 Mpc", "75 Mpc", "100 Mpc"]
 
 
-def test_cameras_share_one_scale_and_stand_in_rows():
-    images = np.ones((2, 3, 4, 4), dtype=np.float32)
-    images[1] *= 0.01
-    panels = figures.cameras_figure(images, "gri", "title").axes
-    values = [float(axes.images[0].get_array().max()) for axes in panels]
-    assert values == pytest.approx([0, 0, 0, -2, -2, -2])
-    assert [axes.get_title() for axes in panels[:3]] == ["g", "r", "i"]
-    assert [axes.get_ylabel() for axes in panels[::3]] == ["CAM0", "CAM1"]
-
-
 def portrait(bands="gri", shape=(20, 20), arcsec=0.5, kpc=0.2, level=20.0):
     images = np.stack([np.full(shape, surface_brightness(level, band)) for band in bands])
     return figures.Portrait("galaxy.fits", images, bands, arcsec, kpc)

@@ -409,3 +409,13 @@ def test_all_forty_rows_from_standins_to_the_report(tmp_path):
         assert rms == pytest.approx(70 * float(row["l2_d_mpc"]), rel=1e-6)
         assert 0 < rms < 1e6
     assert "stand-in" in (tmp_path / "out/report.md").read_text().splitlines()[0]
+
+
+def test_cameras_share_one_scale_and_stand_in_rows():
+    images = np.ones((2, 3, 4, 4), dtype=np.float32)
+    images[1] *= 0.01
+    panels = paper_report.cameras_figure(images, "gri", "title").axes
+    values = [float(axes.images[0].get_array().max()) for axes in panels]
+    assert values == pytest.approx([0, 0, 0, -2, -2, -2])
+    assert [axes.get_title() for axes in panels[:3]] == ["g", "r", "i"]
+    assert [axes.get_ylabel() for axes in panels[::3]] == ["CAM0", "CAM1"]

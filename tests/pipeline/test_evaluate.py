@@ -1,21 +1,26 @@
 import csv
 import json
+import re
+import shutil
 
 import mlflow
 import numpy as np
 import pytest
 from astropy.table import Table
+from pydantic import TypeAdapter, ValidationError
 from scipy.stats import norm
 
 from builders.measured import NETWORKS, as_measured
 from builders.pipeline import inside
 from peculiar.core.dataset import Observed
+from peculiar.core.params import Name
 from peculiar.pipeline import evaluate
 from peculiar.runs import record, tracking
 from peculiar.training.predictions import baselines, column_mpc, predict_split
 from peculiar.velocity.metrics import METRICS
 from peculiar.velocity.posterior import velocity, velocity_on_grid
 
+TEST_KINDS = ("distances", "redshift_distances", "velocities", "calibration")
 UNITS = ("_mpc", "_kms", "_err")
 pytestmark = pytest.mark.xdist_group("pipeline")
 
@@ -54,6 +59,26 @@ def test_metrics_json_says_the_same_as_the_table(pipeline):
             assert value == pytest.approx(float(row[key]), nan_ok=True)
 
 
+def test_dvc_reads_a_headline_of_each_network_and_baseline(pipeline):
+    names = dict.fromkeys(NETWORKS) | evaluate.BASELINES
+    folder = pipeline / "results/evaluate/metrics"
+    found = {path.stem: json.loads(path.read_text()) for path in folder.iterdir()}
+    assert set(found) == {f"uniform-{names[name] or name}" for name in names}
+    for row in table(pipeline):
+        metrics = found[f"uniform-{names[row['network']] or row['network']}"]
+        assert list(metrics) == ["l2_d_mpc", "posterior_rms_kms", "coverage_68"]
+        for key, value in metrics.items():
+            assert value == pytest.approx(float(row[key]), rel=5.1e-4)
+            assert len(f"{value:.10g}".replace(".", "").lstrip("0")) <= 4
+
+
+def test_file_names_of_baselines_are_safe_and_no_network_s():
+    for name in evaluate.BASELINES.values():
+        assert re.fullmatch(r"[A-Za-z0-9_-]+", name)
+        with pytest.raises(ValidationError):
+            TypeAdapter(Name).validate_python(name)
+
+
 def test_measured_distances_have_no_velocities_to_judge(pipeline, tmp_path):
     folder = tmp_path / "real"
     as_measured(pipeline, folder)
@@ -75,9 +100,10 @@ def test_measured_distances_have_no_velocities_to_judge(pipeline, tmp_path):
         assert np.isnan([predicted["v_kms"], predicted["pit"]]).all()
         assert np.isfinite(predicted["v_hat_kms"]).all()
     figures = {path.name for path in (folder / "results/evaluate/figures").iterdir()}
-    assert figures == {
-        f"measured-{n}_{kind}.png" for n in NETWORKS for kind in ("distances", "redshift_distances")
-    }
+    kinds = ("history", "validation", "distances", "redshift_distances")
+    assert figures == {f"measured-{n}_{kind}.png" for n in NETWORKS for kind in kinds}
+    headline = json.loads((folder / "results/evaluate/metrics/measured-cnn2.json").read_text())
+    assert list(headline) == ["l2_d_mpc"]
 
 
 def test_the_leak_of_a_split_is_a_number(pipeline):
@@ -188,15 +214,30 @@ def test_sigma_comes_from_validation(pipeline):
 
 def test_figures_and_test_metrics_are_there(pipeline):
     names = {path.name for path in (pipeline / "results/evaluate/figures").iterdir()}
-    kinds = ("distances", "redshift_distances", "velocities", "calibration")
+    kinds = ("history", "validation", *TEST_KINDS)
     assert names == {f"uniform-{n}_{kind}.png" for n in NETWORKS for kind in kinds}
     run = record.read_run(pipeline / "results/train/uniform-cnn2")
     with inside(pipeline):
         tracking.connect()
-    logged = mlflow.MlflowClient().get_run(run.run_id).data.metrics
+    client = mlflow.MlflowClient()
+    figures = {file.path for file in client.list_artifacts(run.run_id, "figures")}
+    # another test evaluates a copy into the same store
+    assert figures >= {f"figures/uniform-cnn2_{kind}.png" for kind in kinds}
+    logged = client.get_run(run.run_id).data.metrics
     for row in table(pipeline):
         if row["network"] == "cnn2":
             assert logged["test_l2_d_mpc"] == pytest.approx(float(row["l2_d_mpc"]))
+
+
+def test_a_training_that_diverged_has_a_history_and_no_predictions_to_draw(pipeline, tmp_path):
+    folder = shutil.copytree(pipeline / "results/train/uniform-cnn2", tmp_path / "diverged")
+    validation = Table.read(folder / record.VALIDATION, format="ascii.ecsv")
+    assert set(evaluate.training_figures(folder, "title")) == {"history", "validation"}
+    validation["D_p_mpc"][0] = np.nan
+    validation.write(folder / record.VALIDATION, format="ascii.ecsv", overwrite=True)
+    assert set(evaluate.training_figures(folder, "title")) == {"history"}
+    predicted = {name: np.asarray(validation[name]) for name in validation.colnames}
+    assert evaluate.predicted_figures(predicted, 400 / 70, "title") == {}
 
 
 def test_bootstrap_error_shrinks_with_the_square_root_of_the_galaxies():

@@ -4,6 +4,22 @@ import pytest
 from peculiar.pipeline import figures
 
 
+def test_distances_show_every_point_and_the_perfect_line(predicted):
+    (axes,) = figures.distances_figure(predicted, "title").axes
+    np.testing.assert_array_equal(axes.collections[0].get_offsets()[:, 0], predicted["D_mpc"])
+    np.testing.assert_array_equal(axes.collections[0].get_offsets()[:, 1], predicted["D_p_mpc"])
+    line = axes.lines[0].get_xydata()
+    np.testing.assert_array_equal(line[:, 0], line[:, 1])
+
+
+def test_history_has_both_curves():
+    train, validation = np.array([8.0, 7.0]), np.array([9.0, 8.0])
+    history = {"epoch": np.arange(1, 3), "train_l2_mpc": train, "validation_l2_mpc": validation}
+    (axes,) = figures.history_figure(history, "title").axes
+    assert [list(line.get_ydata()) for line in axes.lines] == [[8.0, 7.0], [9.0, 8.0]]
+    assert [list(line.get_xdata()) for line in axes.lines] == [[1, 2]] * 2
+
+
 def test_redshift_distances_have_three_sigma_lines(predicted):
     left, right = figures.redshift_distances_figure(predicted, 5.0, "title").axes
     for axes in (left, right):

@@ -38,7 +38,7 @@ BLACK = -0.12  # below the sky, so that noise shows with both signs
 CAPTION = f"camera 0; asinh of surface brightness, white at {WHITE_MAG_ARCSEC2} AB mag/arcsec$^2$"
 
 
-def _greys(
+def greys(
     panels: Array,
     tops: Sequence[float],
     rows: Sequence[str],
@@ -63,22 +63,6 @@ def _greys(
     return figure
 
 
-def cameras_figure(images: Array, bands: str, title: str) -> Figure:
-    """Raw images of one galaxy, a row a camera and a column a band (paper, figure 1).
-
-    Parameters
-    ----------
-    images : ndarray, (camera, band, y, x)
-        Surface brightness, W/m/m^2/sr.
-    bands : str
-        One letter a band.
-    title : str
-        What is shown and where it comes from.
-    """
-    cameras = [f"CAM{camera}" for camera in range(len(images))]
-    return _greys(images, [float(images.max())] * len(images), cameras, bands, title)
-
-
 def placed_figure(images: Array, distances_mpc: Sequence[float], bands: str, title: str) -> Figure:
     """One galaxy at several distances, a row a band, logarithmic grey (paper, figure 2).
 
@@ -95,7 +79,7 @@ def placed_figure(images: Array, distances_mpc: Sequence[float], bands: str, tit
     """
     rows = images.swapaxes(0, 1)
     columns = [f"{distance:g} Mpc" for distance in distances_mpc]
-    return _greys(rows, [float(row.max()) for row in rows], bands, columns, title)
+    return greys(rows, [float(row.max()) for row in rows], bands, columns, title)
 
 
 @dataclass(frozen=True)

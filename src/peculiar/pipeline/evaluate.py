@@ -1,6 +1,8 @@
-"""Stage `evaluate`: measure every trained network, and three baselines, on the test split.
+"""Stage `evaluate`: measure every trained network, and the baselines, on the test split.
 
-The only reader of the test split.
+No other stage reads the test split. `results/evaluate` has `table.csv` and `table.md` (all metrics
+with their bootstrap errors), `metrics.json` (the same by name, for `promote`), `metrics/` (the
+headline metrics, one file a network, for `dvc metrics show`), `predictions/` and `figures/`.
 """
 
 import argparse
@@ -11,6 +13,7 @@ from typing import Annotated, Any
 
 import numpy as np
 from astropy.table import Table
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from pydantic import Field, NonNegativeInt
 from tqdm import tqdm
@@ -22,17 +25,22 @@ from peculiar.core.params import Section, load
 from peculiar.core.provenance import digests
 from peculiar.pipeline.figures import (
     calibration_figure,
+    distances_figure,
+    history_figure,
     redshift_distances_figure,
     velocities_figure,
 )
 from peculiar.pipeline.paths import Paths
 from peculiar.runs import record, tracking
-from peculiar.training.curves import distances_figure
 from peculiar.training.params import Train
 from peculiar.training.predictions import baselines, column_mpc, predict_split, predictions_of
 from peculiar.velocity.metrics import METRICS, bootstrap_errors, measures
 
 SPLIT = "test"
+# what `dvc metrics show` prints; with more of them its table is wider than 100 columns
+HEADLINE = ("l2_d_mpc", "posterior_rms_kms", "coverage_68")
+# file names of baselines; none can be a network's, which has no hyphen
+BASELINES = {"v = 0": "v-0", "constant distance": "constant-D", "E[D | D_z]": "E-D-D_z"}
 
 Predicted = dict[str, NDArray[np.float64]]
 
@@ -53,7 +61,7 @@ def main(arguments: Sequence[str] | None = None, root: Path = Path()) -> None:
 
 
 def leak(observed: Observed) -> float:
-    """Fraction of test images whose galaxy is in the training split too; 0 if split by galaxy."""
+    """Fraction of test images whose galaxy is also in the training split; 0 if split by galaxy."""
     galaxy = np.asarray(observed.table["galaxy"])
     return float(np.isin(galaxy[observed.rows(SPLIT)], galaxy[observed.rows("train")]).mean())
 
@@ -61,7 +69,7 @@ def leak(observed: Observed) -> float:
 def row(
     name: Mapping[str, str | float], predicted: Predicted, H0_kms_mpc: float, params: Evaluate
 ) -> dict[str, Any]:
-    """One row of the table: names, metrics, and the bootstrap deviation of each metric."""
+    """One row of the table: names, metrics, and the bootstrap error of each metric."""
     metrics = measures(predicted, H0_kms_mpc)
     rng = np.random.default_rng(params.seed)  # the same samples for every row
     spread = bootstrap_errors(predicted, H0_kms_mpc, params.bootstrap, rng)
@@ -69,24 +77,43 @@ def row(
     return {**name, **metrics, **errors}
 
 
-def draw(folder: Path, name: str, predicted: Predicted, sigma_z_mpc: float, source: str) -> None:
-    """The paper's figures 3, 4 and 5 of one network, as PNG files in `folder`."""
-    title = f"{name}, {source}, test split"
-    pictures = {
+def training_figures(folder: Path, title: str) -> dict[str, Figure]:
+    """History and validation distances of the network trained in `folder`."""
+    history = Table.read(folder / record.HISTORY, format="ascii.csv")
+    columns = {name: np.asarray(history[name]) for name in history.colnames}
+    figures = {"history": history_figure(columns, title)}
+    validation = record.read_validation(folder / record.VALIDATION)
+    if np.isfinite(validation["D_p_mpc"]).all():
+        figures["validation"] = distances_figure(validation, f"{title}, validation split")
+    return figures
+
+
+def predicted_figures(predicted: Predicted, sigma_z_mpc: float, title: str) -> dict[str, Figure]:
+    """The paper's figures 3 to 5, and the calibration; none of a training that diverged."""
+    if not np.isfinite(predicted["D_p_mpc"]).all():
+        return {}
+    title = f"{title}, {SPLIT} split"
+    figures = {
         "distances": distances_figure(predicted, title),
         "redshift_distances": redshift_distances_figure(predicted, sigma_z_mpc, title),
     }
     if not np.isnan(predicted["v_kms"]).all():
-        pictures["velocities"] = velocities_figure(predicted, title)
-        pictures["calibration"] = calibration_figure(predicted, title)
-    for kind, figure in pictures.items():
+        figures["velocities"] = velocities_figure(predicted, title)
+        figures["calibration"] = calibration_figure(predicted, title)
+    return figures
+
+
+def save(figures: Mapping[str, Figure], folder: Path, name: str, run_id: str | None) -> None:
+    """Write `NAME_KIND.png` into `folder`, and log it to the MLflow run of the training."""
+    for kind, figure in figures.items():
         path = folder / f"{name}_{kind}.png"
         figure.savefig(path, dpi=120)
-        tracking.log_file(path, "figures")
+        if run_id is not None:
+            tracking.log_file(path, "figures", run_id)
 
 
 def evaluate(params: Evaluate, train: Train, paths: Paths) -> None:
-    """Write table, metrics, predictions and figures of all networks."""
+    """Write the table, metrics, predictions and figures of all networks."""
     table: list[dict[str, Any]] = []
     experiment = tracking.connect(paths.store)
     items = train.items()
@@ -103,7 +130,7 @@ def evaluate(params: Evaluate, train: Train, paths: Paths) -> None:
         ),
         whole_folder(paths.evaluated) as partial,
     ):
-        for kind in ("predictions", "figures"):
+        for kind in ("predictions", "figures", "metrics"):
             (partial / kind).mkdir()
         for dataset in train.datasets:
             observed = Observed.read(paths.observed(dataset))
@@ -132,18 +159,21 @@ def evaluate(params: Evaluate, train: Train, paths: Paths) -> None:
                 names = {**common, "network": network, "label": run.spec.label, "kind": "network"}
                 table.append(row(names, predicted, H0, params))
                 Table(predicted).write(partial / "predictions" / f"{name}.csv", format="ascii.csv")
-                if np.isfinite(predicted["D_p_mpc"]).all():
-                    draw(partial / "figures", name, predicted, sigma_z, survey.source)
-                if tracking.run_exists(run.run_id):
+                title = f"{name}, {survey.source}"
+                figures = training_figures(paths.trained(name), title)
+                figures |= predicted_figures(predicted, sigma_z, title)
+                run_id = run.run_id if tracking.run_exists(run.run_id) else None
+                save(figures, partial / "figures", name, run_id)
+                if run_id is not None:
                     final = {key: table[-1][key] for key in METRICS}
-                    tracking.log_metrics(run.run_id, final, prefix="test_")
+                    tracking.log_metrics(run_id, final, prefix="test_")
         write_results(table, partial)
         for path in (partial / "table.csv", partial / "metrics.json"):
             tracking.log_file(path)
 
 
 def markdown(table: list[dict[str, Any]]) -> str:
-    """The main columns of the table for people, value +- bootstrap deviation; "-" for NaN."""
+    """The main columns as a Markdown table, value ± bootstrap error; "-" for NaN."""
     columns = {
         "L1(D) [Mpc]": ("l1_d_mpc", 2),
         "L2(D) [Mpc]": ("l2_d_mpc", 2),
@@ -165,8 +195,16 @@ def markdown(table: list[dict[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def headline(entry: Mapping[str, Any]) -> dict[str, float]:
+    """The headline metrics of one row that are finite, to four significant digits.
+
+    DVC would count a NaN as changed in every comparison; it shows a missing number as "-".
+    """
+    return {key: float(f"{entry[key]:.4g}") for key in HEADLINE if np.isfinite(entry[key])}
+
+
 def write_results(table: list[dict[str, Any]], folder: Path) -> None:
-    """`table.csv`, a row a network, `table.md`, and `metrics.json`, by name for `dvc metrics`."""
+    """Write `table.csv`, `table.md`, `metrics.json` and `metrics/DATASET-NETWORK.json`."""
     Table(rows=table).write(folder / "table.csv", format="ascii.csv")
     (folder / "table.md").write_text(markdown(table))
     named = {
@@ -176,6 +214,10 @@ def write_results(table: list[dict[str, Any]], folder: Path) -> None:
         for entry in table
     }
     (folder / "metrics.json").write_text(json.dumps(named, indent=2) + "\n")
+    for entry in table:
+        name = f"{entry['dataset']}-{BASELINES.get(entry['network'], entry['network'])}"
+        text = json.dumps(headline(entry), indent=2) + "\n"
+        (folder / "metrics" / f"{name}.json").write_text(text)
 
 
 if __name__ == "__main__":

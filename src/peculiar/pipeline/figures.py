@@ -1,13 +1,16 @@
-"""Pictures in the manner of the paper's figures 1 to 5."""
+"""Figures of one network: its training, and its predictions as in the paper's figures 3 to 5.
+
+`predicted` has the columns of `peculiar.training.predictions.predictions`, a row an image.
+"""
 
 from collections.abc import Mapping
 
 import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from peculiar.training.curves import _scatter
 from peculiar.velocity.metrics import bootstrap_rows, line_of_best_fit
 
 matplotlib.use("Agg")  # no screen on a cluster node
@@ -17,10 +20,47 @@ PIT_BINS = 10
 CALIBRATION_SAMPLES = 200
 
 
+def _scatter(axes: Axes, x: Array, y: Array) -> None:
+    """Points and the line y = x."""
+    axes.scatter(x, y, s=4, color="tab:blue", alpha=0.5, linewidths=0, rasterized=True)
+    low, high = float(np.min(x)), float(np.max(x))
+    axes.plot([low, high], [low, high], color="red", label="perfect")
+
+
+def history_figure(history: Mapping[str, Array], title: str) -> Figure:
+    """Rms error on the labels against epoch, for training and validation.
+
+    Parameters
+    ----------
+    history : mapping of str to ndarray, (epoch,)
+        Columns `epoch`, `train_l2_mpc` and `validation_l2_mpc`.
+    title : str
+        Title of the figure.
+    """
+    figure = Figure(figsize=(5, 3.5), layout="constrained")
+    axes = figure.add_subplot(xlabel="epoch", ylabel="L2 on the label [Mpc]", title=title)
+    for name, label in (("train_l2_mpc", "train"), ("validation_l2_mpc", "validation")):
+        axes.plot(history["epoch"], history[name], marker=".", label=label)
+    axes.legend()
+    return figure
+
+
+def distances_figure(predicted: Mapping[str, Array], title: str) -> Figure:
+    """Predicted against true distance (paper, figure 3)."""
+    figure = Figure(figsize=(4.5, 4.5), layout="constrained")
+    axes = figure.add_subplot(xlabel="D [Mpc]", ylabel="$D_p$ [Mpc]", title=title)
+    _scatter(axes, predicted["D_mpc"], predicted["D_p_mpc"])
+    axes.legend()
+    return figure
+
+
 def redshift_distances_figure(
     predicted: Mapping[str, Array], sigma_z_mpc: float, title: str
 ) -> Figure:
-    """Predicted distance against D_z and against D, with 3 sigma_v / H0 lines (paper, figure 4)."""
+    """Predicted distance against D_z = cz/H0 and against D (paper, figure 4).
+
+    Orange lines are 3 sigma_v / H0 above and below y = x; `sigma_z_mpc` is sigma_v / H0, Mpc.
+    """
     figure = Figure(figsize=(8.5, 4.5), layout="constrained")
     figure.suptitle(title)
     left, right = figure.subplots(1, 2, sharex=True, sharey=True)
@@ -35,7 +75,7 @@ def redshift_distances_figure(
 
 
 def velocities_figure(predicted: Mapping[str, Array], title: str) -> Figure:
-    """Predicted against true peculiar velocity, raw (paper, figure 5) and as posterior."""
+    """Peculiar velocity against the true one: H0 (D_z - D_p) (paper, figure 5), posterior mean."""
     figure = Figure(figsize=(8.5, 4.5), layout="constrained")
     figure.suptitle(title)
     panels = (("v_p_kms", "$v_p = H_0 (D_z - D_p)$ [km/s]"), ("v_hat_kms", "posterior mean [km/s]"))
@@ -51,10 +91,11 @@ def velocities_figure(predicted: Mapping[str, Array], title: str) -> Figure:
 
 
 def calibration_figure(predicted: Mapping[str, Array], title: str) -> Figure:
-    """Whether stated errors are true: PIT histogram, and fraction within each central interval.
+    """Calibration of the velocity posteriors: PIT histogram, and coverage of central intervals.
 
-    The first is flat, and the second on the diagonal, for a calibrated posterior. Error bars and
-    grey are deviations of bootstrap samples of whole galaxies.
+    The PIT (probability integral transform) is the posterior probability of a velocity below the
+    true one. A calibrated posterior has a flat histogram and a coverage on the diagonal. Error bars
+    and the grey band are standard deviations over bootstrap samples of galaxies.
     """
     level = np.linspace(0, 1, 51)
 

@@ -37,7 +37,6 @@ from peculiar.core.provenance import git_state
 
 if TYPE_CHECKING:  # not every stage needs them, and they take seconds to import
     import torch
-    from matplotlib.figure import Figure
 
 FAULTS = (MlflowException, OSError)  # of a store that does not answer
 EXPERIMENT = "peculiar"
@@ -259,14 +258,9 @@ def tag_run(run_id: str, tags: Mapping[str, str]) -> None:
     mlflow.MlflowClient().log_batch(run_id, tags=[RunTag(*tag) for tag in tags.items()])
 
 
-def log_figure(figure: "Figure", name: str) -> None:
-    """A picture in the active run, `figures/NAME`."""
-    mlflow.log_figure(figure, f"figures/{name}")
-
-
-def log_file(path: Path, folder: str | None = None) -> None:
-    """Any file in the active run, below `folder` if given."""
-    mlflow.log_artifact(str(path), folder)
+def log_file(path: Path, folder: str | None = None, run_id: str | None = None) -> None:
+    """Log any file, below `folder` if given, in the active run or in that of `run_id`."""
+    mlflow.log_artifact(str(path), folder, run_id=run_id)
 
 
 def log_model(network: "torch.nn.Module", example: np.ndarray[Any, np.dtype[np.float32]]) -> str:

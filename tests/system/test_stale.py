@@ -1,0 +1,50 @@
+"""Which stages an edit of our code makes stale, by `dvc status`; no stage is run."""
+
+import json
+
+import pytest
+
+from builders.pipeline import dvc
+
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("dvc")]
+
+TRAININGS = {"search", "train", "train-best"}
+STALE = {
+    "cli/main.py": set(),
+    "cli/figures.py": set(),
+    "predict/estimate.py": set(),
+    "predict/figures.py": set(),
+    "pipeline/figures.py": {"evaluate"},
+    "pipeline/evaluate.py": {"evaluate"},
+    "search/params.py": {"search"},
+    "search/cluster.py": {"search"},
+    "galaxies/params.py": {"fetch"},
+    "registry/card.py": {"promote"},
+    "networks/bodies.py": {*TRAININGS, "evaluate", "promote"},
+}
+
+
+def stale(folder):
+    """Stages with changed code; those that only follow by their data are not among them."""
+    status = json.loads(dvc(folder, "status", "--json").stdout)
+    return {
+        stage.split("@")[0]
+        for stage, changes in status.items()
+        for change in changes
+        if any(dep.startswith("src/") for dep in change.get("changed deps", {}))
+    }
+
+
+def test_nothing_is_stale_after_repro(dvc_folder):
+    assert stale(dvc_folder) == set()
+
+
+@pytest.mark.parametrize("name", STALE)
+def test_an_edited_docstring_makes_only_its_own_stages_stale(dvc_folder, name):
+    path = dvc_folder / "src/peculiar" / name
+    text = path.read_text()
+    path.write_text(text.replace('"""', '"""Edited. ', 1))
+    try:
+        assert stale(dvc_folder) == STALE[name]
+    finally:
+        path.write_text(text)
