@@ -127,7 +127,7 @@ def train_seeds(params: dict[str, Any], work: Path) -> Iterator[tuple[int, files
         for seed in SEEDS:
             Path("params.yaml").write_text(yaml.safe_dump(changed(params, seed)))
             if not Path("data/fetch").exists():
-                fetch.main()
+                fetch.main([])
             if not Path("data/observe/far").exists():
                 observe.main(["--dataset", "far"])
             folder = Path("results/train/far-real")

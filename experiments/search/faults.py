@@ -129,7 +129,7 @@ def drive(folder: Path) -> None:
     """The search's driver, with an objective that trains nothing."""
     os.chdir(folder)
     vars(search)["Objective"] = Nothing
-    search.main()
+    search.main([])
 
 
 @contextlib.contextmanager

@@ -133,7 +133,7 @@ def prepare(work: Path, galaxies: int | None) -> None:
         path.write_text(yaml.safe_dump(params))
         with contextlib.chdir(folder):
             if not Path("data/fetch").exists():
-                fetch.main()
+                fetch.main([])
             if not Path("data/observe/uniform").exists():
                 observe.main(["--dataset", "uniform"])
 

@@ -91,7 +91,7 @@ def prepare(folder: Path, condition: Mapping[str, Any], name: str, raw: Path | N
             Path("data").mkdir(exist_ok=True)
             Path("data/fetch").symlink_to(raw)
         if not Path("data/fetch").exists():
-            fetch.main()
+            fetch.main([])
         if not Path("data/observe/uniform").exists():
             observe.main(["--dataset", "uniform"])
 

@@ -30,4 +30,4 @@ def as_measured(pipeline, folder):
         run["data"] = {"data/observe/measured": "0.dir"}
         (trained_at / "run.json").write_text(json.dumps(run))
     with inside(folder):
-        evaluate.main()
+        evaluate.main([])

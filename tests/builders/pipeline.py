@@ -61,13 +61,13 @@ def run_stages(folder: Path, params: dict[str, Any]) -> None:
 
     write_params(params, folder)
     with inside(folder):
-        fetch.main()
+        fetch.main([])
         observe.main(["--dataset", "uniform"])
-        search.main()
+        search.main([])
         for network in (*params["train"]["networks"], "best"):
             train.main(["--dataset", "uniform", "--network", network])
-        evaluate.main()
-        promote.main()
+        evaluate.main([])
+        promote.main([])
 
 
 def clone(folder: Path) -> None:

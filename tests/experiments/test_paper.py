@@ -391,13 +391,13 @@ def test_all_forty_rows_from_standins_to_the_report(tmp_path):
     folder.mkdir()
     write_params(params, folder)
     with inside(folder):
-        fetch.main()
+        fetch.main([])
         for dataset in paper.DISTANCES:
             observe.main(["--dataset", dataset])
-        search.main()
+        search.main([])
         for dataset, network in load(Train).items():
             train.main(["--dataset", dataset, "--network", network])
-        evaluate.main()
+        evaluate.main([])
     paper_report.report([folder], KEYS, tmp_path / "out")
     with (tmp_path / "out/table.csv").open() as stream:
         rows = list(csv.DictReader(stream))

@@ -33,7 +33,7 @@ def test_networks_of_measured_distances_reach_promotion(pipeline, tmp_path, caps
     with inside(folder):
         tracking.connect()
         mlflow.MlflowClient().delete_registered_model("peculiar-velocity")
-        promote.main()
+        promote.main([])
         champion = tracking.aliased("peculiar-velocity")
         assert champion.aliases == ["champion", "champion-measured-stand-in"]
     decision = json.loads((folder / "results/promote/decision.json").read_text())
@@ -74,7 +74,7 @@ def test_promoting_again_keeps_the_champion(pipeline, capsys):
     with inside(pipeline):
         before = promote.holder_of("peculiar-velocity", "champion")
         kept = (pipeline / "results/promote/decision.json").read_text()
-        promote.main()
+        promote.main([])
         after = promote.holder_of("peculiar-velocity", "champion")
     assert (after.version, after.run_id) == (before.version, before.run_id)
     printed = capsys.readouterr().out
@@ -180,7 +180,7 @@ def together(*arguments):
         time.sleep(0.01)
     act(*arguments)
 promote.act = together
-promote.main()
+promote.main([])
 """
 
 
@@ -218,7 +218,7 @@ def test_nothing_to_promote_ends_with_the_reason(pipeline, tmp_path, monkeypatch
         (tmp_path / name).symlink_to(pipeline / name)
     monkeypatch.setattr(promote, "refusal", lambda *_: "it is no good")
     with inside(tmp_path), pytest.raises(SystemExit) as stop:
-        promote.main()
+        promote.main([])
     assert "no network can be promoted; the best, cnn2: it is no good" in str(stop.value)
 
 
@@ -226,7 +226,7 @@ def test_a_run_that_mlflow_lost_is_named(pipeline, tmp_path):
     for name in ("params.yaml", "results"):
         (tmp_path / name).symlink_to(pipeline / name)
     with inside(tmp_path), pytest.raises(SystemExit, match=r"MLflow has no run .* train again"):
-        promote.main()
+        promote.main([])
 
 
 def test_the_stage_that_trains_a_network_is_named(run):

@@ -219,7 +219,7 @@ def test_a_champion_of_distributions_comes_back_from_the_registry(pipeline, tmp_
     monkeypatch.setattr(promote, "candidates", pyramid)
     monkeypatch.setattr(selection, "_unsure", lambda candidate, *_: candidate)
     with inside(folder):
-        promote.main()
+        promote.main([])
         champion = files.load_champion("peculiar-velocity")
     where = pipeline / "results/train/uniform-pyramid"
     run = record.read_run(where)

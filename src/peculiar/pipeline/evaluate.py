@@ -3,8 +3,9 @@
 The only reader of the test split.
 """
 
+import argparse
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -43,8 +44,9 @@ class Evaluate(Section):
     seed: NonNegativeInt
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Run the stage from `params.yaml`."""
+    argparse.ArgumentParser(description=__doc__).parse_args(arguments)
     with one_sentence():
         evaluate(load(Evaluate), load(Train), OUT)
 

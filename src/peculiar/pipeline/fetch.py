@@ -1,6 +1,8 @@
 """Stage `fetch`: broadband FITS files, stand-in or downloaded, to shards and a galaxy table."""
 
+import argparse
 import hashlib
+from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -31,8 +33,9 @@ UNITS = {
 }
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Run the stage from `params.yaml`."""
+    argparse.ArgumentParser(description=__doc__).parse_args(arguments)
     with one_sentence():
         fetch(load(Fetch), OUT)
 

@@ -3,6 +3,7 @@
 The best at each kind of data has an alias of its own, by the same rules (`promotion.weigh`).
 """
 
+import argparse
 import json
 import tempfile
 from collections.abc import Collection, Mapping, Sequence
@@ -18,6 +19,7 @@ from peculiar.registry import models
 from peculiar.registry.card import card
 from peculiar.registry.params import Promote
 from peculiar.registry.selection import (
+    ALLOWABLE,
     Candidate,
     Holder,
     alias_of_kind,
@@ -53,10 +55,14 @@ class Choice:
         return best if best.against is None else None
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Run the stage from `params.yaml`."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--dry-run", action="store_true", help="change nothing")
+    parser.add_argument("--allow", nargs="+", default=[], choices=list(ALLOWABLE))
+    given = parser.parse_args(arguments)
     with one_sentence():
-        promote(load(Promote), load(Train), OUT)
+        promote(load(Promote), load(Train), OUT, allowed=given.allow, dry_run=given.dry_run)
 
 
 def tested() -> dict[str, dict[str, float]]:

@@ -4,13 +4,14 @@ The study stands in `mlruns/`, outside DVC's outputs (which DVC removes before i
 that an interrupted study goes on.
 """
 
+import argparse
 import functools
 import hashlib
 import json
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -40,8 +41,9 @@ BEST = "best.yaml"
 POLL_S = 1  # a look at trials of other drivers
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Run the stage from `params.yaml`."""
+    argparse.ArgumentParser(description=__doc__).parse_args(arguments)
     with one_sentence():
         search(load(Search), load(Train))
 

@@ -32,7 +32,7 @@ from peculiar.predict.figures import draw
 from peculiar.predict.tables import assemble, write_part
 from peculiar.predict.view import Sighting, sight
 from peculiar.registry.champion import Champion, load_champion
-from peculiar.runs import tracking
+from peculiar.runs.store import store_folder
 
 ROWS_AT_ONCE = 256
 FORMAT = 1  # of the parts
@@ -131,11 +131,11 @@ def _sight(champion: Champion, job: Job, row: Row) -> Sighting | Exception:
 
 @lru_cache(maxsize=1)
 def _champion(model: str, version: str, digest: str, store: Path) -> Champion:
-    champion = load_champion(model, store)
-    if (champion.version, champion.digest) != (version, digest):
+    champion = load_champion(model, store, version)
+    if champion.digest != digest:
         raise InputError(
-            f"{model}: this worker has version {champion.version} as champion, the run wants "
-            f"{version} with the same weights: start the same command again"
+            f"{model}: version {version} has other weights on this worker: give the workers the "
+            "same store, and start the same command again"
         )
     return champion
 
@@ -162,8 +162,8 @@ def _here(champion: Champion, job: Job, chunks: Chunks) -> Iterator[Part]:
         yield number, predict_rows(champion, job, rows)
 
 
-def _on_dask(address: str, job: Job, chunks: Chunks) -> Iterator[Part]:
-    where = tracking.STORE.resolve(), os.environ.get("MLFLOW_TRACKING_URI")
+def _on_dask(address: str, job: Job, chunks: Chunks, store: Path | None) -> Iterator[Part]:
+    where = store_folder(store).resolve(), os.environ.get("MLFLOW_TRACKING_URI")
     with pool(address, "--scheduler") as workers:
         each = ((number, rows, job, *where) for number, rows in chunks)
         yield from in_order(workers, predict_on_worker, each)
@@ -176,6 +176,7 @@ def predict_catalogue(
     output: Path,
     scheduler: str | None = None,
     rows_at_once: int = ROWS_AT_ONCE,
+    store: Path | None = None,
 ) -> int:
     """Predict a catalogue, or a folder of shards, into a file.
 
@@ -193,6 +194,8 @@ def predict_catalogue(
         Address of a Dask scheduler whose workers predict; they must see the same files.
     rows_at_once : int
         Rows of a part.
+    store : Path, optional
+        Folder of the store that workers load the model from; by default `store_folder()`.
 
     Returns
     -------
@@ -225,7 +228,7 @@ def predict_catalogue(
                 made = (
                     _here(champion, job, missing())
                     if scheduler is None
-                    else _on_dask(scheduler, job, missing())
+                    else _on_dask(scheduler, job, missing(), store)
                 )
                 for number, table in made:
                     write_part(table, folder / f"{number:06d}.parquet")

@@ -8,7 +8,7 @@ import numpy as np
 from astropy.table import QTable
 
 from peculiar.core.errors import InputError, NotFinite
-from peculiar.core.params import load
+from peculiar.core.params import load, params_or_defaults
 from peculiar.galaxies.galaxy import Galaxy
 from peculiar.predict.estimate import COLUMNS, estimates, outputs, warnings
 from peculiar.predict.view import sight
@@ -44,7 +44,7 @@ def load_model(name: str | None = None) -> Champion:
     >>> model.bands, model.pixels, model.pixel_scale_arcsec
     ('griz', 32, 5.44)
     """
-    return load_champion(load(Promote).model if name is None else name)
+    return load_champion(load(Promote, params_or_defaults()).model if name is None else name)
 
 
 def predict_velocity(
