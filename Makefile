@@ -20,7 +20,7 @@ lint: setup
 ui: setup  ## browse runs and models on 127.0.0.1:5000
 	MLFLOW_DISABLE_TELEMETRY=true MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false \
 	    mlflow ui --host 127.0.0.1 --port 5000 --workers 1 \
-	    --backend-store-uri sqlite:///$(CURDIR)/mlruns/mlflow.db
+	    --backend-store-uri "sqlite:///$(CURDIR)/mlruns/mlflow.db"
 
 # e.g. make dashboard STORAGE=postgresql+psycopg://me@host/optuna
 dashboard: setup  ## browse studies on 127.0.0.1:8080, also while they run

@@ -1,192 +1,115 @@
+import shlex
 import subprocess
 import sys
 
 import pytest
-from astropy.table import QTable
 
-from builders import champions, nsa
 from builders.pipeline import ROOT, inside
-from builders.standin import small_standin
+from peculiar import __version__
+from peculiar.cli import stages
+from peculiar.cli.main import main, parser
+from peculiar.registry.selection import ALLOWABLE
+
+STAGES = ["fetch", "observe", "search", "train", "evaluate", "promote"]
+OTHERS = ["predict", "place", "inspect", "standin", "serve", "results"]
+REGISTRY = [["registry", name] for name in ("list", "rollback", "export", "import", "reproduce")]
+COMMANDS = [*([name] for name in (*STAGES, *OTHERS)), *REGISTRY]
+HEAVY = {"numpy", "torch", "mlflow", "astropy", "matplotlib", "optuna", "pydantic", "yaml"}
+
+
+def printed(capsys, *arguments):
+    with pytest.raises(SystemExit) as stop:
+        main(arguments)
+    assert stop.value.code in (0, None)
+    return capsys.readouterr().out
+
+
+def test_the_help_lists_every_command(capsys):
+    text = printed(capsys, "--help")
+    assert all(f"\n    {command[0]} " in text for command in COMMANDS)
+    assert all(
+        f"\n    {command[1]}" in printed(capsys, "registry", "--help") for command in REGISTRY
+    )
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids="-".join)
+def test_the_help_of_a_command_has_a_description_and_an_example(command, tmp_path, capsys):
+    """And starts nothing: it leaves no file."""
+    with inside(tmp_path):
+        text = printed(capsys, *command, "--help")
+    assert f"\nexample:\n  peculiar {' '.join(command)}" in text
+    assert text.split("\n\n")[1].endswith(".")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids="-".join)
+def test_the_example_of_a_command_is_one(command, capsys):
+    example = printed(capsys, *command, "--help").strip().splitlines()[-1]
+    assert parser().parse_args(shlex.split(example)[1:]).command == command[0]
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["predict", "--help"], ["search", "--help"]])
+def test_help_imports_nothing_heavy(arguments):
+    code = f"""
+import atexit, sys
+atexit.register(lambda: print(*sys.modules, file=sys.stderr))
 from peculiar.cli.main import main
-from peculiar.galaxies.standin.simulation import make_broadband
-
-pytestmark = pytest.mark.xdist_group("pipeline")
-
-
-@pytest.fixture(scope="module")
-def file(tmp_path_factory):
-    path = tmp_path_factory.mktemp("file") / "broadband_5.fits"
-    make_broadband(path, 5, small_standin())
-    return path
+main({arguments!r})
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert HEAVY.isdisjoint(done.stderr.split())
+    assert "peculiar.cli.main" in done.stderr.split()
 
 
-def test_predict_prints_and_writes_the_same_table(pipeline, file, tmp_path, capsys):
-    output = tmp_path / "out.ecsv"
-    with inside(pipeline):
-        main(["predict", str(file), "--at", "60", "90", "--cz", "5000", "--output", str(output)])
-    printed = capsys.readouterr().out
-    assert "champion version 1, bands griz" in printed
-    table = QTable.read(output)
-    assert len(table) == 8
-    assert f"{table['D_p'][0].value:.1f}" in printed
-    assert str(table["v_hat"].unit) == "km / s"
+def test_the_version(capsys):
+    assert printed(capsys, "--version") == f"peculiar {__version__}\n"
 
 
-def test_predict_leaves_a_real_galaxy_where_it_is(pipeline, file, tmp_path, capsys):
-    real = nsa.parent(tmp_path / f"{nsa.SOUTH}-parent-40.fits.gz")
-    catalogue = str(nsa.write_catalogue(tmp_path / "nsa_v0_1_2.fits"))
-    output = tmp_path / "out.ecsv"
-    with inside(pipeline):
-        main(["predict", str(real), "--catalogue", catalogue, "--output", str(output)])
-        printed = capsys.readouterr().out
-        assert "errors were measured on what it was trained on (stand-in) and do not" in printed
-        table = QTable.read(output)
-        assert table["D_flow"][0].to_value("Mpc") == pytest.approx(299792.458 * 0.0001 / 70)
-        ends = ["v_low68", "v_high68", "v_low95", "v_high95"]
-        assert table.colnames[2:] == [
-            "D_p",
-            "D_error",
-            "D_z",
-            "v_p",
-            "v_hat",
-            "v_error",
-            *ends,
-            "flags",
-            "D_flow",
-        ]
-        assert "placed_at" not in table.colnames
-        for arguments, message in [
-            ([str(real), "--catalogue", catalogue, "--at", "60"], "real galaxy, .* drop --at"),
-            ([str(file)], "simulated galaxy: say with --at how far to place it"),
-            ([str(real)], "catalogue"),
-        ]:
-            with pytest.raises(SystemExit, match=message):
-                main(["predict", *arguments])
-        cutout = nsa.cutout(tmp_path / "nsa_1.fits")
-        with pytest.raises(SystemExit, match=r"of a real galaxy, which cannot be moved"):
-            main(["place", str(cutout), "--bands", "r", "--output", str(tmp_path / "a.png")])
+@pytest.mark.parametrize("name", ["rollback", "reproduce", "export", "import"])
+def test_commands_of_the_registry_are_below_registry_only(name, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main([name])
+    assert stop.value.code == 2
+    assert "invalid choice" in capsys.readouterr().err
+
+
+def test_what_promote_may_allow():
+    assert set(stages.ALLOWABLE) == set(ALLOWABLE)
 
 
 @pytest.mark.parametrize(
-    ("source", "told"),
-    [("NASA-Sloan Atlas", False), ("stand-in, seen with sdss", True), ("Illustris", True)],
-)
-def test_a_champion_is_warned_of_unless_trained_on_the_atlas(
-    pipeline, tmp_path, capsys, monkeypatch, source, told
-):
-    """Whether it has seen noise does not matter: its errors hold for what it was trained on."""
-    cutout = nsa.cutout(tmp_path / "nsa_1.fits")
-    champion = champions.mean_champion(source=source, pixels=16)
-    monkeypatch.setattr("peculiar.predict.files.load_champion", lambda _: champion)
-    with inside(pipeline):
-        main(["predict", str(cutout)])
-    warned = f"({source}) and do not hold for real images: see docs/results/real_galaxies"
-    assert (warned in capsys.readouterr().out) == told
-
-
-def test_predict_names_both_sets_of_bands(pipeline, tmp_path):
-    cutout = nsa.cutout(tmp_path / "nsa_1.fits")
-    words = r"nsa_1\.fits holds the bands r, but griz are asked for, by the champion"
-    with inside(pipeline), pytest.raises(SystemExit, match=words):
-        main(["predict", str(cutout)])
-
-
-def test_place_draws_a_picture(pipeline, file, tmp_path):
-    output = tmp_path / "galaxy.png"
-    with inside(pipeline):
-        main(["place", str(file), "--bands", "gi", "--at", "50", "90", "--output", str(output)])
-    assert output.read_bytes().startswith(b"\x89PNG")
-
-
-def test_standin_writes_files(pipeline, tmp_path):
-    with inside(pipeline):
-        main(["standin", str(tmp_path / "new"), "--galaxies", "2"])
-    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == [
-        "broadband_0.fits",
-        "broadband_1.fits",
-    ]
-
-
-def test_inspect_prints_a_block_a_file_and_draws_them(file, tmp_path, capsys):
-    picture = tmp_path / "galaxies.png"
-    with inside(ROOT):
-        main(["inspect", str(file), str(file), "--png", str(picture)])
-    lines = capsys.readouterr().out.splitlines()
-    assert lines.count(str(file)) == 2
-    assert lines.count("  layout            sunrise, a stand-in made by peculiar") == 2
-    assert lines[-1] == f"wrote {picture}"
-    assert picture.read_bytes().startswith(b"\x89PNG")
-
-
-def test_inspect_takes_redshifts_and_magnitudes_from_the_atlas_catalogue(tmp_path, capsys):
-    path = nsa.parent(tmp_path / f"{nsa.SOUTH}-parent-40.fits.gz")
-    catalogue = nsa.write_catalogue(tmp_path / "nsa_v0_1_2.fits")
-    picture = tmp_path / "atlas.png"
-    with inside(ROOT):
-        main(["inspect", str(path), "--catalogue", str(catalogue), "--png", str(picture)])
-    printed = capsys.readouterr().out
-    assert "  galaxy            13\n" in printed
-    assert "  other filters     2: NUV FUV\n" in printed
-    assert "  flow redshift     0.000100\n" in printed
-    assert f"  {'0 stated':<18}" + "   22.500" * 5 in printed
-
-
-def test_inspect_prints_the_good_files_before_a_damaged_one(file, tmp_path, capsys):
-    damaged = tmp_path / "broadband_6.fits"
-    damaged.write_bytes(file.read_bytes()[:-2880])
-    with inside(ROOT), pytest.raises(SystemExit, match=r"broadband_6\.fits is truncated") as stop:
-        main(["inspect", str(file), str(damaged)])
-    assert "\n" not in str(stop.value)
-    assert capsys.readouterr().out.startswith(str(file))
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("arguments", "passed"),
     [
-        (["inspect", "gone.fits"], r"gone\.fits is missing"),
-        (["inspect", "README.md"], r"README\.md is no FITS file"),
-        (["inspect", "x.fits", "--png", "a.jpg"], r"--png a\.jpg: end its name in \.png, \.pdf"),
-        (["inspect", "x.fits", "--png", "no/a.png"], r"--png no/a\.png: make the folder no first"),
-        (["inspect", "x.fits", "--catalogue", "none.fits"], r"none\.fits is missing"),
+        (["fetch"], []),
+        (["observe", "--dataset", "a"], ["--dataset", "a"]),
+        (["search"], []),
+        (["train", "--dataset", "a", "--network", "b"], ["--dataset", "a", "--network", "b"]),
+        (["evaluate"], []),
+        (["promote"], []),
+        (
+            ["promote", "--allow", "withdrawn", "other-data", "--dry-run"],
+            ["--dry-run", "--allow", "withdrawn", "other-data"],
+        ),
     ],
 )
-def test_faults_of_inspect_are_one_sentence(arguments, message):
-    with inside(ROOT), pytest.raises(SystemExit, match=message) as stop:
-        main(arguments)
-    assert "\n" not in str(stop.value)
+def test_a_stage_gets_its_options(arguments, passed, monkeypatch):
+    calls = []
+    monkeypatch.setattr(f"peculiar.pipeline.{arguments[0]}.main", calls.append)
+    main(arguments)
+    assert calls == [passed]
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["predict", "gone.fits", "--at", "60"], r"gone\.fits is missing"),
-        (["predict", "x.fits", "--at", "-1"], r"--at -1: a distance must be positive"),
-        (["predict", "x.fits", "--at", "nan"], r"--at nan: a distance must be positive"),
-        (["predict", "x.fits", "--at", "1", "--output", "a.txt"], r"--output a\.txt: end its name"),
-        (["place", "x.fits", "--bands", "gq", "--output", "a.png"], r"--bands gq: take letters"),
-        (["predict", "x.fits", "--at", "1", "--output", "no/a.csv"], "make the folder no first"),
-        (["predict", "x.fits", "--at", "1", "--cz", "nan"], r"--cz nan: give a speed in km/s"),
-        (["place", "x.fits", "--output", "a.gif"], r"--output a\.gif: end its name in \.png"),
-        (["standin", "x", "--galaxies", "0"], r"--galaxies 0: ask for at least one"),
-        (["standin", "x", "--seed", "-1"], r"--seed -1: a seed must not be negative"),
-    ],
-)
-def test_faults_are_one_sentence(pipeline, arguments, message):
-    with inside(pipeline), pytest.raises(SystemExit, match=message) as stop:
-        main(arguments)
-    assert "\n" not in str(stop.value)
-
-
-def test_cameras_are_checked(pipeline, file, tmp_path):
-    output = str(tmp_path / "a.png")
-    with inside(pipeline), pytest.raises(SystemExit, match="has cameras 0 to 3"):
-        main(["place", str(file), "--camera", "4", "--output", output])
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_needs_the_parameters_of_its_folder(stage, tmp_path):
+    options = {"observe": ["--dataset", "a"], "train": ["--dataset", "a", "--network", "b"]}
+    with inside(tmp_path), pytest.raises(SystemExit, match=r"^peculiar: params\.yaml is missing"):
+        main([stage, *options.get(stage, [])])
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.slow
-def test_the_installed_command_answers(tmp_path):
+def test_python_m_peculiar_answers():
     command = [sys.executable, "-m", "peculiar", "place", "gone.fits", "--output", "a.png"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 1
-    assert done.stderr == "peculiar: gone.fits is missing: fetch it, or mend the path\n"
-    assert list(tmp_path.iterdir()) == []
+    assert done.stderr == "peculiar: gone.fits is missing: check the path\n"

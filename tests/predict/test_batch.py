@@ -266,7 +266,7 @@ def test_dask_gives_the_same_bytes(pipeline, champion, galaxies, tmp_path, dask_
     with inside(pipeline):
         batch.predict_catalogue(champion, job, given, tmp_path / "far.fits", dask_scheduler, 8)
         other = job_of(champion, Files(galaxies), digest="0" * 64)
-        with pytest.raises(InputError, match="this worker has version 1 as champion, the run wan"):
+        with pytest.raises(InputError, match="version 1 has other weights on this worker: give"):
             batch.predict_catalogue(champion, other, given, tmp_path / "no.fits", dask_scheduler, 8)
     batch.predict_catalogue(champion, job, given, tmp_path / "here.fits", None, 8)
     assert (tmp_path / "far.fits").read_bytes() == (tmp_path / "here.fits").read_bytes()

@@ -94,7 +94,7 @@ def test_a_flipped_bit_a_missing_and_an_added_file_are_refused(copy, tmp_path):
     with pytest.raises(InputError, match="more is missing, or was not exported"):
         exchange.check(copy)
     (copy / exchange.SUMS).unlink()
-    with pytest.raises(InputError, match="has no SHA256SUMS, so it is no export"):
+    with pytest.raises(InputError, match="has no SHA256SUMS, so it is not an export"):
         exchange.adopt(copy)
     assert not (tmp_path / "mlruns").exists()
 

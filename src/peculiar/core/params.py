@@ -1,8 +1,8 @@
-"""How a section of `params.yaml` is read and refused.
+"""Read and validate a section of `params.yaml`.
 
-The sections, one frozen and validated model per stage, are in `params_data` and `params_networks`.
-Every key is required and no other is accepted, so that each value has one home: the file, where
-its meaning and unit stand beside it.
+Each stage has one section, a frozen model in the `params.py` of the package it configures. Every
+key is required and no other is accepted, so that each value has one home: the file, where its
+meaning and unit stand beside it.
 """
 
 from collections.abc import Mapping
@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from peculiar.core.errors import InputError
 
 PARAMS = Path("params.yaml")
+DEFAULTS = Path(__file__).parents[1] / "params.yaml"  # a link to the repository's; a file in wheels
 STAGES = ("fetch", "observe", "search", "train", "evaluate", "promote")
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_]+$")]
@@ -27,6 +28,14 @@ class Section(BaseModel):
 
 
 S = TypeVar("S", bound=Section)
+
+
+def params_or_defaults() -> Path:
+    """The working folder's `params.yaml` if it has one, else the file that the package ships.
+
+    For commands that run anywhere; the stages of the pipeline need a file of their own.
+    """
+    return PARAMS if PARAMS.exists() else DEFAULTS
 
 
 def load(section: type[S], path: Path = PARAMS) -> S:

@@ -188,7 +188,7 @@ def _known(path: Path, header: Mapping[str, Any], catalogue: Table | None) -> Ma
         if missing:
             raise InputError(
                 f"{path} has no {missing[0]} in its header: give the Atlas' catalogue, "
-                "nsa_v0_1_2.fits, as fetch.nsa.catalogue or --catalogue"
+                "nsa_v0_1_2.fits, as fetch.nsa.catalogue or --atlas"
             )
         return header
     name = NAME.fullmatch(path.name)

@@ -127,6 +127,7 @@ def evaluate(params: Evaluate, train: Train, paths: Paths) -> None:
             params=params.model_dump(),
             tags={"stage": "evaluate"},
             data=inputs,
+            root=str(paths.root),
         ),
         whole_folder(paths.evaluated) as partial,
     ):

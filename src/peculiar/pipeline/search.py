@@ -23,9 +23,10 @@ from peculiar.core import processes
 from peculiar.core.errors import InputError, one_sentence
 from peculiar.core.files import whole_folder
 from peculiar.core.params import load
-from peculiar.core.provenance import code_digest, digests, imported_code_digest
+from peculiar.core.provenance import code_digest, digests, git_state, imported_code_digest
 from peculiar.pipeline.paths import Paths
 from peculiar.runs import tracking
+from peculiar.runs.store import store_folder
 from peculiar.search import cluster, figures, storage
 from peculiar.search import spool as logbook
 from peculiar.search import study as studies
@@ -53,11 +54,6 @@ def inputs(params: Search, train: Train, paths: Paths) -> list[Path]:
     return [paths.observed(params.dataset), *([paths.fetched] if train.best.fresh else [])]
 
 
-def store(paths: Paths) -> Path:
-    """Folder of MLflow's store, which holds the journal of studies too."""
-    return tracking.STORE if paths.store is None else paths.store
-
-
 def plan(params: Search, train: Train, data: dict[str, str], paths: Paths) -> Plan:
     """Where the study is, and a name that changes with all that changes a trial.
 
@@ -73,7 +69,7 @@ def plan(params: Search, train: Train, data: dict[str, str], paths: Paths) -> Pl
     ]
     text = json.dumps(identity, sort_keys=True)
     name = f"{params.dataset}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
-    journal = store(paths) / JOURNAL
+    journal = store_folder(paths.store) / JOURNAL
     journal.parent.mkdir(parents=True, exist_ok=True)
     address = str(journal.resolve()) if params.storage == "journal" else params.storage
     return Plan(name, address, params)
@@ -109,7 +105,7 @@ def search(params: Search, train: Train, paths: Paths) -> None:
     data = digests(inputs(params, train, paths), paths.root)
     study = open_study(params, train, paths)
     begun = study.user_attrs.get("run_id")
-    spool = (store(paths) / SPOOL).resolve()
+    spool = (store_folder(paths.store) / SPOOL).resolve()
     logbook.deliver(spool)
     with (
         Logbook(
@@ -119,6 +115,7 @@ def search(params: Search, train: Train, paths: Paths) -> None:
             params={"search": params.model_dump(exclude=Search.ENGINE)},
             tags={"stage": "search", "study": study.study_name},
             data=data,
+            root=str(paths.root),
             run_id=begun if begun and tracking.run_exists(begun) else None,
         ) as book,
         whole_folder(paths.searched) as partial,
@@ -136,6 +133,8 @@ def search(params: Search, train: Train, paths: Paths) -> None:
             data,
             tracking.address(),
             code_digest(),
+            spool,
+            git_state(),
         )
         run(study, plan(params, train, data, paths), objective)
         write(partial, study, paths.best)

@@ -98,7 +98,9 @@ def train(
     experiment = tracking.connect(paths.store)
     start = time.monotonic()
     with (
-        tracking.run(experiment, name, params=logged, tags=tags, data=inputs) as run_id,
+        tracking.run(
+            experiment, name, params=logged, tags=tags, data=inputs, root=str(paths.root)
+        ) as run_id,
         whole_folder(paths.trained(name)) as partial,
         tqdm(total=spec.all_epochs, desc=f"train ({name})", unit="epoch") as bar,
     ):

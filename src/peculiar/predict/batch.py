@@ -33,7 +33,7 @@ from peculiar.predict.images import Dataset, Files, rows_of
 from peculiar.predict.tables import assemble, write_part
 from peculiar.predict.view import View, is_real, view_galaxy
 from peculiar.registry.champion import Champion, load_champion
-from peculiar.runs import tracking
+from peculiar.runs.store import store_folder
 
 ROWS_AT_ONCE = 256
 FORMAT = 2  # of the parts
@@ -139,11 +139,11 @@ def _view(champion: Champion, job: Job, row: Row) -> View:
 
 @lru_cache(maxsize=1)
 def _champion(model: str, version: str, digest: str, store: Path) -> Champion:
-    champion = load_champion(model, store)
-    if (champion.version, champion.digest) != (version, digest):
+    champion = load_champion(model, store, version)
+    if champion.digest != digest:
         raise InputError(
-            f"{model}: this worker has version {champion.version} as champion, the run wants "
-            f"{version} with the same weights: rerun the same command"
+            f"{model}: version {version} has other weights on this worker: give the workers the "
+            "same store, and start the same command again"
         )
     return champion
 
@@ -170,8 +170,8 @@ def _here(champion: Champion, job: Job, chunks: Chunks) -> Iterator[Part]:
         yield number, predict_rows(champion, job, rows)
 
 
-def _on_dask(address: str, job: Job, chunks: Chunks) -> Iterator[Part]:
-    where = tracking.STORE.resolve(), os.environ.get("MLFLOW_TRACKING_URI")
+def _on_dask(address: str, job: Job, chunks: Chunks, store: Path | None) -> Iterator[Part]:
+    where = store_folder(store).resolve(), os.environ.get("MLFLOW_TRACKING_URI")
     with pool(address, "--scheduler") as workers:
         each = ((number, rows, job, *where) for number, rows in chunks)
         yield from in_order(workers, predict_on_worker, each)
@@ -184,6 +184,7 @@ def predict_catalogue(
     output: Path,
     scheduler: str | None = None,
     rows_at_once: int = ROWS_AT_ONCE,
+    store: Path | None = None,
 ) -> int:
     """Predict a catalogue, or a folder of shards, and write the table.
 
@@ -201,6 +202,8 @@ def predict_catalogue(
         Address of a Dask scheduler whose workers predict; they must see the same files.
     rows_at_once : int
         Rows of a part.
+    store : Path, optional
+        Folder of the store that workers load the model from; by default `store_folder()`.
 
     Returns
     -------
@@ -219,7 +222,7 @@ def predict_catalogue(
     try:
         with FileLock(folder.with_suffix(".lock"), timeout=0):
             _keep(folder, _identity(job, given, rows_at_once))
-            parts = _write_parts(champion, job, read(given, rows_at_once), folder, scheduler)
+            parts = _write_parts(champion, job, read(given, rows_at_once), folder, scheduler, store)
             meta = {**champion.describe(), "input": given.name}
             count = assemble(parts, ALL_COLUMNS, meta, output)
             shutil.rmtree(folder)
@@ -237,6 +240,7 @@ def _write_parts(
     chunks: Iterable[list[Row]],
     folder: Path,
     scheduler: str | None,
+    store: Path | None,
 ) -> list[Path]:
     """Predict the chunks that have no part yet; all parts in order."""
     parts: list[Path] = []
@@ -253,7 +257,7 @@ def _write_parts(
         if scheduler is None:
             predicted = _here(champion, job, missing())
         else:
-            predicted = _on_dask(scheduler, job, missing())
+            predicted = _on_dask(scheduler, job, missing(), store)
         for number, table in predicted:
             write_part(table, folder / f"{number:06d}.parquet")
             bar.update(len(table))

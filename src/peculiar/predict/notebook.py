@@ -8,7 +8,7 @@ from astropy.table import QTable
 from numpy.typing import NDArray
 
 from peculiar.core.errors import InputError
-from peculiar.core.params import load
+from peculiar.core.params import load, params_or_defaults
 from peculiar.galaxies.galaxy import Galaxy
 from peculiar.predict.estimate import predict_images
 from peculiar.predict.units import brightness_images, unmasked
@@ -43,7 +43,7 @@ def load_model(name: str | None = None) -> Champion:
     >>> model.bands, model.pixels, model.pixel_scale_arcsec
     ('griz', 32, 5.44)
     """
-    return load_champion(load(Promote).model if name is None else name)
+    return load_champion(load(Promote, params_or_defaults()).model if name is None else name)
 
 
 def predict_velocity(

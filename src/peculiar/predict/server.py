@@ -57,7 +57,7 @@ def save(champion: Champion, folder: Path) -> None:
     tracking.save_model(Served(champion), np.zeros(shape, dtype=np.float32), folder)
 
 
-def serve(model: str, port: int) -> None:
+def serve(model: str, port: int, store: Path | None = None) -> None:
     """Serve the champion on 127.0.0.1 until interrupted.
 
     Parameters
@@ -66,13 +66,15 @@ def serve(model: str, port: int) -> None:
         Name in the registry.
     port : int
         Port.
+    store : Path, optional
+        Folder of the store; by default `peculiar.runs.store.store_folder()`.
 
     Raises
     ------
     InputError
         When there is no champion, its files have changed, or the server fails.
     """
-    champion = load_champion(model)
+    champion = load_champion(model, store)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / "served"
         save(champion, folder)

@@ -145,15 +145,19 @@ def weights_digest(network: torch.nn.Module) -> str:
     return digest.hexdigest()
 
 
-def load_champion(model: str, store: Path | None = None) -> Champion:
-    """Load the version of `model` that holds the alias `champion`.
+def load_champion(
+    model: str, store: Path | None = None, which: str = tracking.CHAMPION
+) -> Champion:
+    """Load the champion, or another version of `model`. Nothing is written.
 
     Parameters
     ----------
     model : str
         Name in MLflow's registry.
     store : Path, optional
-        Folder of MLflow's store where no server is named, the working folder's if not given.
+        Folder of the store; by default `peculiar.runs.store.store_folder()`.
+    which : str
+        Number or alias of the version.
 
     Returns
     -------
@@ -164,13 +168,13 @@ def load_champion(model: str, store: Path | None = None) -> Champion:
     InputError
         When there is none.
     """
-    tracking.connect(store)
-    version = tracking.aliased(model)
-    if version is None:
+    where = tracking.open_to_read(store)
+    if which == tracking.CHAMPION and tracking.aliased(model) is None:
         raise InputError(
-            f"{store or tracking.STORE} has no champion of {model!r}: run `make repro`, or "
+            f"{where} has no champion of {model!r}: run `make repro`, or "
             "`dvc repro --force --single-item promote` where everything else is up to date"
         )
+    version = models.find(model, which)
     tags = version.tags
     network = models.load(version)
     return Champion(

@@ -1,6 +1,6 @@
-"""Carry a registered model from one MLflow store to another as plain files.
+"""Copy a registered model from one MLflow store to another as plain files.
 
-FOLDER/SHA256SUMS             `sha256sum --check SHA256SUMS` can check all others
+FOLDER/SHA256SUMS             of all other files; `sha256sum --check SHA256SUMS` checks them
 FOLDER/registry.json          name, aliases, history, tags and description of each version
 FOLDER/versions/N/model/      the exported network, as MLflow keeps it
 FOLDER/versions/N/run/        run.json, validation.ecsv, params.yaml, model cards
@@ -20,8 +20,8 @@ from peculiar.runs import tracking
 SUMS, INDEX = "SHA256SUMS", "registry.json"
 
 
-def export(model: str, folder: Path) -> str:
-    """Write all versions of a model into a folder that is not there yet.
+def export(model: str, folder: Path, store: Path | None = None) -> str:
+    """Write all versions of a model into a new folder. The store is left as it is.
 
     Parameters
     ----------
@@ -29,23 +29,25 @@ def export(model: str, folder: Path) -> str:
         Name in the registry.
     folder : Path
         Must not exist.
+    store : Path, optional
+        Folder of the store; by default `peculiar.runs.store.store_folder()`.
 
     Returns
     -------
     str
-        What was done, for people.
+        What was done, in a sentence.
 
     Raises
     ------
     InputError
         When the folder exists, there are no versions, or one is not what was promoted.
     """
-    tracking.connect()
+    if folder.exists():
+        raise InputError(f"{folder} exists already: name a new folder")
+    where = tracking.open_to_read(store)
     versions = models.versions(model)
     if not versions:
-        raise InputError(f"{tracking.STORE} has no version of {model!r}: promote one first")
-    if folder.exists():
-        raise InputError(f"{folder} is there already: take a folder that is not")
+        raise InputError(f"{where} has no version of {model!r}: promote one first")
     index: dict[str, Any] = {
         "model": model,
         "aliases": models.aliases_of(model),
@@ -68,21 +70,23 @@ def export(model: str, folder: Path) -> str:
     return f"wrote {len(versions)} versions of {model} to {folder}"
 
 
-def adopt(folder: Path) -> str:
-    """Register what `export` wrote in the present store, once.
+def adopt(folder: Path, store: Path | None = None) -> str:
+    """Register the versions that `export` wrote in a store.
 
-    Versions get the next free numbers; a version whose model is registered already (by its digest)
-    is not registered again. An alias that is free is set; one that is taken stays.
+    Versions get the next free numbers. A version whose model is registered already (by its digest)
+    is not registered again. Free aliases are set; those that are taken stay.
 
     Parameters
     ----------
     folder : Path
         From `export`.
+    store : Path, optional
+        Folder of the store; by default `peculiar.runs.store.store_folder()`. It is made if missing.
 
     Returns
     -------
     str
-        What was done, for people.
+        What was done, in a sentence.
 
     Raises
     ------
@@ -91,7 +95,7 @@ def adopt(folder: Path) -> str:
     """
     check(folder)
     index = json.loads((folder / INDEX).read_text())
-    model, experiment = index["model"], tracking.connect()
+    model, experiment = index["model"], tracking.connect(store)
     new, numbers = 0, {}
     with models.locked(model):
         known = {v.tags.get(models.DIGEST): str(v.version) for v in models.versions(model)}
@@ -122,12 +126,18 @@ def adopt(folder: Path) -> str:
 
 
 def check(folder: Path) -> None:
-    """Compare files with `SHA256SUMS`, models with what was promoted; `InputError` if changed."""
-    again = f"export again, or copy {folder} again"
+    """Compare files with `SHA256SUMS` and models with what was promoted.
+
+    Raises
+    ------
+    InputError
+        When a file is missing or was changed.
+    """
+    again = f"export again or copy {folder} again"
     try:
         lines = (folder / SUMS).read_text().splitlines()
     except (OSError, UnicodeDecodeError):
-        raise InputError(f"{folder} has no {SUMS}, so it is no export: {again}") from None
+        raise InputError(f"{folder} has no {SUMS}, so it is not an export: {again}") from None
     listed = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
     found = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()} - {SUMS}
     if INDEX not in listed or found != set(listed):

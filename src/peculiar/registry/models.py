@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import mlflow
+from mlflow.artifacts import download_artifacts, list_artifacts
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
@@ -85,8 +86,8 @@ def check(version: ModelVersion, folder: Path) -> None:
     if found != known:
         raise InputError(
             f"the files of {name} are not those that were promoted (sha256 {found[:12]}..., "
-            f"promoted {known[:12]}...) and are not loaded: give back MLflow's artifacts, or "
-            "`peculiar rollback`"
+            f"promoted {known[:12]}...) and are not loaded: restore MLflow's artifacts, or "
+            "run `peculiar registry rollback`"
         )
 
 
@@ -165,11 +166,11 @@ def _registered(model: str) -> tuple[dict[str, Any], dict[str, str]]:
 
 def artifact(run_id: str, name: str, folder: Path) -> Path | None:
     """A copy of a run's file below an existing folder; None where the run has none."""
-    client = mlflow.MlflowClient()
     try:
-        if name not in {file.path for file in client.list_artifacts(run_id)}:
+        uri = tracking.artifacts_of(run_id)
+        if name not in {Path(file.path).name for file in list_artifacts(artifact_uri=uri)}:
             return None
-        return Path(client.download_artifacts(run_id, name, str(folder)))
+        return Path(download_artifacts(artifact_uri=f"{uri}/{name}", dst_path=str(folder)))
     except MlflowException as error:
         if error.error_code not in tracking.ABSENT:
             raise

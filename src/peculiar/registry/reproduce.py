@@ -1,7 +1,7 @@
-"""Train a promoted version again from the code, data and parameters that it records, and compare.
+"""Retrain a promoted version from the code, data and parameters that it records, and compare.
 
-In a clean worktree of git, with this repository's DVC cache: data that are in it are not made
-again, the network always is.
+This happens in a clean worktree of git with this repository's DVC cache: data in the cache are
+reused, the network is always trained.
 """
 
 import math
@@ -28,16 +28,16 @@ BEST = Path("results/search/best.yaml")
 
 @dataclass(frozen=True)
 class Comparison:
-    """A version and the same network trained again.
+    """A version compared with the same network, retrained.
 
     Attributes
     ----------
     metrics : dict of str to (float, float)
-        Of the validation split: recorded, and found again.
+        Of the validation split: recorded and retrained.
     D_p_mpc : float
-        Greatest difference of a predicted distance of the validation split, Mpc.
+        Greatest difference of a predicted distance on the validation split, Mpc.
     data : dict of str to (str, str)
-        Digests of what the network was trained on, recorded and found again, where they differ.
+        Digests of the training data, recorded and made again, where they differ.
     """
 
     metrics: dict[str, tuple[float, float]]
@@ -51,7 +51,7 @@ class Comparison:
         return same and self.D_p_mpc == 0 and not self.data
 
     def text(self) -> str:
-        """For people."""
+        """The result in words, a difference a line."""
         if self.equal:
             return "equal: data, every validation metric and every predicted distance"
         lines = [f"data {path}: {a}, now {b}" for path, (a, b) in self.data.items()]
@@ -64,17 +64,21 @@ class Comparison:
         return "not equal:\n" + "\n".join(f"  {line}" for line in lines)
 
 
-def reproduce(model: str, number: str, folder: Path | None) -> Comparison:
-    """Train a version again.
+def reproduce(
+    model: str, number: str, folder: Path | None, store: Path | None = None
+) -> Comparison:
+    """Retrain a version. The store is left as it is.
 
     Parameters
     ----------
     model : str
         Name in the registry.
     number : str
-        Its number, or an alias.
+        Its number or an alias.
     folder : Path or None
-        For the worktree, which is kept; None for a temporary one.
+        New folder for the worktree, which is kept; None for a temporary one.
+    store : Path, optional
+        Folder of the store; by default `peculiar.runs.store.store_folder()`.
 
     Returns
     -------
@@ -83,9 +87,9 @@ def reproduce(model: str, number: str, folder: Path | None) -> Comparison:
     Raises
     ------
     InputError
-        When the version lacks a record, its commit or source cannot be had, or a stage fails.
+        When the version lacks a record, its commit or source is missing, or a stage fails.
     """
-    tracking.connect()
+    tracking.open_to_read(store)
     version = models.find(model, number)
     with tempfile.TemporaryDirectory() as temporary:
         records = Path(temporary)
@@ -95,7 +99,7 @@ def reproduce(model: str, number: str, folder: Path | None) -> Comparison:
         if missing := [name for name in names[:3] if not (records / name).exists()]:
             raise InputError(
                 f"the run of {models.name_of(version)} has no {missing[0]}: it was trained "
-                "before that was kept, and cannot be reproduced"
+                "before this file was kept and cannot be reproduced"
             )
         run = record.read_run(records)
         with worktree(run.code["git_commit"], folder or records / "worktree", folder is None) as at:
@@ -126,7 +130,7 @@ def _train_again(run: record.Run, records: Path, at: Path) -> None:
         raise InputError(
             f"commit {run.code['git_commit'][:12]} does not hold the source that the version was "
             f"trained by (sha256 {run.code['sha256'][:12]}..., there {found[:12]}...): it was not "
-            "committed, and cannot be reproduced"
+            "committed and cannot be reproduced"
         )
     shutil.copy(records / PARAMS.name, at / PARAMS)
     stage, needed = f"train@{run.survey.dataset}-{run.network}", [f"observe@{run.survey.dataset}"]
@@ -158,7 +162,8 @@ def compare(records: Path, again: Path) -> Comparison:
 
 def _run(folder: Path, *command: str) -> str:
     """Run a program in a folder, with the package that is there, and return what it prints."""
-    hidden = ("GIT_", "DVC_", "MLFLOW_TRACKING_URI")  # would lead it to another repository or store
+    # would lead it to another repository or store
+    hidden = ("GIT_", "DVC_", "MLFLOW_TRACKING_URI", "PECULIAR_HOME")
     environment = {key: value for key, value in os.environ.items() if not key.startswith(hidden)}
     environment["PYTHONPATH"] = "src"
     environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment.get('PATH', '')}"
@@ -167,6 +172,6 @@ def _run(folder: Path, *command: str) -> str:
     )
     if done.returncode:
         name = " ".join([Path(command[0]).name, *command[1:]])
-        last = (done.stderr.strip() or done.stdout.strip()).splitlines() or ["it says nothing"]
+        last = (done.stderr.strip() or done.stdout.strip()).splitlines() or ["it printed nothing"]
         raise InputError(f"{name} failed in {folder}: {last[-1]}")
     return done.stdout.strip()

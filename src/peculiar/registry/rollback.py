@@ -1,4 +1,6 @@
-"""Give the alias `champion` back to the version that had it before."""
+"""Make the previous champion champion again."""
+
+from pathlib import Path
 
 from peculiar.core.errors import InputError
 from peculiar.core.provenance import who
@@ -6,12 +8,12 @@ from peculiar.registry import models
 from peculiar.runs import tracking
 
 
-def rollback(model: str, reason: str) -> str:
-    """Let `previous` be champion again, and the present champion be `previous`.
+def rollback(model: str, reason: str, store: Path | None = None) -> str:
+    """Swap `champion` and `previous`.
 
-    The alias of the best at the champion's kind of data goes along if the version before was best
-    of it, too. The version that goes is tagged `withdrawn`: `peculiar promote` takes its network
-    again only with `--allow withdrawn`. A second rollback takes the first one back.
+    The alias of the best network for one kind of data moves too if both versions are of that kind.
+    The version that was champion is tagged `withdrawn`: `peculiar promote` takes its network again
+    only with `--allow withdrawn`. A second rollback undoes the first.
 
     Parameters
     ----------
@@ -19,23 +21,26 @@ def rollback(model: str, reason: str) -> str:
         Name in the registry.
     reason : str
         Kept in the history.
+    store : Path, optional
+        Folder of the store; by default `peculiar.runs.store.store_folder()`.
 
     Returns
     -------
     str
-        What was done, for people.
+        What was done, in a sentence.
 
     Raises
     ------
     InputError
-        When there is no champion, or none before it.
+        When there is no champion, or no previous one.
     """
-    tracking.connect()
+    tracking.open_to_read(store)  # makes no store where there is none
+    tracking.connect(store)
     with models.locked(model):
         held = models.aliases_of(model)
         now, before = held.get(tracking.CHAMPION), held.get(tracking.PREVIOUS)
         if now is None or before is None:
-            what = "champion" if now is None else "version before its champion"
+            what = "champion" if now is None else "previous champion"
             raise InputError(f"{model} has no {what}: there is nothing to roll back")
         withdrawn, back = models.find(model, now), models.find(model, before)
         aliases = {tracking.PREVIOUS: now, tracking.CHAMPION: before}

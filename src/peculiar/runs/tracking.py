@@ -1,8 +1,6 @@
-"""MLflow's runs; with `registry`, the only module that imports it.
+"""MLflow's runs. Only this module and `registry.models` import MLflow.
 
-The store is a database, `mlruns/mlflow.db`, and a folder of artifacts beside it, unless
-`MLFLOW_TRACKING_URI` names a server. DVC runs queued experiments in a temporary folder, but names
-the repository in `DVC_ROOT`: the store is there, and its path is made absolute.
+The store is a folder (`peculiar.runs.store`) unless `MLFLOW_TRACKING_URI` names a server.
 """
 
 import logging
@@ -34,13 +32,22 @@ from peculiar.core import processes
 from peculiar.core.errors import InputError
 from peculiar.core.files import files_sha256
 from peculiar.core.provenance import git_state
+from peculiar.runs.store import (
+    ARTIFACTS,
+    DATABASE,
+    EXPERIMENT,
+    database_of,
+    has_runs,
+    present,
+    relocate,
+    store_folder,
+    store_uri,
+)
 
 if TYPE_CHECKING:  # not every stage needs them, and they take seconds to import
     import torch
 
 FAULTS = (MlflowException, OSError)  # of a store that does not answer
-EXPERIMENT = "peculiar"
-STORE = Path(os.environ.get("DVC_ROOT", "")) / "mlruns"
 CHAMPION, PREVIOUS = "champion", "previous"
 ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")  # of a model; of an alias
 SYSTEM_METRICS_SECONDS = 5
@@ -51,41 +58,79 @@ REQUIREMENTS = [f"{name}=={version(name).split('+')[0]}" for name in ("torch", "
 
 
 def connect(store: Path | None = None) -> str:
-    """Point MLflow at the store and make it on the first call.
+    """Open the store to write; make it on the first call.
 
-    Creating the database from several processes at once crashes them all, hence the lock. Runs
-    that a killed process of this machine left as RUNNING are ended as KILLED.
+    Several processes that create the database at once all crash, hence the lock. Paths are
+    corrected if the store was moved. Runs that a killed process of this machine left as RUNNING
+    are ended as KILLED.
 
     Parameters
     ----------
     store : Path, optional
-        Folder of the database and artifacts, `STORE` if not given.
+        Folder of the database and the artifacts; by default `store_folder()`.
 
     Returns
     -------
     str
         The experiment's id.
     """
-    store = (STORE if store is None else store).resolve()
+    store = store_folder(store).resolve()
     store.mkdir(parents=True, exist_ok=True)
-    uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{store / 'mlflow.db'}"
+    uri = store_uri(store)
     attach(uri)
     with FileLock(store / "mlflow.lock"):
-        try:
-            found = mlflow.get_experiment_by_name(EXPERIMENT)
-        except MlflowException as error:
-            reason = str(error).splitlines()[0]
-            raise InputError(
-                f"MLflow's store {uri} cannot be opened ({reason}): start its server, or mend "
-                "MLFLOW_TRACKING_URI"
-            ) from None
-        if found is None:
-            artifacts = None if uri.startswith("http") else (store / "artifacts").as_uri()
+        if database_of(uri) == (database := store / DATABASE) and database.is_file():
+            relocate(database)
+        experiment_id = _experiment(uri)
+        if experiment_id is None:
+            artifacts = None if uri.startswith("http") else (store / ARTIFACTS).as_uri()
             experiment_id = mlflow.create_experiment(EXPERIMENT, artifact_location=artifacts)
-        else:
-            experiment_id = found.experiment_id
         _end_dead_runs(experiment_id)
     return str(experiment_id)
+
+
+def open_to_read(store: Path | None = None) -> str:
+    """Open a store that is there, and leave every file as it is.
+
+    Parameters
+    ----------
+    store : Path, optional
+        Folder of the database and the artifacts; by default `store_folder()`.
+
+    Returns
+    -------
+    str
+        Its folder or the address of its server, for messages.
+
+    Raises
+    ------
+    InputError
+        When there is no store, or its server does not answer.
+    """
+    folder = store_folder(store).resolve()
+    uri = store_uri(folder)
+    database = database_of(uri)
+    if database is not None and not has_runs(database):
+        raise InputError(
+            f"there is no champion: {database.parent} holds no models; run `make repro` first, or "
+            "name another folder with --store or PECULIAR_HOME"
+        )
+    attach(uri)
+    _experiment(uri)
+    return uri if database is None else str(database.parent)
+
+
+def _experiment(uri: str) -> str | None:
+    """Id of our experiment; None where it is not there yet."""
+    try:
+        experiment = mlflow.get_experiment_by_name(EXPERIMENT)
+    except MlflowException as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(
+            f"MLflow's store {uri} cannot be opened ({reason}): start its server, or correct "
+            "MLFLOW_TRACKING_URI"
+        ) from None
+    return None if experiment is None else str(experiment.experiment_id)
 
 
 def attach(uri: str) -> None:
@@ -134,6 +179,7 @@ def run(
     parent: str | None = None,
     run_id: str | None = None,
     system_metrics: bool = True,
+    root: str = "",
 ) -> Iterator[str]:
     """One MLflow run with its parameters, code, data and system metrics.
 
@@ -158,6 +204,8 @@ def run(
         Go on with this run instead of starting one.
     system_metrics : bool
         Whether to watch the machine, in a thread.
+    root : str
+        Folder that the paths of `data` are below; the working folder if not given.
 
     Yields
     ------
@@ -185,7 +233,7 @@ def run(
             mlflow.set_tags(origin)
         mlflow.log_params(flatten(params))
         for path, digest in (data or {}).items():
-            source = LocalArtifactDatasetSource(str(Path(path).resolve()))
+            source = LocalArtifactDatasetSource(str(Path(root, path).resolve()))
             digest = digest[:DIGEST_LENGTH]
             dataset = MetaDataset(source, path, digest)  # type: ignore[abstract]
             mlflow.log_input(dataset, context="input")
@@ -311,18 +359,50 @@ def _exported(
 
 
 def fetch_model(uri: str, folder: Path) -> Path:
-    """A copy of a logged model's files below an existing folder; `InputError` without them."""
+    """Copy a logged model's files below an existing folder.
+
+    Raises
+    ------
+    InputError
+        When the files are missing.
+    """
     try:
-        files = Path(mlflow.artifacts.download_artifacts(uri, dst_path=str(folder)))
+        source = _place(_recorded_at(uri), uri)
+        files = Path(mlflow.artifacts.download_artifacts(source, dst_path=str(folder)))
         if not (files / "MLmodel").is_file():  # a folder that is gone comes as an empty one
             raise FileNotFoundError("there are none")
         return files
     except (MlflowException, OSError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(
-            f"the files of {uri} cannot be had ({reason}): give back MLflow's artifacts, or "
+            f"the files of {uri} cannot be read ({reason}): restore MLflow's artifacts, or "
             "promote another network"
         ) from None
+
+
+def artifacts_of(run_id: str) -> str:
+    """URI of a run's artifacts, also in a store that was moved."""
+    uri = str(mlflow.MlflowClient().get_run(run_id).info.artifact_uri)
+    return _place(uri, uri)
+
+
+def _recorded_at(uri: str) -> str:
+    """Where the store records the files of "models:/NAME/VERSION" or "models:/ID"."""
+    client = mlflow.MlflowClient()
+    while uri.startswith("models:/"):
+        name, _, number = uri.removeprefix("models:/").partition("/")
+        if number:
+            uri = str(client.get_model_version_download_uri(name, number))
+        else:
+            uri = str(client.get_logged_model(name).artifact_location)
+    return uri
+
+
+def _place(recorded: str, otherwise: str) -> str:
+    """The place of artifacts in a folder that was moved; `otherwise` where it was not."""
+    database = database_of(address())
+    now = recorded if database is None else present(recorded, database)
+    return otherwise if now == recorded else now
 
 
 def model_sha256(uri: str) -> str:

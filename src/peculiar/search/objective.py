@@ -38,7 +38,6 @@ from peculiar.training.predictions import validate
 from peculiar.training.train import share_images, train_network
 
 RAW, DATA = Path("data/fetch"), Path("data/observe")
-SPOOL = tracking.STORE / "spool"
 # an outage of the server must not cost a trial minutes, as MLflow's own patience does
 IMPATIENT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
 VALIDATION_L2: dict[Label, str] = {"D": "l2_d_mpc", "D_z": "l2_dz_mpc"}
@@ -64,7 +63,6 @@ def settle(root: Path, store: str, code: str) -> None:
         raise InputError(f"{worker} has no {root}: start workers where they see the same files")
     if loaded_code() != code:
         raise InputError(f"{worker} has other code than the search: start it again")
-    os.chdir(root)
     for variable, value in IMPATIENT.items():
         os.environ.setdefault(variable, value)
     if tracking.address() != store:
@@ -99,6 +97,10 @@ class Objective:
         Digest of each folder of data, by its path from there.
     store, code : str
         MLflow's store, and the digest of the code, which has to be that of the process.
+    spool : Path
+        Folder for what MLflow does not take.
+    git : dict
+        Commit of the code, from `git_state`.
     """
 
     params: Search
@@ -109,6 +111,8 @@ class Objective:
     data: dict[str, str]
     store: str
     code: str
+    spool: Path
+    git: dict[str, str]
 
     @property
     def observed(self) -> Observed:
@@ -155,13 +159,14 @@ class Objective:
         trial.set_user_attr(SEARCHED, searched)
         spec = self.train.best.complete(searched, self.params.epochs, "search.space")
         with Logbook(
-            self.root / SPOOL,
+            self.spool,
             self.experiment,
             f"trial-{trial.number}",
             params={"seed": self.train.seed, "network": spec.model_dump()},
-            tags={"stage": "search", "trial": str(trial.number)},
+            tags={"stage": "search", "trial": str(trial.number), **self.git},
             data=self.data,
             parent=self.parent,
+            root=str(self.root),
             system_metrics=False,  # trials are short: the study's run watches the machine
         ) as book:
             trial.set_user_attr(RUN, book.run_id)

@@ -1,0 +1,131 @@
+"""How commands are added to the parser, and the options and checks that several of them share."""
+
+import argparse
+import functools
+import textwrap
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypeAlias
+
+from peculiar.core.errors import InputError
+
+# what add_subparsers returns, generic for type checkers only
+Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+
+WIDTH = 88
+# keeps the lines of descriptions and examples, and a command and its help on one line
+FORMATTER = functools.partial(argparse.RawDescriptionHelpFormatter, max_help_position=28)
+
+
+def add_command(
+    commands: Commands,
+    name: str,
+    run: Callable[[argparse.Namespace], None],
+    brief: str,
+    description: str,
+    example: str,
+) -> argparse.ArgumentParser:
+    """Add a command.
+
+    Parameters
+    ----------
+    commands : argparse subparsers
+        Takes the command.
+    name : str
+        What the user types.
+    run : callable
+        Called with the parsed arguments.
+    brief : str
+        A line for the list of commands.
+    description : str
+        A sentence or two for the command's own help.
+    example : str
+        A command line.
+
+    Returns
+    -------
+    argparse.ArgumentParser
+        Takes the command's options.
+    """
+    added = commands.add_parser(
+        name,
+        help=brief,
+        description=textwrap.fill(description, WIDTH),
+        epilog=f"example:\n  {example}",
+        formatter_class=FORMATTER,
+    )
+    added.set_defaults(run=run)
+    return added
+
+
+def add_store(command: argparse.ArgumentParser) -> None:
+    """The option `--store`."""
+    command.add_argument(
+        "--store",
+        type=Path,
+        metavar="FOLDER",
+        help="folder of runs and models; default: mlruns/ in the folder that PECULIAR_HOME names, "
+        "else in the working folder. A server named in MLFLOW_TRACKING_URI comes first",
+    )
+
+
+def add_distances(command: argparse.ArgumentParser, default: Sequence[float] | None = None) -> None:
+    """The option `--at`."""
+    stated = f"; default: {' '.join(f'{mpc:g}' for mpc in default)}" if default else ""
+    command.add_argument(
+        "--at",
+        nargs="+",
+        type=float,
+        default=default,
+        metavar="MPC",
+        help=f"distances in Mpc at which to place a simulated galaxy{stated}",
+    )
+
+
+def add_atlas(command: argparse.ArgumentParser) -> None:
+    """The option `--atlas`."""
+    command.add_argument(
+        "--atlas",
+        type=Path,
+        metavar="FITS",
+        help="table of the NASA-Sloan Atlas, nsa_v0_1_2.fits; needed for the atlas's own images",
+    )
+
+
+def check_output(output: Path, endings: Sequence[str], option: str = "--output") -> None:
+    """Refuse an extension that has no format, and a folder that is missing."""
+    if output.suffix not in endings:
+        raise InputError(f"{option} {output}: unsupported extension: use {' or '.join(endings)}")
+    if not output.parent.is_dir():
+        raise InputError(f"{option} {output}: make the folder {output.parent} first")
+
+
+def check_distances(distances_mpc: Sequence[float]) -> None:
+    """Refuse distances, Mpc, that are not positive and finite."""
+    for distance in distances_mpc:
+        if not 0 < distance < float("inf"):
+            raise InputError(f"--at {distance:g}: a distance must be positive and finite")
+
+
+def check_inputs(paths: Sequence[Path]) -> None:
+    """Refuse a missing input, before anything slow is done."""
+    for path in paths:
+        if not path.exists():
+            raise InputError(f"{path} is missing: check the path")
+
+
+def model_name() -> str:
+    """Name of our model in MLflow's registry, `promote.model` of the parameters."""
+    from peculiar.core.params import load, params_or_defaults
+    from peculiar.registry.params import Promote
+
+    return load(Promote, params_or_defaults()).model
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> str:
+    """Rows of text as columns of equal width; the first row is the header."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    )

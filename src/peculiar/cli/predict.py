@@ -1,0 +1,240 @@
+"""`peculiar predict` and `peculiar serve`: distances and velocities from the champion."""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from peculiar.cli.options import (
+    Commands,
+    add_atlas,
+    add_command,
+    add_distances,
+    add_store,
+    check_distances,
+    check_inputs,
+    model_name,
+)
+from peculiar.core.errors import InputError
+
+if TYPE_CHECKING:  # takes seconds to import
+    from astropy.table import QTable
+
+    from peculiar.registry.champion import Champion
+
+CHAMPION = "champion"
+FOR_CATALOGUES = ("images", "pictures", "scheduler")
+
+
+def add(commands: Commands) -> None:
+    """Add `predict`."""
+    command = add_command(
+        commands,
+        "predict",
+        predict,
+        "predict distances and velocities",
+        "Predict the distance of each galaxy from its image, and with its redshift the posterior "
+        "of its peculiar velocity. The input is images, one catalogue, or one folder that fetch or "
+        "observe wrote.",
+        "peculiar predict galaxy.fits --at 60 90 --cz 5000",
+    )
+    command.add_argument(
+        "files",
+        nargs="+",
+        type=Path,
+        metavar="INPUT",
+        help="FITS images (Illustris, TNG SKIRT or NASA-Sloan Atlas), or one folder, or one "
+        "catalogue (.csv, .ecsv, .parquet or FITS table) with the columns path or id, cz_kms, "
+        "and optionally cz_error_kms, distance_mpc, camera",
+    )
+    add_distances(command)
+    command.add_argument(
+        "--cz",
+        type=float,
+        metavar="KM/S",
+        help="redshift times the speed of light; default: the value in a real galaxy's file",
+    )
+    command.add_argument(
+        "--cz-error",
+        type=float,
+        metavar="KM/S",
+        default=0.0,
+        help="its standard deviation; default: 0",
+    )
+    add_atlas(command)
+    command.add_argument(
+        "--output",
+        type=Path,
+        metavar="TABLE",
+        help="table to write: .ecsv, .csv, .fits or .parquet; required for a catalogue",
+    )
+    command.add_argument(
+        "--model",
+        default=CHAMPION,
+        metavar="VERSION",
+        help="number or alias of the model's version; default: champion",
+    )
+    add_store(command)
+    _add_catalogue_options(command)
+
+
+def _add_catalogue_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--images",
+        type=Path,
+        metavar="FOLDER",
+        help="folder of a catalogue's images; default: the folder of the catalogue",
+    )
+    command.add_argument(
+        "--pictures",
+        type=Path,
+        metavar="FOLDER",
+        help="folder for a picture of each galaxy of a catalogue",
+    )
+    command.add_argument(
+        "--scheduler",
+        metavar="TCP://HOST:PORT",
+        help="Dask scheduler whose workers predict a catalogue",
+    )
+
+
+def add_serve(commands: Commands) -> None:
+    """Add `serve`."""
+    command = add_command(
+        commands,
+        "serve",
+        serve,
+        "serve the champion over HTTP",
+        "Serve the champion over HTTP on 127.0.0.1 until interrupted: images in, distances and "
+        "their errors out.",
+        "peculiar serve --port 5001",
+    )
+    command.add_argument("--port", type=int, default=5001, help="default: 5001")
+    add_store(command)
+
+
+def predict(arguments: argparse.Namespace) -> None:
+    """Print the predictions for images, or write those for a catalogue."""
+    _check(arguments)
+    from peculiar.predict.catalogue import is_catalogue
+
+    if any(path.is_dir() or is_catalogue(path) for path in arguments.files):
+        _predict_catalogue(arguments)
+        return
+    for option in FOR_CATALOGUES:
+        if getattr(arguments, option):
+            raise InputError(f"--{option} is for catalogues: give a catalogue, or leave it out")
+    _predict_images(arguments)
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    """Refuse impossible numbers, missing inputs, and outputs that cannot be written."""
+    from peculiar.core.photometry import SPEED_OF_LIGHT_MS
+    from peculiar.predict.tables import check_output
+
+    check_distances(arguments.at or [])
+    if arguments.output:
+        check_output(arguments.output)
+    if arguments.cz is not None and not abs(arguments.cz) < SPEED_OF_LIGHT_MS / 1e3:
+        raise InputError(f"--cz {arguments.cz:g}: give a speed in km/s below that of light")
+    if not 0 <= arguments.cz_error < SPEED_OF_LIGHT_MS / 1e3:
+        raise InputError(f"--cz-error {arguments.cz_error:g}: give a speed in km/s, not negative")
+    check_inputs(arguments.files)
+    check_inputs([arguments.atlas] if arguments.atlas else [])
+
+
+def _predict_images(arguments: argparse.Namespace) -> None:
+    """Print a table of predictions, and write it if asked to."""
+    from astropy.table import vstack
+
+    from peculiar.galaxies.nsa import read_catalogue
+    from peculiar.predict.tables import write_table
+    from peculiar.registry.champion import load_champion
+
+    champion = load_champion(model_name(), arguments.store, arguments.model)
+    atlas = read_catalogue(arguments.atlas) if arguments.atlas else None
+    tables = [_predict_image(path, champion, atlas, arguments) for path in arguments.files]
+    table = vstack(tables, metadata_conflicts="silent")
+    grid = champion.grid_mpc
+    limits = "" if grid is None else f", distances of {grid[0]:.0f} to {grid[-1]:.0f} Mpc only"
+    version = f"version {champion.version}"
+    named = f"champion {version}" if arguments.model == CHAMPION else version
+    print(f"{named}, bands {champion.bands}{limits}")
+    print("\n".join(table.pformat(max_lines=-1, max_width=-1)))
+    if arguments.output:
+        write_table(table, arguments.output)
+
+
+def _predict_image(
+    path: Path, champion: "Champion", atlas: "QTable | None", arguments: argparse.Namespace
+) -> "QTable":
+    """Predictions for one file: a row a camera, and of a simulated galaxy a row a distance too."""
+    from peculiar.galaxies.formats import read_galaxy
+    from peculiar.galaxies.sources import SOURCE_LABELS
+    from peculiar.predict.files import is_real, predict_galaxy, predict_real
+
+    galaxy = read_galaxy(path, champion.bands, atlas)
+    if not is_real(galaxy):
+        if not arguments.at:
+            raise InputError(f"{path} is of a simulated galaxy: give its distances with --at")
+        table = predict_galaxy(champion, galaxy, arguments.at, arguments.cz, arguments.cz_error)
+    elif arguments.at:
+        raise InputError(f"{path} is of a real galaxy, which cannot be moved: drop --at")
+    else:
+        if not champion.data_source.startswith(SOURCE_LABELS["nsa"]):
+            print(
+                f"{path.name}: the model's errors were measured on its training data "
+                f"({champion.data_source}) and do not hold for real images: see "
+                "docs/results/real_galaxies"
+            )
+        table = predict_real(champion, galaxy, arguments.cz, arguments.cz_error)
+    table.add_column([path.name] * len(table), name="file", index=0)
+    return table
+
+
+def _predict_catalogue(arguments: argparse.Namespace) -> None:
+    """Write the predictions for a catalogue or a folder of images."""
+    _check_catalogue(arguments)
+    from peculiar.predict.batch import Job, predict_catalogue
+    from peculiar.predict.images import source_of
+    from peculiar.registry.champion import load_champion
+
+    given, pictures = arguments.files[0], arguments.pictures
+    source = source_of(given, arguments.images, arguments.atlas)
+    champion = load_champion(model_name(), arguments.store, arguments.model)
+    if pictures:
+        pictures.mkdir(parents=True, exist_ok=True)
+    job = Job(
+        champion.model,
+        champion.version,
+        champion.digest,
+        source,
+        arguments.at[0] if arguments.at else float("nan"),
+        pictures and pictures.resolve(),
+    )
+    count = predict_catalogue(
+        champion, job, given, arguments.output, arguments.scheduler, store=arguments.store
+    )
+    print(
+        f"{champion.model} version {champion.version}, {champion.digest[:12]}: wrote {count} rows "
+        f"to {arguments.output}"
+    )
+
+
+def _check_catalogue(arguments: argparse.Namespace) -> None:
+    """Refuse options that do not suit a catalogue."""
+    given = arguments.files[0]
+    if len(arguments.files) > 1:
+        raise InputError(f"{given} and other inputs: give one catalogue or folder by itself")
+    if not arguments.output:
+        raise InputError(f"{given} is a catalogue: name the table to write with --output")
+    if arguments.cz is not None or arguments.cz_error:
+        raise InputError("--cz and --cz-error are columns of a catalogue: cz_kms, cz_error_kms")
+    if len(arguments.at or []) > 1:
+        raise InputError("--at: a catalogue's galaxies are placed once each: give one distance")
+
+
+def serve(arguments: argparse.Namespace) -> None:
+    """Serve the champion until interrupted."""
+    from peculiar.predict.server import serve
+
+    serve(model_name(), arguments.port, arguments.store)

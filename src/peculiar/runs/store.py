@@ -1,0 +1,138 @@
+"""Where the store of runs and models is, and how it survives a move.
+
+The store is a folder, `mlruns/`: MLflow's database, `mlflow.db`, and `artifacts/` beside it.
+MLflow records the artifacts by absolute paths. When the folder is moved, renamed or copied, a
+writer corrects these paths in the database (`relocate`); a reader leaves the database alone and
+corrects each path as it is read (`present`).
+"""
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from urllib.parse import unquote
+
+from peculiar.core.errors import InputError
+
+EXPERIMENT = "peculiar"
+DATABASE, ARTIFACTS = "mlflow.db", "artifacts"
+RECORDED = (  # all columns of the database in which MLflow records a place
+    ("experiments", "artifact_location"),
+    ("runs", "artifact_uri"),
+    ("logged_models", "artifact_location"),
+    ("model_versions", "source"),
+    ("model_versions", "storage_location"),
+)
+
+
+def store_folder(given: Path | None = None) -> Path:
+    """Folder of the store.
+
+    Parameters
+    ----------
+    given : Path, optional
+        As the user names it; by default `mlruns` in the folder that `PECULIAR_HOME` names, else in
+        `DVC_ROOT` (the repository, also where DVC runs an experiment in a temporary folder), else
+        in the working folder.
+
+    Returns
+    -------
+    Path
+    """
+    if given is not None:
+        return given
+    home = os.environ.get("PECULIAR_HOME") or os.environ.get("DVC_ROOT") or ""
+    return Path(home) / "mlruns"
+
+
+def store_uri(store: Path) -> str:
+    """Address of the store for MLflow; the server in `MLFLOW_TRACKING_URI` comes first."""
+    path = str(store.resolve() / DATABASE).replace("%", "%25")  # SQLAlchemy decodes it
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{path}"
+
+
+def database_of(uri: str) -> Path | None:
+    """Database of a store by its address; None where a server has it."""
+    prefix, found, path = uri.partition("sqlite:///")
+    return Path(unquote(path)) if found and not prefix else None
+
+
+def has_runs(database: Path) -> bool:
+    """Whether a database is there and complete. Nothing is written.
+
+    MLflow fills an empty database with its tables as soon as it opens it, so we look first.
+
+    Raises
+    ------
+    InputError
+        When the file is not a database.
+    """
+    return database.is_file() and _recorded_artifacts(database) is not None
+
+
+def relocate(database: Path) -> None:
+    """Correct the recorded paths of a database that was moved; call it under the store's lock."""
+    before, now = _recorded_artifacts(database), _artifacts_beside(database)
+    if before is None or before == now or not before.startswith(("file:", "/")):
+        return
+    with _open(database, "rw") as connection, connection:
+        for table, column in RECORDED:
+            connection.execute(
+                f"UPDATE {table} SET {column} = :now || substr({column}, length(:before) + 1) "
+                f"WHERE {column} = :before OR substr({column}, 1, length(:before) + 1) = "
+                ":before || '/'",
+                {"before": before, "now": now},
+            )
+
+
+def present(uri: str, database: Path) -> str:
+    """Where artifacts are now that the database records at `uri`.
+
+    Parameters
+    ----------
+    uri : str
+        As recorded, for example "file:///old/mlruns/artifacts/models/m-1/artifacts".
+    database : Path
+        The store's database.
+
+    Returns
+    -------
+    str
+        The same place beside the database, if the files are there; else `uri`.
+    """
+    before, now = _recorded_artifacts(database), _artifacts_beside(database)
+    if before is None or before == now or not uri.startswith(f"{before}/"):
+        return uri
+    below = uri.removeprefix(before)
+    return now + below if (database.parent / ARTIFACTS / below[1:]).exists() else uri
+
+
+def _artifacts_beside(database: Path) -> str:
+    return (database.resolve().parent / ARTIFACTS).as_uri()
+
+
+def _recorded_artifacts(database: Path) -> str | None:
+    """Root of the artifacts as recorded; None where our experiment is not there yet."""
+    query = "SELECT artifact_location FROM experiments WHERE name = ?"
+    with _open(database, "ro") as connection:
+        try:
+            row = connection.execute(query, [EXPERIMENT]).fetchone()
+        except sqlite3.OperationalError as error:
+            if "no such table" not in str(error):
+                raise
+            row = None
+    return None if row is None else str(row[0])
+
+
+@contextmanager
+def _open(database: Path, mode: str) -> Iterator[sqlite3.Connection]:
+    """An open database, mode "ro" or "rw"; `InputError` when SQLite cannot use it."""
+    try:
+        uri = f"{database.resolve().as_uri()}?mode={mode}"
+        with closing(sqlite3.connect(uri, uri=True)) as connection:
+            yield connection
+    except sqlite3.Error as error:
+        raise InputError(
+            f"{database} cannot be read ({error}): restore it from a copy, or name another store"
+        ) from None
