@@ -1,4 +1,4 @@
-"""Images of a catalogue's rows are found: in shards that `fetch` or `observe` wrote, or in files."""
+"""The images of a catalogue's rows are found in files and in shards."""
 
 import shutil
 
