@@ -115,15 +115,16 @@ FAULTS = [
         "simulated galaxy: give the distance to place it at",
     ),
     ("broadband_3.fits,5000", "unusable", "simulated galaxy: give the distance to place it at"),
-    ("broadband_3.fits,5000,30,-3,0", "bad_distance", "its distance_mpc '-3' is no such number"),
+    ("broadband_3.fits,5000,30,-3,0", "bad_distance", "its distance_mpc '-3' cannot be used"),
     ("broadband_3.fits,5000,30,inf,0", "bad_distance", "its distance_mpc 'inf'"),
     ("broadband_3.fits,5000,30,1e12,0", "unusable", "is smaller than a pixel"),
 ]
 WITHOUT_VELOCITY = [
     ("broadband_3.fits,,30,70,0", "no_cz", "it has no cz_kms"),
-    ("broadband_3.fits,fast,30,70,0", "bad_cz", "its cz_kms 'fast' is no such number"),
+    ("broadband_3.fits,fast,30,70,0", "bad_cz", "its cz_kms 'fast' cannot be used"),
     ("broadband_3.fits,300000,30,70,0", "bad_cz", "its cz_kms '300000'"),
     ("broadband_3.fits,5000,-1,70,0", "bad_cz", "its cz_error_kms '-1'"),
+    ("broadband_3.fits,5000,,70,0", "bad_cz", "it has no cz_error_kms (write 0 for none)"),
 ]
 
 
@@ -131,7 +132,7 @@ def test_bad_rows_say_why_and_good_ones_are_as_if_alone(champion, galaxies, tmp_
     bad = [*FAULTS, *WITHOUT_VELOCITY]
     lines = ["path,cz_kms,cz_error_kms,distance_mpc,camera", GOOD.format(camera=0)]
     lines += [line for line, _, _ in bad]
-    lines += [GOOD.format(camera=3), "with a space_4.fits,-200,,70,1"]
+    lines += [GOOD.format(camera=3), "with a space_4.fits,-200,0,70,1"]
     text = "\n".join([*lines, "\x85\xff\x00,,", ""])
     given = tmp_path / "a catalogue.csv"
     given.write_text(text, encoding="latin-1")

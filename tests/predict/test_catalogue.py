@@ -146,3 +146,15 @@ def test_tables_of_topcat_and_vizier_are_catalogues(tmp_path):
             ("0", 5250),
             ("1", 5600),
         ]
+
+
+def test_an_empty_error_is_unknown_and_not_zero(tmp_path):
+    path = tmp_path / "x.csv"
+    path.write_text("id,cz_kms,cz_error_kms\n0,5250,\n1,5250,0\n")
+    unknown, none = rows_of(path)
+    assert math.isnan(unknown.cz_error_kms)
+    assert (unknown.cz_kms, unknown.flags) == (5250, ("bad_cz",))
+    assert unknown.reason == "it has no cz_error_kms (write 0 for none)"
+    assert (none.cz_error_kms, none.flags) == (0, ())
+    path.write_text("id,cz_kms\n0,5250\n")
+    assert rows_of(path)[0].cz_error_kms == 0

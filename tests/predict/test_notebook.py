@@ -6,7 +6,6 @@ import astropy.units as u
 import numpy as np
 import pytest
 
-import peculiar
 from builders import champions
 from builders.pipeline import inside
 from peculiar.core.errors import InputError
@@ -23,13 +22,6 @@ def test_its_examples_run(pipeline):
         done = doctest.testmod(notebook)
     assert done.attempted >= 10
     assert done.failed == 0
-
-
-def test_the_package_offers_it_and_nothing_else():
-    assert peculiar.load_model is notebook.load_model
-    assert peculiar.predict_velocity is notebook.predict_velocity
-    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
-        peculiar.nothing  # noqa: B018
 
 
 @pytest.fixture
@@ -69,6 +61,10 @@ def test_an_error_of_the_redshift_is_used_and_images_are_resampled(model):
     coarse = notebook.predict_velocity(
         images(1, 6), 5000 * SPEED, model, pixel_scale=0.8 * u.arcsec
     )
+    per_pixel = notebook.predict_velocity(
+        images(1, 16), 5000 * SPEED, model, pixel_scale=0.198 * u.arcsec / u.pix
+    )
+    assert per_pixel["D_p"][0] == fine["D_p"][0]
     assert "coarse_pixels" not in fine["flags"][0]
     assert "coarse_pixels" in coarse["flags"][0]
     small = notebook.predict_velocity(images(1, 6), 5000 * SPEED, model)
@@ -87,6 +83,7 @@ def test_an_error_of_the_redshift_is_used_and_images_are_resampled(model):
         ({"cz_error": -1 * SPEED}, "cz_error must not be negative"),
         ({"cz": 5000}, "cz must be a Quantity in km / s: multiply it by its unit"),
         ({"pixel_scale": [1, 2] * u.arcsec}, "pixel_scale must be one value for all images"),
+        ({"pixel_scale": 1 * u.km}, "pixel_scale is in km, not in arcsec"),
         ({"pixel_scale": 0 * u.arcsec}, "pixel_scale must be positive, not 0 arcsec"),
     ],
 )

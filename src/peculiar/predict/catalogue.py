@@ -41,8 +41,8 @@ class Row:
         Redshift times the speed of light and its standard deviation, km/s, and the distance to
         place a simulated galaxy at, Mpc; NaN where there is none, or none that can be used.
     flags : tuple of str
-        `no_cz` where the cell is empty, `bad_cz` where it or its error cannot be used,
-        `bad_distance` where the distance cannot.
+        `no_cz` where the cell is empty, `bad_cz` where it cannot be used, or its error is empty or
+        cannot be used, `bad_distance` where the distance cannot.
     reason : str
         One clause for each flag.
     """
@@ -79,7 +79,8 @@ def chunks(path: Path, size: int) -> Iterator[list[Row]]:
     path : Path
         CSV, ECSV, Parquet or FITS table, by its ending, with the columns `path` or `id` and
         `cz_kms`, and optionally `cz_error_kms`, `distance_mpc` (to place a simulated galaxy at)
-        and `camera`. Columns with a unit are converted; others are in km/s and Mpc.
+        and `camera`. Columns with a unit are converted; others are in km/s and Mpc. Without the
+        column `cz_error_kms` redshifts have no error; an empty cell in it is an unknown error.
     size : int
         Rows at once.
 
@@ -129,6 +130,10 @@ def _row(number: int, cells: Cells, factors: Mapping[str, float]) -> Row:
             if name == "cz_kms":
                 flags.append("no_cz")
                 reasons.append("it has no cz_kms")
+            elif name == "cz_error_kms" and name in cells:  # unknown is not zero
+                values[name] = math.nan
+                flags.append("bad_cz")
+                reasons.append("it has no cz_error_kms (write 0 for none)")
             continue
         least, most = {"cz_kms": (-LIGHT_KMS, LIGHT_KMS), "cz_error_kms": (0, LIGHT_KMS)}.get(
             name, (5e-324, math.inf)
@@ -138,7 +143,7 @@ def _row(number: int, cells: Cells, factors: Mapping[str, float]) -> Row:
         else:
             values[name] = math.nan
             flags.append("bad_distance" if name == "distance_mpc" else "bad_cz")
-            reasons.append(f"its {name} {_short(cells[name])} is no such number")
+            reasons.append(f"its {name} {_short(cells[name])} cannot be used")
     camera = _number(cells.get("camera"))
     number_of_camera = 0 if camera is None else int(camera) if camera.is_integer() else -1
     name = next((text for key in NAMES if (text := _text(cells.get(key)))), "")

@@ -70,7 +70,7 @@ def predict_velocity(
         From `load_model`.
     cz_error : Quantity, (n,) or (), km/s, optional
         Standard deviation of `cz`. Where it is NaN or masked there is no posterior.
-    pixel_scale : Quantity, (), arcsec, optional
+    pixel_scale : Quantity, (), arcsec or arcsec / pix, optional
         Angle that a pixel subtends, by default that of the model. Images of another pixel scale
         or size are resampled.
 
@@ -142,6 +142,8 @@ def _four_axes(images: u.Quantity, bands: str) -> u.Quantity:
 
 
 def _arcsec(pixel_scale: u.Quantity) -> float:
+    if isinstance(pixel_scale, u.Quantity) and u.pix in pixel_scale.unit.bases:
+        pixel_scale = pixel_scale * u.pix
     value = _value("pixel_scale", pixel_scale, u.arcsec)
     if value.ndim:
         raise InputError(f"pixel_scale must be one value for all images, not {value.shape}")
