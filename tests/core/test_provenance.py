@@ -169,7 +169,7 @@ def test_a_study_s_identity_is_the_code_that_a_trial_imports(tmp_path, name, cha
     with (tmp_path / "src/peculiar" / name).open("a") as stream:
         stream.write("# edited\n")
     after = imported_code_digest("peculiar.search.objective", tmp_path / "src")
-    assert (after != before) is changed
+    assert (after != before) is changes
 
 
 def test_git_state_outside_a_repository_is_unknown(here):
