@@ -12,7 +12,7 @@ from peculiar.galaxies.fits import (
     column,
     column_names,
     finite,
-    number,
+    header_number,
     open_whole,
     pixels,
     plane,
@@ -116,10 +116,10 @@ def test_a_mapped_table_is_read(tmp_path):
 
 
 def test_numbers_of_headers_and_pixels_are_checked(plain):
-    assert number(plain, {"A": 2}, "A") == 2.0
+    assert header_number(plain, {"A": 2}, "A") == 2.0
     for value in ("2", True, None, 0, np.nan, np.inf):
         with pytest.raises(InputError, match="no usable A"):
-            number(plain, {"A": value}, "A")
+            header_number(plain, {"A": value}, "A")
     assert finite(plain, IMAGE, "it") is IMAGE
     with pytest.raises(InputError, match="2 pixels that are not finite in it"):
         finite(plain, np.array([np.nan, 1, np.inf], np.float32), "it")

@@ -8,7 +8,7 @@ from builders.standin import small_standin
 from peculiar.core.errors import InputError
 from peculiar.core.photometry import BANDS, SUNRISE_FILTERS
 from peculiar.galaxies.standin import simulation
-from peculiar.galaxies.sunrise import bands_in, read_broadband, read_catalogue, recognises
+from peculiar.galaxies.sunrise import bands_in, read_broadband, read_masses, recognises
 
 PIXELS = 16
 IMAGES = np.random.default_rng(0).random((4, 5, PIXELS, PIXELS), dtype=np.float32)
@@ -261,10 +261,10 @@ def test_a_missing_file_and_a_name_without_a_number_are_refused(file, tmp_path):
 def test_catalogue_gives_the_masses(tmp_path):
     path = tmp_path / "directory_catalog_135.txt"
     path.write_text("000      25       11.0457    \n001      26       10.7663    \n")
-    assert read_catalogue(path) == {25: 11.0457, 26: 10.7663}
+    assert read_masses(path) == {25: 11.0457, 26: 10.7663}
     path.write_text("000 25 11.0457\n001 26\n")
     with pytest.raises(InputError, match="'001 26' in line 2"):
-        read_catalogue(path)
+        read_masses(path)
     for wrong in (tmp_path / "none.txt", tmp_path, path / "below"):
         with pytest.raises(InputError, match="is no catalogue of subhaloes: mend the path"):
-            read_catalogue(wrong)
+            read_masses(wrong)

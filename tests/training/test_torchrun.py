@@ -28,7 +28,7 @@ CPU = torch.device("cpu")
 def test_one_process_learns_as_if_nothing_was_there():
     rng = np.random.default_rng(0)
     pieces = [np.arange(3), np.arange(1)]
-    assert (ranks.rank(), ranks.number()) == (0, 1)
+    assert (ranks.rank(), ranks.world_size()) == (0, 1)
     assert [list(piece) for piece in ranks.shares(pieces)] == [[0, 1, 2], [0]]
     assert ranks.own_stream(rng) is rng
     assert ranks.summed(2.5, CPU) == ranks.agreed(2.5, CPU) == 2.5

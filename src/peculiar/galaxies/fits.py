@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from peculiar.core.errors import InputError, NotFinite
 
-MEND = "delete it and fetch it again"
+REFETCH = "delete it and fetch it again"
 """Where a file is damaged; one of another kind would only come again."""
 GZIP = b"\x1f\x8b"
 FITS = b"SIMPLE"
@@ -67,7 +67,7 @@ def open_whole(path: Path, memmap: bool = False) -> Iterator[fits.HDUList]:
                 raise  # the disk, not the file
             raise _damaged(path, error) from None
         if missing > 0:
-            raise InputError(f"{path} is truncated, {missing} bytes are missing: {MEND}")
+            raise InputError(f"{path} is truncated, {missing} bytes are missing: {REFETCH}")
         try:
             yield hdus
         except VerifyError as error:  # cards are parsed when they are asked for
@@ -97,7 +97,7 @@ def _plain(file: BinaryIO) -> BinaryIO:
 
 def _damaged(path: Path, error: Exception) -> InputError:
     reason = " ".join(str(error).split()).rstrip(".")
-    return InputError(f"{path} is not a whole FITS file ({reason}): {MEND}")
+    return InputError(f"{path} is not a whole FITS file ({reason}): {REFETCH}")
 
 
 def _end_of_data(hdus: fits.HDUList) -> int:
@@ -106,12 +106,12 @@ def _end_of_data(hdus: fits.HDUList) -> int:
     return max(int(info["datLoc"]) + int(info["datSpan"]) for info in infos)
 
 
-def number(path: Path, header: Mapping[str, Any], key: str, above: float = 0.0) -> float:
+def header_number(path: Path, header: Mapping[str, Any], key: str, above: float = 0.0) -> float:
     """Finite number greater than `above` in a header, or `InputError`."""
     value = header.get(key)
     if isinstance(value, bool) or not isinstance(value, int | float) or not above < value < np.inf:
         raise InputError(
-            f"{path} has no usable {key} ({value!r}, not a number above {above:g}): {MEND}"
+            f"{path} has no usable {key} ({value!r}, not a number above {above:g}): {REFETCH}"
         )
     return float(value)
 
@@ -135,7 +135,7 @@ def finite(path: Path, image: NDArray[np.float32], name: str) -> NDArray[np.floa
     """Give the image itself, or `NotFinite` where it is not finite."""
     bad = int(np.count_nonzero(~np.isfinite(image)))
     if bad:
-        raise NotFinite(f"{path} has {bad} pixels that are not finite in {name}: {MEND}")
+        raise NotFinite(f"{path} has {bad} pixels that are not finite in {name}: {REFETCH}")
     return image
 
 
@@ -153,7 +153,7 @@ def column(path: Path, hdu: fits.BinTableHDU, name: str | int, kind: type) -> ND
         return np.asarray(hdu.data.field(name)).astype(kind)
     except MANGLED:
         raise InputError(
-            f"{path} has no readable column {name} in table {hdu.name or 1}: {MEND}"
+            f"{path} has no readable column {name} in table {hdu.name or 1}: {REFETCH}"
         ) from None
 
 

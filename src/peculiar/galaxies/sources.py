@@ -10,12 +10,11 @@ from peculiar.core.errors import InputError
 from peculiar.galaxies.galaxy import Galaxy, frame
 from peculiar.galaxies.illustris.api import read_key
 from peculiar.galaxies.illustris.archive import fill
-from peculiar.galaxies.nsa import read_catalogue as read_nsa_catalogue
-from peculiar.galaxies.nsa import read_nsa
+from peculiar.galaxies.nsa import read_catalogue, read_nsa
 from peculiar.galaxies.params import Fetch, SourceName, StandIn
 from peculiar.galaxies.skirt import read_skirt
 from peculiar.galaxies.standin.simulation import make_broadband
-from peculiar.galaxies.sunrise import read_broadband, read_catalogue
+from peculiar.galaxies.sunrise import read_broadband, read_masses
 from peculiar.parallel import in_order, pool, scheduler
 
 SOURCE_LABELS: dict[SourceName, str] = {
@@ -48,7 +47,7 @@ def from_files(params: Fetch) -> Source:
     paths = downloaded("files", params.files.folder, ["*.fits"])
     masses: dict[int, float] = {}
     if params.files.catalogue is not None:
-        masses = read_catalogue(params.files.catalogue)
+        masses = read_masses(params.files.catalogue)
 
     def galaxies() -> Iterator[Galaxy]:
         for path in paths:
@@ -79,7 +78,7 @@ def from_nsa(params: Fetch) -> Source:
     section = params.nsa
     paths = downloaded("nsa", section.folder, ["*.fits", "*.fits.gz"])
     paths = [path for path in paths if path != section.catalogue]
-    catalogue = None if section.catalogue is None else read_nsa_catalogue(section.catalogue)
+    catalogue = None if section.catalogue is None else read_catalogue(section.catalogue)
     galaxies = (frame(read_nsa(path, params.bands, catalogue), section.pixels) for path in paths)
     return len(paths), galaxies, {}
 

@@ -138,7 +138,7 @@ class Pyramid(nn.Module):
             for before, layer in zip(channels, layers, strict=False)
         )
         last = [*(layer.stride > 1 for layer in layers[1:]), True]  # of its scale
-        self.seen = [number for number, here in enumerate(last) if here]
+        self.seen = [number for number, is_last in enumerate(last) if is_last]
         features = sum(layers[number].filters for number in self.seen)
         self.perceptron = nn.Sequential(
             nn.BatchNorm1d(features),

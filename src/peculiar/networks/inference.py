@@ -28,27 +28,27 @@ class Images(Protocol):
     def __getitem__(self, rows: NDArray[np.integer]) -> NDArray[np.float32]: ...
 
 
-def load(images: Images, rows: NDArray[np.integer], device: torch.device) -> Tensor:
+def load_images(images: Images, rows: NDArray[np.integer], device: torch.device) -> Tensor:
     """Images of some rows on the device, channels last, which CPU convolutions run 2.5x faster."""
     batch = torch.from_numpy(images[rows])
     return batch.to(device, memory_format=torch.channels_last, non_blocking=True)
 
 
-def in_order(rows: NDArray[np.integer], size: int) -> list[NDArray[np.integer]]:
+def pieces_of(rows: NDArray[np.integer], size: int) -> list[NDArray[np.integer]]:
     """Consecutive pieces of `rows`, the last one perhaps smaller."""
     return [rows[start : start + size] for start in range(0, len(rows), size)]
 
 
-def predict(
+def run_network(
     network: Network, images: Images, rows: NDArray[np.integer], device: torch.device
 ) -> NDArray[np.float64]:
     """What a network gives for some images: distances (n,), Mpc, or p(D | image), (n, G)."""
     network.eval()
-    return in_pieces(lambda piece: network(load(images, piece, device)), rows, device)
+    return in_pieces(lambda piece: network(load_images(images, piece, device)), rows, device)
 
 
 def in_pieces(of: Scaled, rows: NDArray[np.integer], device: torch.device) -> NDArray[np.float64]:
     """A function of row numbers, (len(rows), ...), computed for a few rows at a time."""
     size = FRONT_BATCH if device.type == "cpu" else GPU_BATCH
     with torch.inference_mode():
-        return np.asarray(torch.cat([of(piece).double().cpu() for piece in in_order(rows, size)]))
+        return np.asarray(torch.cat([of(piece).double().cpu() for piece in pieces_of(rows, size)]))

@@ -94,12 +94,12 @@ class Starlet(nn.Module):
             squares.append((coarse - smooth).square())
             last, coarse = coarse, smooth
         base = coarse.mean(dim=1, keepdim=True)
-        found = [mean_flux, flux - mean_flux]
+        features = [mean_flux, flux - mean_flux]
         for square in squares:
             mean, area = self._in_layers(square, base)
-            found.append((mean + self.FLOOR).log().flatten(1))
+            features.append((mean + self.FLOOR).log().flatten(1))
         colour, _ = self._in_layers(last - last.mean(dim=1, keepdim=True), base)
-        return torch.cat([*found, area.log1p(), colour.flatten(1)], dim=1)
+        return torch.cat([*features, area.log1p(), colour.flatten(1)], dim=1)
 
     def _in_layers(self, maps: Tensor, base: Tensor) -> tuple[Tensor, Tensor]:
         """Means (n, layer, band) of maps (n, band, y, x), and areas (n, layer), in its pixels."""

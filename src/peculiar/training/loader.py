@@ -12,7 +12,7 @@ from torch import Tensor
 
 from peculiar.core.errors import InputError
 from peculiar.networks.heads import Network
-from peculiar.networks.inference import FRONT_BATCH, Images, Scaled, in_order, load
+from peculiar.networks.inference import FRONT_BATCH, Images, Scaled, load_images, pieces_of
 
 Draw = Callable[[NDArray[np.integer]], tuple[Tensor, Tensor]]  # row numbers to images and labels
 RESIDENT_BYTES = 6 * 1024**3  # of a computer's memory: the paper's images to learn from are 4.6e9
@@ -32,7 +32,7 @@ def resident_bytes(device: torch.device) -> int:
     return min(RESIDENT_BYTES, int(psutil.virtual_memory().available) // 2)
 
 
-def fits(rows: int, example: Tensor) -> bool:
+def fits_on_device(rows: int, example: Tensor) -> bool:
     """Whether so many times an example (1, ...) may be kept on its device."""
     return rows * example.numel() * example.element_size() <= resident_bytes(example.device)
 
@@ -55,14 +55,14 @@ def scaled_images(
     Reading and scaling an image costs a CPU about as much as a small network does, so that
     scaled images are kept when they fit; see `resident_bytes`.
     """
-    example = front(load(images, rows[:1], device))
-    if not fits(len(rows), example):
-        return lambda batch: dense(front(load(images, batch, device)))
+    example = front(load_images(images, rows[:1], device))
+    if not fits_on_device(len(rows), example):
+        return lambda batch: dense(front(load_images(images, batch, device)))
     kept = dense(torch.empty((len(rows), *example.shape[1:]), device=device))
     place = np.zeros(images.shape[0], dtype=np.int64)
     place[rows] = np.arange(len(rows))
-    for piece in in_order(rows, FRONT_BATCH):
-        kept[torch.from_numpy(place[piece]).to(device)] = front(load(images, piece, device))
+    for piece in pieces_of(rows, FRONT_BATCH):
+        kept[torch.from_numpy(place[piece]).to(device)] = front(load_images(images, piece, device))
     return lambda batch: kept[torch.from_numpy(place[batch]).to(device)]
 
 
@@ -115,10 +115,10 @@ def keep_views(
     wanted = np.tile(rows, views)
     number, filled = len(wanted), 0
     with torch.inference_mode(), half_the_threads():
-        for images, label in one_ahead(fresh, in_order(wanted, FRONT_BATCH)):
+        for images, label in one_ahead(fresh, pieces_of(wanted, FRONT_BATCH)):
             scaled = network.front(images)
             if not filled:
-                if not fits(number, scaled[:1]):
+                if not fits_on_device(number, scaled[:1]):
                     raise InputError(
                         f"params.yaml: train: {views} views of {len(rows)} images are more than "
                         f"{resident_bytes(scaled.device) / 1024**3:.3g} GiB: take fewer views, a "

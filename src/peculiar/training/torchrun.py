@@ -53,7 +53,7 @@ def rank() -> int:
     return distributed.get_rank() if distributed.is_initialized() else 0
 
 
-def number() -> int:
+def world_size() -> int:
     """How many processes train together."""
     return distributed.get_world_size() if distributed.is_initialized() else 1
 
@@ -66,17 +66,17 @@ def shares(pieces: Iterable[NDArray[np.integer]]) -> list[NDArray[np.integer]]:
     InputError
         When no batch is large enough to be shared out.
     """
-    among = number()
+    among = world_size()
     if among == 1:
         return list(pieces)
-    whole = [piece[: len(piece) // among * among] for piece in pieces]
-    found = [piece[rank() :: among] for piece in whole if len(piece) >= LEAST * among]
-    if not found:
+    divisible = [piece[: len(piece) // among * among] for piece in pieces]
+    shares_of_this = [piece[rank() :: among] for piece in divisible if len(piece) >= LEAST * among]
+    if not shares_of_this:
         raise InputError(
             f"torchrun: no batch has {LEAST} images for each of {among} processes: raise the "
             "network's batch_size in params.yaml, or lower --nproc-per-node"
         )
-    return found
+    return shares_of_this
 
 
 class _Learner(nn.Module):
@@ -92,19 +92,19 @@ class _Learner(nn.Module):
 
 def learner(network: Network) -> Learn:
     """`network.learn`, after whose backward pass gradients are the mean of all processes'."""
-    if number() == 1:
+    if world_size() == 1:
         return network.learn
     return DistributedDataParallel(_Learner(network))
 
 
 def own_stream(rng: np.random.Generator) -> np.random.Generator:
     """The generator, or this process's own spawned from it."""
-    return rng if number() == 1 else rng.spawn(number())[rank()]
+    return rng if world_size() == 1 else rng.spawn(world_size())[rank()]
 
 
 def summed(value: float, device: torch.device) -> float:
     """Sum of the values that all processes have."""
-    if number() == 1:
+    if world_size() == 1:
         return value
     total = torch.tensor(value, dtype=torch.float64, device=device)
     distributed.all_reduce(total)
@@ -118,7 +118,7 @@ def agreed(value: float, device: torch.device) -> float:
 
 def agreed_values(values: NDArray[np.float64], device: torch.device) -> NDArray[np.float64]:
     """`agreed` of several values, (n,)."""
-    if number() == 1:
+    if world_size() == 1:
         return values
     first = torch.from_numpy(values.copy()).to(device)
     distributed.broadcast(first, src=0)

@@ -93,8 +93,8 @@ def _key_mend() -> str:
     )
 
 
-def connect(key: str, attempts: int, timeout_s: float) -> Session:
-    """Give a session for the API, for one thread; see `download.Session`."""
+def open_session(key: str, attempts: int, timeout_s: float) -> Session:
+    """Give a session for the API, for one thread; see `http.Session`."""
     return Session(key, _key_mend(), attempts, timeout_s)
 
 
@@ -106,7 +106,7 @@ def subhaloes(
     Parameters
     ----------
     session : Session
-        From `connect`.
+        From `open_session`.
     snapshot : str
         URL of the snapshot, without a slash at the end.
     log10_mass_min : float
@@ -169,7 +169,7 @@ def details(session: Session, snapshot: str, subhalo: int) -> Details:
     Parameters
     ----------
     session : Session
-        From `connect`.
+        From `open_session`.
     snapshot : str
         URL of the snapshot, without a slash at the end.
     subhalo : int
@@ -236,19 +236,19 @@ def _brief(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"[:100]
 
 
-def download(
+def download_images(
     session: Session,
     snapshot: str,
     subhalo: int,
     part: Path,
     received: Callable[[int], None] = lambda _: None,
 ) -> None:
-    """Download the images of one subhalo into `part`; see `download.download`.
+    """Download the images of one subhalo into `part`; see `http.download`.
 
     Parameters
     ----------
     session : Session
-        From `connect`.
+        From `open_session`.
     snapshot : str
         URL of the snapshot, without a slash at the end.
     subhalo : int

@@ -31,12 +31,12 @@ from peculiar.galaxies.illustris.skipped import (
     check_first,
     check_left,
     damaged,
-    summary,
+    outcome_summary,
     too_light,
 )
 from peculiar.galaxies.illustris.trim import intact, trimmed
 from peculiar.galaxies.params import IllustrisSection
-from peculiar.galaxies.sunrise import read_broadband, read_catalogue
+from peculiar.galaxies.sunrise import read_broadband, read_masses
 
 LEDGER = "skipped.json"
 
@@ -140,7 +140,7 @@ def fill(settings: IllustrisSection, bands: Sequence[str], key: str) -> Filled:
     except OSError as error:
         error.filename = error.filename or str(settings.folder)
         raise
-    print(summary(outcomes))
+    print(outcome_summary(outcomes))
     check_failed(settings.folder, outcomes)
     source = str(settings.catalogue or settings.snapshot_url)
     check_left(source, settings.folder / LEDGER, settings.log10_mass_min, outcomes)
@@ -191,7 +191,7 @@ def _obtain_all(settings: IllustrisSection, bands: Sequence[str], key: str) -> l
 def _candidates(settings: IllustrisSection, key: str) -> tuple[list[int], dict[int, float]]:
     """Ascending subhalo numbers, and their masses where the catalogue gives them."""
     if settings.catalogue is not None:
-        masses = read_catalogue(settings.catalogue)
+        masses = read_masses(settings.catalogue)
         heavy = [number for number, mass in masses.items() if mass >= settings.log10_mass_min]
         return sorted(heavy), masses
     try:
@@ -210,7 +210,7 @@ def _candidates(settings: IllustrisSection, key: str) -> tuple[list[int], dict[i
 
 
 def _connect(settings: IllustrisSection, key: str) -> Session:
-    return api.connect(key, settings.attempts, settings.timeout_s)
+    return api.open_session(key, settings.attempts, settings.timeout_s)
 
 
 def _obtain(order: Order, subhalo: int) -> Outcome:
@@ -251,13 +251,13 @@ def _held(order: Order, subhalo: int) -> tuple[bool, float] | None:
         return None
     try:
         with READING:
-            galaxy, whole = read_broadband(path, order.bands), intact(path)
+            galaxy, complete = read_broadband(path, order.bands), intact(path)
             with open_whole(path) as hdus:
                 primary = bool(hdus[0].header.get("PRIMARY", True))
     except InputError:
         return None
     mass = order.masses.get(subhalo, galaxy.log10_stellar_mass)
-    return (primary, mass) if whole and galaxy.id == subhalo else None
+    return (primary, mass) if complete and galaxy.id == subhalo else None
 
 
 def _store(order: Order, session: Session, details: api.Details) -> None:
@@ -269,7 +269,7 @@ def _store(order: Order, session: Session, details: api.Details) -> None:
     part, seen = order.part(details.id), set()
 
     def attempt() -> bytes:
-        api.download(
+        api.download_images(
             session, order.settings.snapshot_url, details.id, part, order.progress.received
         )
         try:

@@ -48,7 +48,7 @@ class Outcome:
         return self.what == "failed" or self.kind == DAMAGED
 
 
-def summary(outcomes: Sequence[Outcome]) -> str:
+def outcome_summary(outcomes: Sequence[Outcome]) -> str:
     """One line for the user."""
     counts, why = Counter(outcome.what for outcome in outcomes), _why(outcomes)
     return (
@@ -174,14 +174,14 @@ class Ledger:
     def _read(self) -> None:
         try:
             content = json.loads(self.path.read_text(encoding="utf-8"))
-            found = content["snapshot"]
+            recorded = content["snapshot"]
             self.skipped = {int(number): str(why) for number, why in content["skipped"].items()}
         except (ValueError, LookupError, TypeError, AttributeError):
             raise InputError(
                 f"{self.path} is damaged: delete it, and what it lists is asked for again"
             ) from None
-        if found != self.snapshot:
+        if recorded != self.snapshot:
             raise InputError(
-                f"fetch.illustris.folder: {self.path.parent} holds {found}: take another folder "
+                f"fetch.illustris.folder: {self.path.parent} holds {recorded}: take another folder "
                 f"for {self.snapshot}"
             )

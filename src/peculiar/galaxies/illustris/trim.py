@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from peculiar.core.errors import InputError
 from peculiar.core.photometry import SUNRISE_FILTERS
-from peculiar.galaxies.fits import MANGLED, MEND, open_whole
+from peculiar.galaxies.fits import MANGLED, REFETCH, open_whole
 
 KEPT = r"BROADBAND|CAMERA[0-3]-PARAMETERS"
 CUBE = r"CAMERA[0-3]-BROADBAND-NONSCATTER"
@@ -51,7 +51,7 @@ def trimmed(path: Path, bands: Sequence[str], cards: Mapping[str, Card]) -> byte
             return _content(hdus, {SUNRISE_FILTERS[band] for band in bands}, cards)
         except MANGLED as error:
             reason = type(error).__name__
-            raise InputError(f"{path} has a mangled header ({reason}): {MEND}") from None
+            raise InputError(f"{path} has a mangled header ({reason}): {REFETCH}") from None
 
 
 def _content(hdus: fits.HDUList, wanted: set[str], cards: Mapping[str, Card]) -> bytes:
