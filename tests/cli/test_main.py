@@ -144,7 +144,7 @@ def test_inspect_prints_the_good_files_before_a_damaged_one(file, tmp_path, caps
     ("arguments", "message"),
     [
         (["inspect", "gone.fits"], r"gone\.fits is missing"),
-        (["inspect", "README.md"], r"README\.md is no FITS file"),
+        (["inspect", "README.md"], r"README\.md is not a FITS file"),
         (["inspect", "x.fits", "--png", "a.jpg"], r"--png a\.jpg: end its name in \.png, \.pdf"),
         (["inspect", "x.fits", "--png", "no/a.png"], r"--png no/a\.png: make the folder no first"),
         (["inspect", "x.fits", "--catalogue", "none.fits"], r"none\.fits is missing"),
@@ -188,5 +188,5 @@ def test_the_installed_command_answers(tmp_path):
     command = [sys.executable, "-m", "peculiar", "place", "gone.fits", "--output", "a.png"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 1
-    assert done.stderr == "peculiar: gone.fits is missing: fetch it, or mend the path\n"
+    assert done.stderr == "peculiar: gone.fits is missing: fetch it, or correct the path\n"
     assert list(tmp_path.iterdir()) == []

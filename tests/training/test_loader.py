@@ -250,7 +250,7 @@ def test_views_that_do_not_fit_are_refused_before_more_are_made(monkeypatch):
     monkeypatch.setattr(loader, "RESIDENT_BYTES", size - 1)
     fresh.asked.clear()
     sentence = (
-        f"params.yaml: train: 2 views of 140 images are more than {(size - 1) / 1024**3:.3g} GiB: "
+        f"params.yaml: train: 2 views of 140 images need more than {(size - 1) / 1024**3:.3g} GiB: "
         "take fewer views, a smaller crop, or null for new ones each epoch"
     )
     with pytest.raises(InputError, match=re.escape(sentence)):

@@ -196,7 +196,7 @@ def read_masses(path: Path) -> dict[int, float]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError, UnicodeDecodeError):
-        raise InputError(f"{path} is no catalogue of subhaloes: mend the path") from None
+        raise InputError(f"{path} is not a catalogue of subhaloes: correct the path") from None
     for row, line in enumerate(lines, start=1):
         try:
             _, subhalo, mass = line.split()
@@ -204,6 +204,6 @@ def read_masses(path: Path) -> dict[int, float]:
         except ValueError:
             raise InputError(
                 f"{path} has {line[:60]!r} in line {row}, not a folder, a subhalo number and "
-                "log10(M*/Msun): mend that line"
+                "log10(M*/Msun): correct that line"
             ) from None
     return masses

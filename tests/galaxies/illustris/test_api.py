@@ -146,7 +146,7 @@ def test_a_host_that_the_api_has_moved_to_is_named(server, session, snapshot):
     port = server.server_address[1]
     words = (
         rf"127.0.0.1:{port}/api/.*/7/ leads to http://localhost:{port}, where the API key is "
-        r"wanted \(HTTP 401\) but not sent: mend the URL"
+        r"wanted \(HTTP 401\) but not sent: correct the URL"
     )
     with pytest.raises(InputError, match=words):
         api.details(session, snapshot, 7)
@@ -294,7 +294,7 @@ def test_lists_of_another_form_are_refused(session, snapshot, monkeypatch, liste
 
 def test_an_answer_that_is_no_json_is_refused(session, snapshot, monkeypatch):
     monkeypatch.setattr("json.dumps", lambda *_: "<html>sign in</html>")
-    with pytest.raises(InputError, match=r"/135/subhalos/ answers .*it is no JSON\): mend fet"):
+    with pytest.raises(InputError, match=r"/135/subhalos/ answers .*it is no JSON\): correct fet"):
         numbers(session, snapshot)
     with pytest.raises(Failed, match="it is no JSON"):
         api.details(session, snapshot, 7)

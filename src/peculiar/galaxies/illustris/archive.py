@@ -1,7 +1,7 @@
-"""The folder that keeps what was downloaded from Illustris, trimmed to the wanted bands.
+"""Keep downloads from Illustris in a folder, trimmed to the wanted bands.
 
-It outlives runs and processes: `broadband_{id}.fits` appear whole or not at all, `skipped.json`
-says which subhaloes need not be asked for again, and `partial/` holds what is half downloaded.
+It outlives runs and processes. A `broadband_{id}.fits` is complete or absent, `skipped.json` lists
+the subhaloes that need no second request, and `partial/` holds unfinished downloads.
 """
 
 import hashlib
@@ -49,12 +49,12 @@ class Damaged(Failed):
 
 
 class Refused(Exception):
-    """A file that came twice, the same to the last byte, and is refused."""
+    """A file that came twice with the same bytes and is refused."""
 
 
 @dataclass(frozen=True)
 class Filled:
-    """What the store holds of what was asked for.
+    """What the folder holds of the galaxies asked for.
 
     Attributes
     ----------
@@ -101,8 +101,7 @@ class Order:
 def fill(settings: IllustrisSection, bands: Sequence[str], key: str) -> Filled:
     """Download what the folder does not have yet.
 
-    Whatever interrupts it, the next call goes on with what is missing, and the files in the end
-    are the same, byte for byte.
+    If interrupted, the next call resumes, and the files are the same, byte for byte.
 
     Parameters
     ----------
@@ -112,7 +111,7 @@ def fill(settings: IllustrisSection, bands: Sequence[str], key: str) -> Filled:
     bands : sequence of str
         SDSS bands to keep.
     key : str
-        From `illustris_api.read_key`.
+        From `api.read_key`.
 
     Returns
     -------
@@ -135,7 +134,8 @@ def fill(settings: IllustrisSection, bands: Sequence[str], key: str) -> Filled:
                 (settings.folder / "partial").rmdir()
     except (FileExistsError, NotADirectoryError):
         raise InputError(
-            f"fetch.illustris.folder: {settings.folder} is no folder, or is in none: mend the path"
+            f"fetch.illustris.folder: {settings.folder} is no folder, or is in none: "
+            "correct the path"
         ) from None
     except OSError as error:
         error.filename = error.filename or str(settings.folder)
@@ -201,11 +201,11 @@ def _candidates(settings: IllustrisSection, key: str) -> tuple[list[int], dict[i
             )
             return sorted(set(listed)), {}
     except Missing as error:
-        raise InputError(f"{error}: mend fetch.illustris.url, simulation or snapshot") from None
+        raise InputError(f"{error}: correct fetch.illustris.url, simulation or snapshot") from None
     except Failed as error:
         raise InputError(
-            f"the list of subhaloes at {settings.snapshot_url} could not be had ({error}): run the "
-            "same command again"
+            f"the list of subhaloes at {settings.snapshot_url} could not be read ({error}): run "
+            "the same command again"
         ) from None
 
 
@@ -214,7 +214,7 @@ def _connect(settings: IllustrisSection, key: str) -> Session:
 
 
 def _obtain(order: Order, subhalo: int) -> Outcome:
-    """See to it that one subhalo is in the store, if it is wanted."""
+    """Download one subhalo into the folder, if it is wanted and not there."""
     if subhalo in order.skipped:
         return Outcome(subhalo, "skipped", order.skipped[subhalo])
     held = _held(order, subhalo)
@@ -263,8 +263,8 @@ def _held(order: Order, subhalo: int) -> tuple[bool, float] | None:
 def _store(order: Order, session: Session, details: api.Details) -> None:
     """Download, check, trim and keep one subhalo's images.
 
-    Damage on the way is mended by another copy, whatever is refused in it; what comes again byte
-    for byte is so on the server, and would be refused for ever.
+    A file damaged on the way is downloaded again. A file that comes twice with the same bytes is
+    damaged on the server, and is not asked for again.
     """
     part, seen = order.part(details.id), set()
 
@@ -291,7 +291,7 @@ def _store(order: Order, session: Session, details: api.Details) -> None:
 
 
 def _content(order: Order, part: Path, details: api.Details) -> bytes:
-    """What is to be kept of a download, or `InputError`."""
+    """Trim a downloaded file, or raise `InputError`."""
     with READING:
         galaxy = read_broadband(part, order.bands)
         if galaxy.id != details.id:
