@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader
 
 from peculiar.core.dataset import Shards
 from peculiar.networks.heads import DistributionNetwork, Network
-from peculiar.networks.inference import predict
+from peculiar.networks.inference import run_network
 from peculiar.training.predictions import velocity_columns
 from peculiar.velocity.posterior import velocity_on_grid
 
@@ -46,7 +46,7 @@ def ours(folder: Path, D_z: NDArray[Any], device: torch.device) -> Callable[[], 
     network = starlet().to(device)
 
     def run() -> None:
-        p = predict(network, Shards(folder), np.arange(len(D_z)), device)
+        p = run_network(network, Shards(folder), np.arange(len(D_z)), device)
         tabulate(network, p, D_z, folder / "velocities.csv")
 
     return run

@@ -17,7 +17,7 @@ from rows_placing import _powers, light, shipped
 from peculiar.core.photometry import TEN_PARSEC_KPC as TEN_PC
 from peculiar.galaxies.params import StandIn
 from peculiar.galaxies.standin.simulation import (
-    CAMERAS,
+    CAMERA_DIRECTIONS,
     Stars,
     _image_axes,
     make_broadband,
@@ -41,8 +41,8 @@ def particle_by_particle(stars: Stars, parameters: StandIn) -> Floats:
     sigma = SIGMA_0 * 2 ** (kernel_levels(position, parameters.neighbours, parameters.pixels) / 2)
     brightness = stars.light * (TEN_PC / pixel_kpc) ** 2
     side = parameters.pixels
-    images = np.zeros((len(CAMERAS), len(brightness), side, side))
-    for camera, axes in enumerate(map(_image_axes, CAMERAS)):
+    images = np.zeros((len(CAMERA_DIRECTIONS), len(brightness), side, side))
+    for camera, axes in enumerate(map(_image_axes, CAMERA_DIRECTIONS)):
         for number, (x, y) in enumerate((axes @ position.T).T + (side - 1) / 2):
             reach = int(np.ceil(5 * sigma[number]))
             low = int(y) - reach, int(x) - reach

@@ -34,7 +34,7 @@ from peculiar.mock.images import views
 from peculiar.mock.params import Observe
 from peculiar.mock.resample import kpc_per_arcsec
 from peculiar.networks.heads import DistributionNetwork, build
-from peculiar.networks.inference import in_order
+from peculiar.networks.inference import pieces_of
 from peculiar.networks.params import NetworkSection
 from peculiar.training.params import Train
 from peculiar.training.predictions import column_mpc, grid_of, predictions_of
@@ -180,7 +180,7 @@ def accuracy(judge: Judge, train: Train, work: Path, sdss: Instrument) -> Iterat
     yield "|---|---|---|---|---|"
     side = train.specs[OURS].crop or judge.observed.images.shape[-1]
     rows = np.arange(len(judge.table))
-    pieces = in_order(rows, AT_ONCE)
+    pieces = pieces_of(rows, AT_ONCE)
     trained = list(networks(work))
     front = trained[0].front
     for name, change in changes(sdss).items():
@@ -226,7 +226,7 @@ def biases(judge: Judge, runs: Sequence[Table]) -> Iterator[str]:
     ratio = np.concatenate(
         [
             [axis_ratio(i[r, middle, middle]) for i in judge.observed.images[piece]]
-            for piece in in_order(rows, 256)
+            for piece in pieces_of(rows, 256)
         ]
     )
     properties = {

@@ -13,7 +13,7 @@ from experiments.spread import spread
 from peculiar.core.dataset import Observed
 from peculiar.core.photometry import surface_brightness
 from peculiar.mock.images import fresh_views
-from peculiar.networks.inference import in_order
+from peculiar.networks.inference import pieces_of
 from peculiar.training.predictions import column_mpc
 from peculiar.velocity.metrics import l2
 
@@ -94,11 +94,11 @@ def regressors(judge: Observed, learn: Observed, raw: Path) -> Iterator[str]:
         learn, raw, learn.images.shape[-1], "D_z", np.random.default_rng(1), torch.device("cpu")
     )
     known, labels = [], []
-    for rows in in_order(np.tile(train, DRAWS), AT_ONCE):
+    for rows in pieces_of(np.tile(train, DRAWS), AT_ONCE):
         images, label = draw(rows)
         known.append(measured(images.numpy(), bands))
         labels.append(label.numpy())
-    new = [measured(judge.images[rows], bands) for rows in in_order(asked, AT_ONCE)]
+    new = [measured(judge.images[rows], bands) for rows in pieces_of(asked, AT_ONCE)]
     D_mpc = column_mpc(judge, "distance_mpc")
     for keys in (["fluxes"], ["sizes"], ["fluxes", "sizes"], ["catalogue"]):
         x, asked_x = (

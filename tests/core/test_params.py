@@ -163,7 +163,7 @@ WRONG = [
     (
         "fetch.illustris.url",
         "http://x:99999/api",
-        r"no valid URL \(Failed to parse: http://x:99999/api\): mend it",
+        r"no valid URL \(Failed to parse: http://x:99999/api\): correct it",
     ),
     ("fetch.illustris.url", "http://[bad/api", "'.bad' is not a valid host or port"),
     ("fetch.illustris.simulation", "TNG100-1", "'Illustris-1', 'Illustris-2' or 'Illustris-3'"),
@@ -204,7 +204,7 @@ WRONG = [
     ("search.trials", 0, "greater than 0"),
     ("search.space.depth", [], "at least 1 item"),
     ("search.space.kernel", [3, 0], "greater than 0"),
-    ("search.space.kernel", [3, 3], r"a value stands twice in \[3, 3\]"),
+    ("search.space.kernel", [3, 3], r"a value is listed twice in \[3, 3\]"),
     ("search.space.learning_rate", {"low": 1e-2, "high": 1e-4}, "low must be below high"),
     ("search.space.learning_rate", {"low": 1e-4}, "key is missing"),
     ("search.space.learning_rate", [], "at least 1 item"),

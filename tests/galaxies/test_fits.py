@@ -12,7 +12,7 @@ from peculiar.galaxies.fits import (
     column,
     column_names,
     finite,
-    number,
+    header_number,
     open_whole,
     pixels,
     plane,
@@ -60,7 +60,7 @@ def test_what_counts_is_the_content_and_not_the_name(plain, zipped):
 def test_a_cut_gzip_file_is_refused(zipped, part):
     whole = zipped.read_bytes()
     zipped.write_bytes(whole[: int(part * len(whole))])
-    with pytest.raises(InputError, match=r"image\.fits\.gz is not a whole FITS file") as refusal:
+    with pytest.raises(InputError, match=r"image\.fits\.gz is not a complete FITS file") as refusal:
         check(zipped)
     assert str(refusal.value).endswith("delete it and fetch it again")
     assert "\n" not in str(refusal.value)
@@ -88,7 +88,7 @@ def test_every_damaged_byte_of_a_gzip_file_is_refused_or_harmless(zipped):
 
 
 def test_a_missing_file_is_refused(tmp_path):
-    with pytest.raises(InputError, match="is missing: fetch it, or mend the path"):
+    with pytest.raises(InputError, match="is missing: fetch it, or correct the path"):
         check(tmp_path / "none.fits.gz")
 
 
@@ -116,10 +116,10 @@ def test_a_mapped_table_is_read(tmp_path):
 
 
 def test_numbers_of_headers_and_pixels_are_checked(plain):
-    assert number(plain, {"A": 2}, "A") == 2.0
+    assert header_number(plain, {"A": 2}, "A") == 2.0
     for value in ("2", True, None, 0, np.nan, np.inf):
         with pytest.raises(InputError, match="no usable A"):
-            number(plain, {"A": value}, "A")
+            header_number(plain, {"A": value}, "A")
     assert finite(plain, IMAGE, "it") is IMAGE
     with pytest.raises(InputError, match="2 pixels that are not finite in it"):
         finite(plain, np.array([np.nan, 1, np.inf], np.float32), "it")
@@ -138,7 +138,7 @@ def test_what_float32_cannot_hold_is_refused(tmp_path):
 def test_a_mangled_header_of_an_image_is_refused(plain):
     card = b"BITPIX  =                  -32"
     plain.write_bytes(plain.read_bytes().replace(card, card.replace(b"32", b"31")))
-    with pytest.raises(InputError, match="is not a whole FITS file"), open_whole(plain) as hdus:
+    with pytest.raises(InputError, match="is not a complete FITS file"), open_whole(plain) as hdus:
         pixels(plain, hdus[0])
 
 

@@ -8,7 +8,7 @@ from builders.standin import small_standin
 from peculiar.core.errors import InputError
 from peculiar.core.photometry import BANDS, SUNRISE_FILTERS
 from peculiar.galaxies.standin import simulation
-from peculiar.galaxies.sunrise import bands_in, read_broadband, read_catalogue, recognises
+from peculiar.galaxies.sunrise import bands_in, read_broadband, read_masses, recognises
 
 PIXELS = 16
 IMAGES = np.random.default_rng(0).random((4, 5, PIXELS, PIXELS), dtype=np.float32)
@@ -178,11 +178,11 @@ def test_refusals_name_the_file_and_the_mend(file, what):
         read_broadband(file, BANDS)
     assert str(refusal.value).startswith(str(file))
     if what in OF_ANOTHER_KIND:
-        mend = "give a SUNRISE broadband file of Illustris"
+        advice = "give a SUNRISE broadband file of Illustris"
     else:
-        mend = "leave band i out" if what == "missing band" else "delete it and fetch it again"
-    assert mend in str(refusal.value)
-    assert ("fetch it again" in str(refusal.value)) == ("fetch" in mend)
+        advice = "leave band i out" if what == "missing band" else "delete it and fetch it again"
+    assert advice in str(refusal.value)
+    assert ("fetch it again" in str(refusal.value)) == ("fetch" in advice)
     assert "\n" not in str(refusal.value)
 
 
@@ -217,7 +217,10 @@ def test_every_truncation_to_whole_blocks_is_refused(file):
 
 
 def test_random_bytes_are_refused(file):
-    for head, words in ((b"", "is no FITS file"), (b"SIMPLE  = ", "is not a whole FITS file")):
+    for head, words in (
+        (b"", "is not a FITS file"),
+        (b"SIMPLE  = ", "is not a complete FITS file"),
+    ):
         file.write_bytes(head + np.random.default_rng(0).bytes(20_000))
         with pytest.raises(InputError, match=words):
             read_broadband(file, BANDS)
@@ -227,7 +230,7 @@ def test_random_bytes_are_refused(file):
 def test_a_file_that_is_no_fits_file_is_told_from_a_damaged_one(file, content):
     file.write_bytes(content)
     damaged = content == b"S"  # may be the begin of one
-    words = "delete it and fetch it again" if damaged else "is no FITS file: give a FITS file of I"
+    words = "delete it and fetch it again" if damaged else "is not a FITS file: give a FITS file"
     with pytest.raises(InputError, match=words):
         read_broadband(file, BANDS)
 
@@ -261,10 +264,10 @@ def test_a_missing_file_and_a_name_without_a_number_are_refused(file, tmp_path):
 def test_catalogue_gives_the_masses(tmp_path):
     path = tmp_path / "directory_catalog_135.txt"
     path.write_text("000      25       11.0457    \n001      26       10.7663    \n")
-    assert read_catalogue(path) == {25: 11.0457, 26: 10.7663}
+    assert read_masses(path) == {25: 11.0457, 26: 10.7663}
     path.write_text("000 25 11.0457\n001 26\n")
     with pytest.raises(InputError, match="'001 26' in line 2"):
-        read_catalogue(path)
+        read_masses(path)
     for wrong in (tmp_path / "none.txt", tmp_path, path / "below"):
-        with pytest.raises(InputError, match="is no catalogue of subhaloes: mend the path"):
-            read_catalogue(wrong)
+        with pytest.raises(InputError, match="is not a catalogue of subhaloes: correct the path"):
+            read_masses(wrong)

@@ -150,12 +150,12 @@ def test_the_front_of_other_families_gives_their_pixels(family, crop):
 @pytest.mark.parametrize("crop", [None, 8])
 @pytest.mark.parametrize("bands", ["r", "gri", "ugriz"])
 def test_the_body_of_a_starlet_takes_the_numbers_of_its_front(bands, crop):
-    given, chosen = images(3, len(bands)), spec("starlet", crop)
-    seen = front(chosen, bands, 16)(given)
+    brightness, starlet = images(3, len(bands)), spec("starlet", crop)
+    seen = front(starlet, bands, 16)(brightness)
     assert seen.shape == (3, Starlet.numbers(len(bands)))
-    scaled = Pixels(bands, 28.0, crop)(given)
+    scaled = Pixels(bands, 28.0, crop)(brightness)
     torch.testing.assert_close(seen, Starlet(crop or 16)(scaled))
-    assert body(chosen, len(bands), crop or 16, 4)(seen).shape == (3, 4)
+    assert body(starlet, len(bands), crop or 16, 4)(seen).shape == (3, 4)
 
 
 @pytest.mark.parametrize("family", [*FAMILIES, "starlet"])
@@ -208,11 +208,12 @@ def by_scale(layers):
 
 def features(pyramid, scaled):
     """What its perceptron is given."""
-    given = []
-    hook = pyramid.perceptron.register_forward_pre_hook(lambda _, inputs: given.append(*inputs))
+    inputs_seen = []
+    perceptron = pyramid.perceptron
+    hook = perceptron.register_forward_pre_hook(lambda _, inputs: inputs_seen.append(*inputs))
     pyramid(scaled)
     hook.remove()
-    return given[0]
+    return inputs_seen[0]
 
 
 @given(layers=layer_lists(st.sampled_from([1, 3, 5, 7])), pixels=st.integers(1, 20))

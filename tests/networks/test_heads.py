@@ -91,8 +91,8 @@ WIDE = Prior(np.linspace(-250, 400, 1301), np.full(1301, 1 / 1301), 400 / 70)
 
 
 @given(heads_with_raw)
-def test_probabilities_sum_to_one_and_none_is_negative(given):
-    head, raw = given
+def test_probabilities_sum_to_one_and_none_is_negative(head_with_raw):
+    head, raw = head_with_raw
     p = head(raw).exp()
     assert p.shape == (3, len(GRID))
     assert (p >= 0).all()
@@ -100,8 +100,8 @@ def test_probabilities_sum_to_one_and_none_is_negative(given):
 
 
 @given(heads_with_raw, labels)
-def test_the_loss_is_what_scipy_says(given, label):
-    head, raw = given
+def test_the_loss_is_what_scipy_says(head_with_raw, label):
+    head, raw = head_with_raw
     log_p = head(raw)
     terms = log_p.double().numpy() + norm.logpdf(label.double()[:, None], GRID, 400 / 70)
     expected = -logsumexp(terms, axis=1)
@@ -116,8 +116,8 @@ def test_a_gaussian_within_a_wide_flat_prior_has_its_closed_form(mean, s, D_z):
 
 
 @given(heads_with_raw)
-def test_the_loss_is_that_of_a_density_of_labels(given):
-    head, raw = given
+def test_the_loss_is_that_of_a_density_of_labels(head_with_raw):
+    head, raw = head_with_raw
     label = torch.linspace(0, 150, 1501)
     for log_p in head(raw):
         density = (-head.loss(log_p.expand(len(label), -1), label)).exp()
@@ -130,15 +130,15 @@ def test_raw_zeros_of_a_binned_head_are_the_prior():
 
 
 @given(heads_with_raw)
-def test_a_sharpness_of_zero_leaves_the_prior_alone(given):
-    head, raw = given
+def test_a_sharpness_of_zero_leaves_the_prior_alone(head_with_raw):
+    head, raw = head_with_raw
     head.sharpness.fill_(0)
     np.testing.assert_allclose(head(raw).exp(), np.tile(PRIOR.p, (3, 1)), rtol=1e-5)
 
 
 @given(heads_with_raw, st.floats(0.1, 4))
-def test_sharpness_is_a_power_of_the_likelihood(given, sharpness):
-    head, raw = given
+def test_sharpness_is_a_power_of_the_likelihood(head_with_raw, sharpness):
+    head, raw = head_with_raw
     head.sharpness.fill_(sharpness)
     log_likelihood = head.log_likelihood(raw).double().numpy()
     expected = PRIOR.p * np.exp(
@@ -199,13 +199,13 @@ def test_an_ensemble_gives_the_mean_of_its_members(kind, average_turns):
         build_small(head=kind, average_turns=average_turns, seed=seed, members=count)
         for seed, count in ((1, 1), (2, 1), (3, 2))
     ]
-    whole = ensemble(members).eval()
+    full = ensemble(members).eval()
     first, second, third = (member(images()) for member in members)
-    torch.testing.assert_close(whole(images()), (first + second + 2 * third) / 4)
+    torch.testing.assert_close(full(images()), (first + second + 2 * third) / 4)
     assert not torch.allclose(first, second, rtol=1e-3)
     rebuilt = build_small(head=kind, average_turns=average_turns, members=4, prior=FLAT)
-    rebuilt.load_state_dict(whole.state_dict())
-    assert torch.equal(rebuilt(images()), whole(images()))
+    rebuilt.load_state_dict(full.state_dict())
+    assert torch.equal(rebuilt(images()), full(images()))
 
 
 def test_members_begin_with_weights_of_their_own():
@@ -288,17 +288,17 @@ def test_a_point_head_may_learn_the_mean_square_of_fractions(offset, scale):
 @pytest.mark.parametrize("kind", ["point", *KINDS])
 def test_bfloat16_is_for_the_products_while_learning_alone(kind):
     """Eight bits of a product: 0.4 %, of which a sum over many keeps less."""
-    whole, half = (
+    full, half = (
         build_small(head=kind, target=(50.0, 50.0), precision=p) for p in ("float32", "bfloat16")
     )
     scaled, labels = torch.rand(64, 2, 8, 8), torch.linspace(50, 100, 64)
-    (loss, D_p), (rough_loss, rough) = (n.learn(scaled, labels) for n in (whole, half))
+    (loss, D_p), (rough_loss, rough) = (n.learn(scaled, labels) for n in (full, half))
     assert rough.dtype == rough_loss.dtype == torch.float32
     assert 1e-4 < (rough - D_p).abs().max() < 0.5
     assert rough_loss.item() == pytest.approx(loss.item(), rel=0.01)
     rough_loss.backward()
     assert all(p.grad.dtype == p.dtype == torch.float32 for p in half.parameters())
-    torch.testing.assert_close(half.distance(scaled), whole.distance(scaled), rtol=0, atol=0)
+    torch.testing.assert_close(half.distance(scaled), full.distance(scaled), rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("kind", ["point", *KINDS])

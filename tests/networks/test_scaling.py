@@ -13,9 +13,9 @@ from peculiar.networks.scaling import Pixels, asinh, check_crop, softening_of
 
 @given(x=st.floats(-(2**60), 2**60, width=32))
 def test_asinh_agrees_with_numpy_and_leaves_its_input(x):
-    given = torch.tensor([x])
-    assert float(asinh(given)) == pytest.approx(np.arcsinh(x), rel=1e-6, abs=1e-6)
-    assert float(given) == x
+    value = torch.tensor([x])
+    assert float(asinh(value)) == pytest.approx(np.arcsinh(x), rel=1e-6, abs=1e-6)
+    assert float(value) == x
 
 
 @given(mag=st.floats(15, 30))

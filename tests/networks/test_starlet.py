@@ -30,13 +30,13 @@ def numbers(scaled):
     return Starlet(scaled.shape[-1])(scaled)
 
 
-def parts(found, bands):
+def parts(measured, bands):
     """Numbers by kind: fluxes, strengths (n, scale, layer, band), areas, colours (n, layer, band).
 
     The names follow from the order that the docstring of `Starlet.forward` gives.
     """
     sizes = [1 + bands, SCALES * LAYERS * bands, LAYERS, LAYERS * bands]
-    flux, strength, area, colour = np.split(np.asarray(found), np.cumsum(sizes)[:-1], axis=1)
+    flux, strength, area, colour = np.split(np.asarray(measured), np.cumsum(sizes)[:-1], axis=1)
     return (
         flux,
         strength.reshape(-1, SCALES, LAYERS, bands),
@@ -64,7 +64,7 @@ def shares(base, pixels):
 def independent(image):
     """The numbers of one image (band, y, x) in float64, layer by layer."""
     flux = np.arcsinh(np.sinh(image).sum(axis=(1, 2)))
-    found = [[flux.mean()], flux - flux.mean()]
+    measured = [[flux.mean()], flux - flux.mean()]
     wavelets = []
     for scale in range(SCALES):
         if scale:
@@ -84,35 +84,35 @@ def independent(image):
         sums = [[(layer * band).sum() for band in map_] for layer in share]
         return np.array(sums) / (share.sum(axis=(1, 2)) + 1)[:, None]
 
-    found += [np.log(means(wavelet**2) + FLOOR).ravel() for wavelet in wavelets]
-    found.append(np.log(1 + shares(base, len(base)).sum(axis=(1, 2))))
-    found.append(means(last - last.mean(axis=0)).ravel())
-    return np.concatenate(found)
+    measured += [np.log(means(wavelet**2) + FLOOR).ravel() for wavelet in wavelets]
+    measured.append(np.log(1 + shares(base, len(base)).sum(axis=(1, 2))))
+    measured.append(means(last - last.mean(axis=0)).ravel())
+    return np.concatenate(measured)
 
 
 @given(bands=st.integers(1, 5), pixels=sides, seed=seeds, fluctuation=st.floats(0, 1))
 def test_the_numbers_are_those_of_another_implementation(bands, pixels, seed, fluctuation):
     images = smooth_image(2, bands, pixels, seed, fluctuation)
-    found = numbers(images)
+    measured = numbers(images)
     expected = np.stack([independent(image) for image in images.double().numpy()])
-    assert found.shape == (2, Starlet.numbers(bands)) == expected.shape
+    assert measured.shape == (2, Starlet.numbers(bands)) == expected.shape
     assert expected.std() > 0.1
     # float32, in which a mean square of 1e-5 is the rounding of a square of 16
-    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=5e-4)
+    np.testing.assert_allclose(measured, expected, rtol=1e-4, atol=5e-4)
 
 
 @given(bands=st.integers(1, 5), pixels=sides, seed=seeds)
 def test_rotations_and_reflections_change_nothing_and_shuffled_pixels_do(bands, pixels, seed):
     images = smooth_image(1, bands, pixels, seed)
-    found = numbers(images)
+    measured = numbers(images)
     for turned in all_turns(images)[1:]:
         assert not torch.equal(turned, images)
-        torch.testing.assert_close(numbers(turned), found, rtol=1e-4, atol=5e-4)
+        torch.testing.assert_close(numbers(turned), measured, rtol=1e-4, atol=5e-4)
     order = torch.from_numpy(np.random.default_rng(seed).permutation(pixels**2))
     shuffled = images.flatten(2)[..., order].reshape(images.shape)
     flux, *others = parts(numbers(shuffled), bands)
-    np.testing.assert_allclose(flux, parts(found, bands)[0], rtol=1e-4, atol=1e-4)
-    moved = [abs(a - b).max() for a, b in zip(others, parts(found, bands)[1:], strict=True)]
+    np.testing.assert_allclose(flux, parts(measured, bands)[0], rtol=1e-4, atol=1e-4)
+    moved = [abs(a - b).max() for a, b in zip(others, parts(measured, bands)[1:], strict=True)]
     assert max(moved) > 0.01  # twenty times what turns may
 
 
@@ -221,36 +221,36 @@ def test_a_perceptron_has_two_hidden_layers_of_normalised_numbers(inputs, hidden
 
 
 def test_a_share_of_the_hidden_units_is_silent_in_training_alone():
-    network, given = perceptron(4, 200, 1, 0.3), torch.rand(50, 4)
+    network, inputs = perceptron(4, 200, 1, 0.3), torch.rand(50, 4)
     hidden = []
     for place, part in enumerate(network):
         if isinstance(part, nn.Dropout):
             network[place].register_forward_hook(lambda *step: hidden.append(step[-1]))
-    assert not torch.equal(network(given), network(given))
+    assert not torch.equal(network(inputs), network(inputs))
     for silent in hidden:
         assert float((silent == 0).float().mean()) == pytest.approx(0.3, abs=0.03)
     assert len(hidden) == 4
     network.eval()
     hidden.clear()
-    assert torch.equal(network(given), network(given))
+    assert torch.equal(network(inputs), network(inputs))
     assert not any((unit == 0).any() for unit in hidden)
 
 
 def test_without_dropout_training_draws_nothing():
-    network, given = perceptron(4, 20, 1, 0.0), torch.rand(50, 4)
-    assert torch.equal(network(given), network(given))
+    network, inputs = perceptron(4, 20, 1, 0.0), torch.rand(50, 4)
+    assert torch.equal(network(inputs), network(inputs))
 
 
 def test_units_of_the_numbers_do_not_matter_to_a_perceptron():
-    network, given = perceptron(4, 20, 3, 0.0), torch.randn(50, 4)
-    other = given * torch.tensor([2.0, 30, 0.5, 7]) + torch.tensor([1.0, -40, 3, 0])
-    torch.testing.assert_close(network(other), network(given), rtol=1e-3, atol=1e-3)
+    network, inputs = perceptron(4, 20, 3, 0.0), torch.randn(50, 4)
+    other = inputs * torch.tensor([2.0, 30, 0.5, 7]) + torch.tensor([1.0, -40, 3, 0])
+    torch.testing.assert_close(network(other), network(inputs), rtol=1e-3, atol=1e-3)
 
 
 def test_the_gradient_reaches_every_weight_of_a_perceptron():
     network = perceptron(6, 5, 3, 0.3)
-    given = torch.randn(40, 6)
-    (network(given) - given[:, :3].square()).square().sum().backward()
+    inputs = torch.randn(40, 6)
+    (network(inputs) - inputs[:, :3].square()).square().sum().backward()
     assert all(weight.grad.any() for weight in network.parameters())
     # what the first batch norm adds, the second takes off: only rounding is left
     void = {"0.bias"}

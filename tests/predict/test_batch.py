@@ -98,11 +98,11 @@ def test_an_observed_set_is_predicted_as_evaluate_does(pipeline, champion, tmp_p
 
 FAULTS = [
     ("gone.fits,5000,30,70,0", "unusable", "missing"),
-    ("random.fits,5000,30,70,0", "unusable", "is no FITS file"),
+    ("random.fits,5000,30,70,0", "unusable", "is not a FITS file"),
     ("mangled.fits,5000,30,70,0", "unusable", ""),
     ("cut.fits,5000,30,70,0", "unusable", "is truncated"),
     ("empty.fits,5000,30,70,0", "unusable", ""),
-    ("zipped.fits.gz,5000,30,70,0", "unusable", "not a whole FITS file"),
+    ("zipped.fits.gz,5000,30,70,0", "unusable", "not a complete FITS file"),
     ("nan_5.fits,5000,30,70,0", "nan_pixels", "2 pixels that are not finite"),
     (".,5000,30,70,0", "unusable", "missing"),
     (",5000,30,70,0", "unusable", "names no image"),

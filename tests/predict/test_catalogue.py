@@ -69,8 +69,8 @@ def test_units_are_converted_or_refused(tmp_path, ending):
         ("x.ecsv", b"# %ECSV 1.0\n# ---\n# {datatype: [\npath cz_kms\n", "has a damaged header"),
         ("x.csv", b'path,cz_kms\n"' + b"a" * 200_000, "is no CSV at line 2"),
         ("x.parquet", b"PAR1 and no more", "cannot be read"),
-        ("x.fits", b"no FITS", "is no FITS file"),
-        ("x.fits.gz", gzip.compress(b"SIMPLE", mtime=0)[:10], "is not a whole FITS file"),
+        ("x.fits", b"no FITS", "is not a FITS file"),
+        ("x.fits.gz", gzip.compress(b"SIMPLE", mtime=0)[:10], "is not a complete FITS file"),
     ],
 )
 def test_what_cannot_be_read_is_refused(tmp_path, name, content, message):

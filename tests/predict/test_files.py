@@ -344,7 +344,7 @@ def test_layouts_are_recognised(standin_file):
 
 
 def test_faults_are_named(tmp_path):
-    with pytest.raises(InputError, match=r"gone\.fits is missing: fetch it, or mend the path"):
+    with pytest.raises(InputError, match=r"gone\.fits is missing: fetch it, or correct the path"):
         read_galaxy(tmp_path / "gone.fits", "g")
     junk = tmp_path / "junk.fits"
     junk.write_bytes(b"not a FITS file" * 500)

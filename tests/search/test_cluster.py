@@ -27,9 +27,9 @@ def params(**changes):
     ],
 )
 def test_workers_share_cores_and_have_a_gpu_each(workers, cores, gpus, threads, devices):
-    found = cluster.worker_environments(workers, cores, gpus)
-    assert [worker.get("CUDA_VISIBLE_DEVICES") for worker in found] == devices
-    assert {worker["OMP_NUM_THREADS"] for worker in found} == {threads}
+    environments = cluster.worker_environments(workers, cores, gpus)
+    assert [worker.get("CUDA_VISIBLE_DEVICES") for worker in environments] == devices
+    assert {worker["OMP_NUM_THREADS"] for worker in environments} == {threads}
     assert workers * int(threads) <= max(cores, workers)
 
 
@@ -43,8 +43,8 @@ def test_a_scheduler_that_is_not_there_is_one_sentence(monkeypatch):
 
 
 def test_slurm_s_jobs_say_what_the_parameters_say():
-    here = params(cluster="slurm", storage="postgresql://me@db/optuna")
-    slurm = here.slurm.model_copy(
+    search = params(cluster="slurm", storage="postgresql://me@db/optuna")
+    slurm = search.slurm.model_copy(
         update={
             "partition": "gpu",
             "directives": ("--gres=gpu:1",),
@@ -52,7 +52,7 @@ def test_slurm_s_jobs_say_what_the_parameters_say():
             "interface": "lo",
         }  # Dask asks the network for its own address otherwise
     )
-    script = cluster.job_script(here.model_copy(update={"slurm": slurm}))
+    script = cluster.job_script(search.model_copy(update={"slurm": slurm}))
     for line in (
         "#SBATCH -p gpu",
         "#SBATCH --cpus-per-task=4",

@@ -1,7 +1,8 @@
 import pytest
 
 from builders.studies import opened, suggesting
-from peculiar.search import figures, study
+from peculiar.search import figures
+from peculiar.search import study as studies
 
 ONE = {"history", "timeline", "slice", "parallel_coordinates", "importances", "contour"}
 
@@ -12,25 +13,25 @@ ONE = {"history", "timeline", "slice", "parallel_coordinates", "importances", "c
 )
 def test_every_picture_is_drawn(tmp_path, objectives, names):
     space = {"depth": [2], "kernel": [3], "stride": [1]}
-    here, params = opened(tmp_path, trials=8, objectives=objectives, in_space=space)
+    study, params = opened(tmp_path, trials=8, objectives=objectives, in_space=space)
     several = len(objectives) > 1
     run = suggesting(params, lambda t: (float(t.number), 9.0 - t.number) if several else t.number)
-    study.run_trials(here, run, study.left(here, params))
-    paths = figures.draw_study(here, tmp_path / "figures")
+    studies.run_trials(study, run, studies.left(study, params))
+    paths = figures.draw_study(study, tmp_path / "figures")
     assert {path.stem for path in paths} == names
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in paths)
 
 
 def test_pictures_that_need_more_trials_are_left_out(tmp_path):
-    here, params = opened(tmp_path, trials=1)
-    study.run_trials(here, suggesting(params), 1)
-    names = {path.stem for path in figures.draw_study(here, tmp_path / "figures")}
+    study, params = opened(tmp_path, trials=1)
+    studies.run_trials(study, suggesting(params), 1)
+    names = {path.stem for path in figures.draw_study(study, tmp_path / "figures")}
     assert names == {"history", "timeline"}
 
 
 def test_parameters_of_layers_come_last(tmp_path):
-    here, params = opened(tmp_path, trials=6, sampler="random")
-    study.run_trials(here, suggesting(params), 6)
-    shared = figures.shared_parameters(here)
+    study, params = opened(tmp_path, trials=6, sampler="random")
+    studies.run_trials(study, suggesting(params), 6)
+    shared = figures.shared_parameters(study)
     assert shared[0] in ("depth", "learning_rate")
     assert len(shared) <= figures.MOST

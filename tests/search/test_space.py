@@ -42,19 +42,23 @@ ALL = {
 
 @given(st.integers(0, 2**31), st.sampled_from([{}, {"same_stride": True}, ALL]))
 def test_suggestions_stay_in_the_space_and_can_be_built(seed, changes):
-    here = space(**changes)
+    searched_space = space(**changes)
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed))
-    searched = spaces.suggest(study.ask(), here)
+    searched = spaces.suggest(study.ask(), searched_space)
     family = searched.get("family", "cnn")
-    assert family in (here.family or ("cnn",))
-    assert len(searched["layers"]) in (here.depth if family in spaces.LAYERED else (0,))
+    assert family in (searched_space.family or ("cnn",))
+    assert len(searched["layers"]) in (searched_space.depth if family in spaces.LAYERED else (0,))
     for layer in searched["layers"]:
-        assert layer["filters"] in here.filters
-        assert layer["kernel"] in here.kernel
-        assert layer["stride"] in here.stride
-    if here.same_stride:
+        assert layer["filters"] in searched_space.filters
+        assert layer["kernel"] in searched_space.kernel
+        assert layer["stride"] in searched_space.stride
+    if searched_space.same_stride:
         assert len({layer["stride"] for layer in searched["layers"]}) == 1
-    assert here.learning_rate.low <= searched["learning_rate"] <= here.learning_rate.high
+    assert (
+        searched_space.learning_rate.low
+        <= searched["learning_rate"]
+        <= searched_space.learning_rate.high
+    )
     if changes is ALL:
         assert 22 <= searched["softening_mag_arcsec2"] <= 28
         assert ("hidden" in searched) == (family in ("pyramid", "starlet"))
@@ -87,7 +91,7 @@ def test_the_grid_of_the_paper_s_array_has_each_of_432_networks_once():
 
 
 def test_a_grid_has_no_parameters_of_layers_or_families_that_are_not_there():
-    here = space(
+    searched_space = space(
         family=["cnn", "pyramid", "starlet"],
         depth=[1, 2],
         filters=[4, 8],
@@ -96,10 +100,10 @@ def test_a_grid_has_no_parameters_of_layers_or_families_that_are_not_there():
         hidden=[8, 16],
         learning_rate=[1e-3, 1e-2],
     )
-    points = spaces.grid(here)
+    points = spaces.grid(searched_space)
     layers = 2 * 2 + (2 * 2) ** 2  # of one layer, and of two
     assert len(points) == 2 * (layers + layers * 2 + 2)
-    networks = {json.dumps(spaces.network(point, here)) for point in points}
+    networks = {json.dumps(spaces.network(point, searched_space)) for point in points}
     assert len(networks) == len(points)
     assert not any("filters_2" in point for point in points if point["depth"] == 1)
 
@@ -111,8 +115,8 @@ def test_a_grid_that_nobody_could_train_or_count_is_refused():
         spaces.grid(space(depth=[1]))
 
 
-def refusal(searched, here, pixels):
-    return spaces.reasons(spaces.constraints(searched, here, 5, pixels))
+def refusal(searched, searched_space, pixels):
+    return spaces.reasons(spaces.constraints(searched, searched_space, 5, pixels))
 
 
 def test_networks_that_shrink_to_nothing_or_cost_too_much_are_refused():
@@ -127,18 +131,21 @@ def test_networks_that_shrink_to_nothing_or_cost_too_much_are_refused():
 
 def test_constraints_say_how_far_a_network_is_from_being_refused():
     layers = [{"filters": 8, "kernel": 5, "stride": 2}]
-    here = space(max_multiply_adds=1e6)
-    shrinks, costs = spaces.constraints({"layers": layers}, here, 5, 32).values()
+    searched_space = space(max_multiply_adds=1e6)
+    shrinks, costs = spaces.constraints({"layers": layers}, searched_space, 5, 32).values()
     assert shrinks == 1 - 14
     assert costs == pytest.approx(math.log10(14**2 * 8 * 5 * 25 / 1e6))
 
 
 @given(st.integers(0, 2**31))
 def test_no_network_shrinks_or_costs_more_than_the_corners(seed):
-    here = space(depth=[2], hidden=[8], family=["cnn"])
-    most = [spaces.constraints(corner, here, 5, 64) for corner in spaces.corners(here)]
+    searched_space = space(depth=[2], hidden=[8], family=["cnn"])
+    most = [
+        spaces.constraints(corner, searched_space, 5, 64)
+        for corner in spaces.corners(searched_space)
+    ]
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed))
-    found = spaces.constraints(spaces.suggest(study.ask(), here), here, 5, 64)
+    found = spaces.constraints(spaces.suggest(study.ask(), searched_space), searched_space, 5, 64)
     for name, value in found.items():
         assert value <= max(corner[name] for corner in most)
 

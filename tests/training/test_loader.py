@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from builders.brightness import CPU, TEST, TRAIN, D, Recorder, Views, network
 from peculiar.core.errors import InputError
 from peculiar.networks import inference
-from peculiar.networks.inference import in_pieces, load, predict
+from peculiar.networks.inference import in_pieces, load_images, run_network
 from peculiar.training import loader
 from peculiar.training.loader import (
     batches,
     dense,
-    fits,
+    fits_on_device,
     half_the_threads,
     keep_views,
     one_ahead,
@@ -55,13 +55,13 @@ def test_turn_draws_the_eight_symmetries_of_a_square():
 @pytest.mark.parametrize("head", ["point", "gaussian", "binned"])
 def test_predictions_come_in_the_order_asked_for(monkeypatch, head):
     net = network(head=head)
-    alone = {row: predict(net, Recorder(), np.array([row]), CPU)[0] for row in TEST}
+    alone = {row: run_network(net, Recorder(), np.array([row]), CPU)[0] for row in TEST}
     monkeypatch.setattr(inference, "FRONT_BATCH", 7)
-    predicted = predict(net, Recorder(), TEST, CPU)
+    predicted = run_network(net, Recorder(), TEST, CPU)
     assert predicted.dtype == np.float64
     np.testing.assert_allclose(predicted, [alone[row] for row in TEST], rtol=1e-5)
     np.testing.assert_allclose(
-        predict(net, Recorder(), TEST[::-1], CPU), predicted[::-1], rtol=1e-5
+        run_network(net, Recorder(), TEST[::-1], CPU), predicted[::-1], rtol=1e-5
     )
 
 
@@ -85,13 +85,13 @@ def test_pieces_are_joined_in_order_and_none_is_larger_than_asked_for(n, piece):
 def test_predicting_leaves_the_network_as_it_is():
     net = network(batch_norm=True)
     before = {name: value.clone() for name, value in net.state_dict().items()}
-    predict(net, Recorder(), TEST, CPU)
+    run_network(net, Recorder(), TEST, CPU)
     assert all(torch.equal(before[name], value) for name, value in net.state_dict().items())
 
 
 def test_load_keeps_values_and_puts_channels_last():
     images = np.random.default_rng(0).random((6, 3, 4, 4), dtype=np.float32)
-    batch = load(images, np.array([4, 1]), CPU)
+    batch = load_images(images, np.array([4, 1]), CPU)
     np.testing.assert_array_equal(batch, images[[4, 1]])
     assert batch.is_contiguous(memory_format=torch.channels_last)
 
@@ -156,9 +156,9 @@ def test_what_fits_is_counted_in_bytes(rows, shape, dtype):
     size = example.numpy().nbytes * rows
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loader, "RESIDENT_BYTES", size)
-        assert fits(rows, example)
+        assert fits_on_device(rows, example)
         patch.setattr(loader, "RESIDENT_BYTES", size - 1)
-        assert not fits(rows, example)
+        assert not fits_on_device(rows, example)
 
 
 def test_half_of_what_is_free_is_filled(monkeypatch):
@@ -250,7 +250,7 @@ def test_views_that_do_not_fit_are_refused_before_more_are_made(monkeypatch):
     monkeypatch.setattr(loader, "RESIDENT_BYTES", size - 1)
     fresh.asked.clear()
     sentence = (
-        f"params.yaml: train: 2 views of 140 images are more than {(size - 1) / 1024**3:.3g} GiB: "
+        f"params.yaml: train: 2 views of 140 images need more than {(size - 1) / 1024**3:.3g} GiB: "
         "take fewer views, a smaller crop, or null for new ones each epoch"
     )
     with pytest.raises(InputError, match=re.escape(sentence)):

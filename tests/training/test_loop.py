@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from builders.brightness import CPU, PRIOR, TEST, TRAIN, VALIDATION, D, N, Recorder, Views, network
 from builders.networks import network_section
-from peculiar.networks.inference import load, predict
+from peculiar.networks.inference import load_images, run_network
 from peculiar.training import loader, loop
 from peculiar.training.loader import batches, scaled_images
 from peculiar.training.loop import _Best, fit, learning_rate_factor, target_scaling
@@ -60,13 +60,15 @@ def equal(first, second):
 def test_learns_a_distance_written_in_the_brightness():
     curves = []
     net = fitted(epochs=30, on_epoch=lambda epoch, curve: curves.append((epoch, curve)))
-    error = l2(D[TEST], predict(net, Recorder(), TEST, CPU))
+    error = l2(D[TEST], run_network(net, Recorder(), TEST, CPU))
     assert error < 0.1 * D.std()
     assert [epoch for epoch, _ in curves] == list(range(1, 31))
     last = curves[-1][1]
     assert set(last) == {"train_l2_mpc", "validation_l2_mpc"}
     assert last["train_l2_mpc"] < 0.3 * curves[0][1]["train_l2_mpc"]
-    assert last["validation_l2_mpc"] == l2(D[VALIDATION], predict(net, Recorder(), VALIDATION, CPU))
+    assert last["validation_l2_mpc"] == l2(
+        D[VALIDATION], run_network(net, Recorder(), VALIDATION, CPU)
+    )
 
 
 @pytest.mark.parametrize("head", ["gaussian", "binned"])
@@ -79,10 +81,10 @@ def test_learns_a_distribution_from_the_brightness(head):
         schedule="onecycle",
         on_epoch=lambda _, curve: curves.append(curve),
     )
-    p = predict(net, Recorder(), TEST, CPU)
+    p = run_network(net, Recorder(), TEST, CPU)
     assert p.shape == (len(TEST), 50)
     assert l2(D[TEST], p @ PRIOR.grid_mpc) < 0.2 * D.std()
-    p = predict(net, Recorder(), VALIDATION, CPU)
+    p = run_network(net, Recorder(), VALIDATION, CPU)
     expected = l2(D[VALIDATION], p @ PRIOR.grid_mpc)
     assert curves[-1]["validation_l2_mpc"] == pytest.approx(expected, rel=1e-5)
     assert curves[-1]["train_l2_mpc"] < 0.5 * curves[0]["train_l2_mpc"]
@@ -175,7 +177,7 @@ def by_hand(optimiser, epochs=2, head="point", batch_norm=False):
     net = network(1, head, batch_norm).train().to(memory_format=torch.channels_last)
     step = optimiser(net.parameters(), lr=1e-2)
     rng = np.random.default_rng(1)
-    images, weights = load(Recorder().images, np.arange(N), CPU), []
+    images, weights = load_images(Recorder().images, np.arange(N), CPU), []
     for _ in range(epochs):
         for rows in batches(rng.permutation(TRAIN), 16):
             loss, _ = net.learn(net.front(images[rows]), torch.tensor(D[rows]).float())
@@ -212,7 +214,7 @@ def test_the_running_mean_of_the_weights_is_kept(ema):
         for weights in steps[1:]:  # running variances of batch norm too
             expected = ema * expected + (1 - ema) * weights[name]
         torch.testing.assert_close(ours[name], expected, rtol=1e-4, atol=1e-5)
-    error = l2(D[VALIDATION], predict(net, Recorder(), VALIDATION, CPU))
+    error = l2(D[VALIDATION], run_network(net, Recorder(), VALIDATION, CPU))
     assert curves[-1]["validation_l2_mpc"] == pytest.approx(error, rel=1e-5)
 
 
@@ -256,7 +258,7 @@ def test_the_loss_of_the_best_epoch_is_that_of_the_network_given_back():
         on_epoch=lambda _, curve: curves.append(curve["validation_l2_mpc"]),
     )
     assert len(curves) == np.argmin(curves) + 3 < 40
-    error = l2(mixed[VALIDATION], predict(net, Recorder(), VALIDATION, CPU))
+    error = l2(mixed[VALIDATION], run_network(net, Recorder(), VALIDATION, CPU))
     assert min(curves) == pytest.approx(error, rel=1e-5)
 
 
@@ -278,7 +280,7 @@ def test_fresh_views_equal_to_the_stored_images_change_nothing(head):
 
 def test_labels_of_fresh_views_are_learnt_and_stored_ones_are_not():
     net = fitted(fresh=Views(np.full(N, 80.0)), epochs=20)
-    np.testing.assert_allclose(predict(net, Recorder(), TEST, CPU), 80, atol=5)
+    np.testing.assert_allclose(run_network(net, Recorder(), TEST, CPU), 80, atol=5)
     stored = np.array(D)
     stored[TRAIN] = np.nan
     assert equal(fitted(fresh=Views()), fitted(fresh=Views(), targets=stored))
@@ -306,12 +308,12 @@ def test_an_epoch_takes_every_kept_view_and_no_later_one_draws_again(views):
 def test_one_kept_view_equal_to_the_stored_images_is_learnt_from_like_them():
     """Not to the bit: a kept view has another row number, and each epoch another order."""
     net = fitted(fresh=Views(), views=1, epochs=30)
-    assert l2(D[TEST], predict(net, Recorder(), TEST, CPU)) < 0.1 * D.std()
+    assert l2(D[TEST], run_network(net, Recorder(), TEST, CPU)) < 0.1 * D.std()
 
 
 def test_labels_of_kept_views_are_learnt_and_stored_ones_are_not():
     net = fitted(fresh=Views(np.full(N, 80.0)), views=3, epochs=10)
-    np.testing.assert_allclose(predict(net, Recorder(), TEST, CPU), 80, atol=5)
+    np.testing.assert_allclose(run_network(net, Recorder(), TEST, CPU), 80, atol=5)
     stored = np.array(D)
     stored[TRAIN] = np.nan
     kept = [fitted(fresh=Views(), views=2, targets=targets) for targets in (D, stored)]

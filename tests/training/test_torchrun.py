@@ -28,7 +28,7 @@ CPU = torch.device("cpu")
 def test_one_process_learns_as_if_nothing_was_there():
     rng = np.random.default_rng(0)
     pieces = [np.arange(3), np.arange(1)]
-    assert (ranks.rank(), ranks.number()) == (0, 1)
+    assert (ranks.rank(), ranks.world_size()) == (0, 1)
     assert [list(piece) for piece in ranks.shares(pieces)] == [[0, 1, 2], [0]]
     assert ranks.own_stream(rng) is rng
     assert ranks.summed(2.5, CPU) == ranks.agreed(2.5, CPU) == 2.5
@@ -42,7 +42,7 @@ def test_shares_are_equal_disjoint_and_leave_out_less_than_a_share_each(sizes, a
     kept = [piece for piece in pieces if len(piece) >= 2 * among]
     assume(kept)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ranks, "number", lambda: among)
+        patch.setattr(ranks, "world_size", lambda: among)
         of = []
         for number in range(among):
             patch.setattr(ranks, "rank", lambda number=number: number)
@@ -56,7 +56,7 @@ def test_shares_are_equal_disjoint_and_leave_out_less_than_a_share_each(sizes, a
 
 
 def test_batches_too_small_to_share_are_one_sentence(monkeypatch):
-    monkeypatch.setattr(ranks, "number", lambda: 5)
+    monkeypatch.setattr(ranks, "world_size", lambda: 5)
     monkeypatch.setattr(ranks, "rank", lambda: 0)
     with pytest.raises(InputError, match="no batch has 2 images for each of 5 processes: raise th"):
         ranks.shares([np.arange(8), np.arange(9)])

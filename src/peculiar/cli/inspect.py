@@ -19,7 +19,7 @@ from peculiar.core.photometry import (
     ab_mag,
 )
 from peculiar.galaxies import skirt, sunrise
-from peculiar.galaxies.fits import number, open_whole
+from peculiar.galaxies.fits import header_number, open_whole
 from peculiar.galaxies.formats import layout_of
 from peculiar.galaxies.galaxy import Galaxy
 
@@ -175,12 +175,14 @@ def _sunrise_headers(path: Path, hdus: fits.HDUList, galaxy: Galaxy) -> _Headers
     for camera in range(len(distance_kpc)):
         name = f"CAMERA{camera}-PARAMETERS"
         if name in hdus and "cameradist" in hdus[name].header:
-            distance_kpc[camera] = number(path, hdus[name].header, "cameradist")
+            distance_kpc[camera] = header_number(path, hdus[name].header, "cameradist")
     broadband = hdus["BROADBAND"].header if "BROADBAND" in hdus else {}
     filters = sunrise.filter_names(path, hdus)
     return _Headers(
         unit=str(hdus["CAMERA0-BROADBAND-NONSCATTER"].header["IMUNIT"]).strip(),
-        redshift=number(path, broadband, "REDSHIFT", -1) if "REDSHIFT" in broadband else np.nan,
+        redshift=header_number(path, broadband, "REDSHIFT", -1)
+        if "REDSHIFT" in broadband
+        else np.nan,
         pixel_kpc=galaxy.kpc_per_pixel,
         pixel_arcsec=galaxy.kpc_per_pixel / distance_kpc / ARCSEC_RAD,
         other_filters=tuple(name for name in filters if name not in SUNRISE_FILTERS.values()),
@@ -192,9 +194,9 @@ def _skirt_headers(path: Path, hdus: fits.HDUList, galaxy: Galaxy) -> _Headers:
     filters = skirt.filter_names(path, hdus[0])
     return _Headers(
         unit=str(header["BUNIT"]).strip(),
-        redshift=number(path, header, "USE_Z", above=-1),
+        redshift=header_number(path, header, "USE_Z", above=-1),
         pixel_kpc=galaxy.kpc_per_pixel,
-        pixel_arcsec=np.array([number(path, header, "PIXSCALE")]),
+        pixel_arcsec=np.array([header_number(path, header, "PIXSCALE")]),
         other_filters=tuple(name for name in filters if name not in SKIRT_FILTERS.values()),
     )
 

@@ -1,4 +1,4 @@
-"""FITS files of others, plain or gzipped, opened whole or refused with one sentence."""
+"""Read FITS files from elsewhere, plain or gzipped, and refuse damaged ones in one sentence."""
 
 import gzip
 import io
@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from peculiar.core.errors import InputError, NotFinite
 
-MEND = "delete it and fetch it again"
-"""Where a file is damaged; one of another kind would only come again."""
+REFETCH = "delete it and fetch it again"
+"""Advice for a damaged file. A file of the wrong kind would only come again."""
 GZIP = b"\x1f\x8b"
 FITS = b"SIMPLE"
 MANGLED = (ValueError, TypeError, LookupError, AttributeError, VerifyError)
@@ -33,11 +33,11 @@ def open_whole(path: Path, memmap: bool = False) -> Iterator[fits.HDUList]:
     Parameters
     ----------
     path : Path
-        File to read. Of a plain file only the headers are read here; a gzipped one, told by its
-        first bytes, is decompressed into memory.
+        File to read. Only the headers of a plain file are read here. A gzipped file, recognised by
+        its first bytes, is decompressed into memory.
     memmap : bool
-        Map a plain file into memory, for a few columns of a large table. Else a file that is cut
-        while it is read is an error and not a SIGBUS.
+        Map a plain file into memory, for a few columns of a large table. Without it, a file that
+        is truncated while being read raises an error instead of SIGBUS.
 
     Yields
     ------
@@ -47,14 +47,14 @@ def open_whole(path: Path, memmap: bool = False) -> Iterator[fits.HDUList]:
     Raises
     ------
     InputError
-        When it is missing, no FITS file, or truncated.
+        When the file is missing, not FITS, or truncated.
     """
     if not path.is_file():
-        raise InputError(f"{path} is missing: fetch it, or mend the path")
-    # Opened here, since astropy leaves files open that it cannot read.
+        raise InputError(f"{path} is missing: fetch it, or correct the path")
+    # Opened here because astropy leaves files open that it cannot read.
     with path.open("rb") as file, warnings.catch_warnings():
         _check_kind(path, file)
-        # What astropy warns of (truncation, odd cards) is checked by us, or does no harm.
+        # Truncation is checked below; odd cards do no harm.
         warnings.simplefilter("ignore", AstropyWarning)
         try:
             content = _plain(file)
@@ -64,29 +64,29 @@ def open_whole(path: Path, memmap: bool = False) -> Iterator[fits.HDUList]:
             missing = _end_of_data(hdus) - size
         except (OSError, EOFError, zlib.error, *MANGLED) as error:
             if isinstance(error, OSError) and error.errno is not None:
-                raise  # the disk, not the file
+                raise  # a fault of the disk, not of the file
             raise _damaged(path, error) from None
         if missing > 0:
-            raise InputError(f"{path} is truncated, {missing} bytes are missing: {MEND}")
+            raise InputError(f"{path} is truncated, {missing} bytes are missing: {REFETCH}")
         try:
             yield hdus
-        except VerifyError as error:  # cards are parsed when they are asked for
+        except VerifyError as error:  # astropy parses cards on access
             raise _damaged(path, error) from None
 
 
 def _check_kind(path: Path, file: BinaryIO) -> None:
-    """Refuse a file that cannot be FITS, plain or gzipped, not even a cut or an empty one."""
+    """Refuse a file that does not begin like FITS or gzip; a truncated or empty one may pass."""
     head = file.read(len(FITS))
     file.seek(0)
     if not any(kind.startswith(head[: len(kind)]) for kind in (FITS, GZIP)):
         raise InputError(
-            f"{path} is no FITS file: give a FITS file of Illustris, TNG SKIRT or the NASA-Sloan "
-            "Atlas"
+            f"{path} is not a FITS file: give a FITS file of Illustris, TNG SKIRT or the "
+            "NASA-Sloan Atlas"
         )
 
 
 def _plain(file: BinaryIO) -> BinaryIO:
-    """Give the file itself, or its content where that is gzipped."""
+    """Return the file itself, or its decompressed content."""
     zipped = file.read(len(GZIP)) == GZIP
     file.seek(0)
     if not zipped:
@@ -97,29 +97,29 @@ def _plain(file: BinaryIO) -> BinaryIO:
 
 def _damaged(path: Path, error: Exception) -> InputError:
     reason = " ".join(str(error).split()).rstrip(".")
-    return InputError(f"{path} is not a whole FITS file ({reason}): {MEND}")
+    return InputError(f"{path} is not a complete FITS file ({reason}): {REFETCH}")
 
 
 def _end_of_data(hdus: fits.HDUList) -> int:
-    """Byte after the last one that the headers promise."""
+    """Length that the headers promise, bytes."""
     infos = [hdu.fileinfo() for hdu in hdus]
     return max(int(info["datLoc"]) + int(info["datSpan"]) for info in infos)
 
 
-def number(path: Path, header: Mapping[str, Any], key: str, above: float = 0.0) -> float:
-    """Finite number greater than `above` in a header, or `InputError`."""
+def header_number(path: Path, header: Mapping[str, Any], key: str, above: float = 0.0) -> float:
+    """Read a finite number greater than `above` from a header, or raise `InputError`."""
     value = header.get(key)
     if isinstance(value, bool) or not isinstance(value, int | float) or not above < value < np.inf:
         raise InputError(
-            f"{path} has no usable {key} ({value!r}, not a number above {above:g}): {MEND}"
+            f"{path} has no usable {key} ({value!r}, not a number above {above:g}): {REFETCH}"
         )
     return float(value)
 
 
 def pixels(path: Path, hdu: fits.ImageHDU, part: int | slice = slice(None)) -> NDArray[np.float32]:
-    """Read an image, or a plane of a cube, in the file's unit, or `InputError`."""
+    """Read an image or a plane of a cube in the file's unit, or raise `InputError`."""
     try:
-        # What float32 cannot hold becomes infinite, which `finite` finds.
+        # Values beyond float32 become infinite, which `finite` refuses.
         with np.errstate(over="ignore"):
             return np.asarray(hdu.section[part], dtype=np.float32)
     except MANGLED as error:
@@ -127,20 +127,20 @@ def pixels(path: Path, hdu: fits.ImageHDU, part: int | slice = slice(None)) -> N
 
 
 def plane(path: Path, hdu: fits.ImageHDU, index: int, name: str) -> NDArray[np.float32]:
-    """Read one plane, (y, x) in the file's unit, of a cube; `NotFinite` where not finite."""
+    """Read one plane (y, x) of a cube in the file's unit; `NotFinite` if it has bad pixels."""
     return finite(path, pixels(path, hdu, index), name)
 
 
 def finite(path: Path, image: NDArray[np.float32], name: str) -> NDArray[np.float32]:
-    """Give the image itself, or `NotFinite` where it is not finite."""
+    """Return the image, or raise `NotFinite` if it has NaN or infinite pixels."""
     bad = int(np.count_nonzero(~np.isfinite(image)))
     if bad:
-        raise NotFinite(f"{path} has {bad} pixels that are not finite in {name}: {MEND}")
+        raise NotFinite(f"{path} has {bad} pixels that are not finite in {name}: {REFETCH}")
     return image
 
 
 def column_names(path: Path, hdu: fits.BinTableHDU) -> list[str]:
-    """Names of the columns of a table, or `InputError`."""
+    """Read the column names of a table, or raise `InputError`."""
     try:
         return [str(name) for name in hdu.columns.names]
     except MANGLED as error:
@@ -148,17 +148,17 @@ def column_names(path: Path, hdu: fits.BinTableHDU) -> list[str]:
 
 
 def column(path: Path, hdu: fits.BinTableHDU, name: str | int, kind: type) -> NDArray[Any]:
-    """Read one column of a table, by its name or number, as `kind`, or `InputError`."""
+    """Read one column of a table, by name or number, as `kind`, or raise `InputError`."""
     try:
         return np.asarray(hdu.data.field(name)).astype(kind)
     except MANGLED:
         raise InputError(
-            f"{path} has no readable column {name} in table {hdu.name or 1}: {MEND}"
+            f"{path} has no readable column {name} in table {hdu.name or 1}: {REFETCH}"
         ) from None
 
 
 def subhalo_of_name(path: Path) -> int:
-    """Subhalo number of a file called `broadband_{id}.fits[.gz]`, or `InputError`."""
+    """Read the subhalo number from a name `broadband_{id}.fits[.gz]`, or raise `InputError`."""
     match = re.search(r"broadband_(\d+)\.fits(\.gz)?$", path.name)
     if match is None:
         raise InputError(f"{path} does not say which subhalo it is: name it broadband_ID.fits")

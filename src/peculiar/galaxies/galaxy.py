@@ -1,4 +1,4 @@
-"""One galaxy as a file gives it, and frames of one size for formats whose images differ."""
+"""One galaxy as read from a file, and cutting images to one size."""
 
 from dataclasses import dataclass, field, replace
 from math import floor
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Galaxy:
-    """One galaxy as its file gives it; what the file does not say is NaN.
+    """One galaxy as read from its file; values that the file does not have are NaN.
 
     Attributes
     ----------
@@ -20,7 +20,7 @@ class Galaxy:
     kpc_per_pixel : ndarray, (camera,)
         Physical pixel scale of a simulated galaxy, kpc; NaN for a real one.
     source : str
-        Name of the file, and of what made it.
+        Name of the file and of the code that made it.
     log10_stellar_mass : float
         log10(M*/Msun).
     half_mass_radius_kpc : float
@@ -28,12 +28,12 @@ class Galaxy:
     absolute_mag : ndarray, (band,) or ()
         Absolute AB magnitudes of the simulation's own catalogue, mag.
     mag_ab : ndarray, (camera, band) or ()
-        AB magnitudes that the file gives for each image, in the file's convention, mag.
+        AB magnitudes of each image in the file's convention, mag.
     pixel_scale_arcsec : float
         Angular pixel scale of a real image, arcsec.
     cz_kms, cz_flow_kms : float
-        Speed of light times the redshift of a real galaxy, measured and as a flow model corrects
-        it for peculiar velocities, km/s.
+        Speed of light times the redshift of a real galaxy, measured and corrected
+        for peculiar velocities by a flow model, km/s.
     centre_offset : tuple of float
         x and y of the galaxy from the middle of the frame, pixels.
     """
@@ -53,10 +53,10 @@ class Galaxy:
 
 
 def frame(galaxy: Galaxy, pixels: int) -> Galaxy:
-    """Cut the images, or fill them up with dark sky, to a square around the galaxy.
+    """Crop or zero-pad the images to a square around the galaxy.
 
-    The frame moves by whole pixels, so that no value changes; what is left of the galaxy's offset
-    is at most half a pixel.
+    The frame moves by integer pixels, so no value changes. The remaining offset of the galaxy is
+    at most half a pixel.
 
     Parameters
     ----------
@@ -80,9 +80,9 @@ def frame(galaxy: Galaxy, pixels: int) -> Galaxy:
 
 
 def _overlap(size: int, offset: float, pixels: int) -> tuple[slice, slice, float]:
-    """Pixels of the image and of the frame that are one another's, and the new offset."""
+    """Matching pixels of the image and of the frame, and the new offset."""
     shift = offset + (size - pixels) / 2  # of the frame's first pixel against the image's
-    # Halves go one way, whichever size is odd, so that framing twice is framing once.
+    # Halves round one way, so that framing twice equals framing once.
     start = floor(shift + 0.5)
     first = max(start, 0)
     end = max(min(start + pixels, size), first)

@@ -28,17 +28,26 @@ from numpy.typing import NDArray
 
 from peculiar.core.errors import InputError
 from peculiar.core.photometry import ARCSEC_RAD, BANDS, SPEED_OF_LIGHT_MS, flux_density
-from peculiar.galaxies.fits import MEND, column, column_names, finite, number, open_whole, pixels
+from peculiar.galaxies.fits import (
+    REFETCH,
+    column,
+    column_names,
+    finite,
+    header_number,
+    open_whole,
+    pixels,
+)
 from peculiar.galaxies.galaxy import Galaxy
 
 HDUS_A_BAND = {14: 2, 7: 1}
 """Parent images have inverse variances, atlas images have none."""
 FLUX_ORDER = "FNugriz"
+C_KMS = SPEED_OF_LIGHT_MS * 1e-3
 ZEROPOINT_AB = 22.5
 """AB magnitude of one nanomaggy."""
 PIXEL_ARCSEC = 0.396
 """Of the mosaics that parent and atlas images are cut from, in ugriz."""
-COLUMNS = {
+CATALOGUE_COLUMNS = {
     "NSAID": int,
     "IAUNAME": str,
     "PID": int,
@@ -87,18 +96,18 @@ def read_catalogue(path: Path) -> Table:
         if len(hdus) < 2 or not isinstance(hdus[1], fits.BinTableHDU):
             raise InputError(f"{path} has no table in HDU 1: give nsa_v0_1_2.fits")
         names = column_names(path, hdus[1])
-        missing = [name for name in COLUMNS if name not in names]
+        missing = [name for name in CATALOGUE_COLUMNS if name not in names]
         if missing:
             raise InputError(f"{path} has no column {missing[0]}: give nsa_v0_1_2.fits")
         table = Table(meta={"path": path})
-        for name, kind in COLUMNS.items():
+        for name, kind in CATALOGUE_COLUMNS.items():
             table[name] = column(path, hdus[1], name, kind)
         table["IAUNAME"] = np.strings.strip(table["IAUNAME"])
         table["RA"].unit = table["DEC"].unit = u.deg
         if "PETROFLUX" in names:
             fluxes = column(path, hdus[1], "PETROFLUX", float)
             if fluxes.shape != (len(table), len(FLUX_ORDER)):
-                raise InputError(f"{path} has no 7 values in PETROFLUX: {MEND}")
+                raise InputError(f"{path} has no 7 values in PETROFLUX: {REFETCH}")
             table["PETROFLUX"] = fluxes
     return table
 
@@ -142,21 +151,21 @@ def read_nsa(path: Path, bands: Sequence[str], catalogue: Table | None = None) -
         known = _known(path, hdus[0].header, catalogue)
         flux = [_flux(path, hdus, numbers[band], band) for band in bands]
         if len({image.shape for image in flux}) > 1:
-            raise InputError(f"{path} has bands of different sizes: {MEND}")
+            raise InputError(f"{path} has bands of different sizes: {REFETCH}")
         hdu = hdus[numbers[bands[0]]]
         wcs = _celestial(path, hdu.header)
         scale = _pixel_scale(path, hdu.header, wcs, known=len(hdus) in HDUS_A_BAND)
         offset = _offset(path, hdu, wcs, known)
     nanomaggy = [flux_density(ZEROPOINT_AB, band) / (scale * ARCSEC_RAD) ** 2 for band in bands]
     return Galaxy(
-        id=int(number(path, known, "NSAID", above=-1)),
+        id=int(header_number(path, known, "NSAID", above=-1)),
         images=(np.stack(flux) * np.reshape(nanomaggy, (-1, 1, 1)))[None].astype(np.float32),
         kpc_per_pixel=np.array([np.nan]),
         source=f"nsa:{path.name}",
         mag_ab=_mag_ab(known, bands)[None],
         pixel_scale_arcsec=scale,
-        cz_kms=SPEED_OF_LIGHT_MS * 1e-3 * number(path, known, "Z", above=-0.01),  # blueshifts
-        cz_flow_kms=SPEED_OF_LIGHT_MS * 1e-3 * number(path, known, "ZDIST"),
+        cz_kms=C_KMS * header_number(path, known, "Z", above=-0.01),  # blueshifts
+        cz_flow_kms=C_KMS * header_number(path, known, "ZDIST"),
         centre_offset=offset,
     )
 
@@ -172,12 +181,12 @@ def _numbers(path: Path, hdus: fits.HDUList) -> dict[str, int]:
     # The Atlas describes the unit of its files, ours are described by their headers alone.
     unit = str(header.get("BUNIT", "" if len(hdus) == 1 else "nanomaggies")).strip()
     if unit not in ("nanomaggy", "nanomaggies"):
-        raise InputError(f"{path} has BUNIT {unit!r}, not 'nanomaggy': {MEND}")
+        raise InputError(f"{path} has BUNIT {unit!r}, not 'nanomaggy': {REFETCH}")
     if len(hdus) in HDUS_A_BAND:
         return {band: HDUS_A_BAND[len(hdus)] * k for k, band in enumerate(BANDS)}
     band = str(header.get("FILTER", "")).strip()
     if band not in BANDS:
-        raise InputError(f"{path} has FILTER {band!r}, not one of {', '.join(BANDS)}: {MEND}")
+        raise InputError(f"{path} has FILTER {band!r}, not one of {', '.join(BANDS)}: {REFETCH}")
     return {band: 0}
 
 
@@ -193,12 +202,12 @@ def _known(path: Path, header: Mapping[str, Any], catalogue: Table | None) -> Ma
         return header
     name = NAME.fullmatch(path.name)
     if name is None:
-        here = catalogue["NSAID"] == header.get("NSAID")
+        matches = catalogue["NSAID"] == header.get("NSAID")
     else:
         pid, aid = int(name[2] or name[3]), name[4]
-        here = (catalogue["IAUNAME"] == name[1]) & (catalogue["PID"] == pid)
-        here &= aid is None or catalogue["AID"] == int(aid)
-    rows = np.flatnonzero(here)
+        matches = (catalogue["IAUNAME"] == name[1]) & (catalogue["PID"] == pid)
+        matches &= aid is None or catalogue["AID"] == int(aid)
+    rows = np.flatnonzero(matches)
     if len(rows) != 1:
         raise InputError(
             f"{path} is {len(rows)} times in {catalogue.meta['path']}, not once: take it out of "
@@ -214,7 +223,7 @@ def _flux(path: Path, hdus: fits.HDUList, index: int, band: str) -> NDArray[np.f
         weight = pixels(path, hdus[index + 1])
         finite(path, weight, f"the inverse variance of band {band}")
         if weight.shape != image.shape:
-            raise InputError(f"{path} has an inverse variance of another size in {band}: {MEND}")
+            raise InputError(f"{path} has an inverse variance of another size in {band}: {REFETCH}")
         if not (weight > 0).any():
             raise InputError(f"{path} has no data in band {band}: take it out of fetch.nsa.folder")
         image = np.where(weight > 0, image, np.float32(0))
@@ -225,12 +234,12 @@ def _pixel_scale(path: Path, header: Mapping[str, Any], wcs: WCS | None, known: 
     """Pixel scale in arcsec, by the header, or else by the Atlas where the layout is `known`."""
     by_wcs = None if wcs is None else 3600 * float(np.sqrt(proj_plane_pixel_area(wcs)))
     if "PIXSCALE" in header:
-        scale = number(path, header, "PIXSCALE")
+        scale = header_number(path, header, "PIXSCALE")
         if by_wcs is not None and abs(by_wcs / scale - 1) > 0.01:
-            raise InputError(f"{path} has PIXSCALE {scale:g}, but {by_wcs:g} by its WCS: {MEND}")
+            raise InputError(f"{path} has PIXSCALE {scale:g}, but {by_wcs:g} by its WCS: {REFETCH}")
         return scale
     if by_wcs is None and not known:
-        raise InputError(f"{path} has neither PIXSCALE nor a WCS in its header: {MEND}")
+        raise InputError(f"{path} has neither PIXSCALE nor a WCS in its header: {REFETCH}")
     return PIXEL_ARCSEC if by_wcs is None else by_wcs
 
 
@@ -240,12 +249,12 @@ def _offset(
     """Pixels in x and y from the middle of the frame to the galaxy."""
     if wcs is None or "RA" not in known or "DEC" not in known:
         return (0.0, 0.0)
-    ra, dec = (number(path, known, key, above=-91) for key in ("RA", "DEC"))
+    ra, dec = (header_number(path, known, key, above=-91) for key in ("RA", "DEC"))
     x, y = (float(value) for value in wcs.wcs_world2pix(ra, dec, 0))
     ny, nx = hdu.shape
     offset = (x - (nx - 1) / 2, y - (ny - 1) / 2)
     if not (abs(offset[0]) <= nx / 2 and abs(offset[1]) <= ny / 2):
-        raise InputError(f"{path} does not show its galaxy's RA {ra:.5f}, DEC {dec:.5f}: {MEND}")
+        raise InputError(f"{path} does not show its galaxy's RA {ra:.5f}, DEC {dec:.5f}: {REFETCH}")
     return offset
 
 
@@ -256,7 +265,7 @@ def _celestial(path: Path, header: fits.Header) -> WCS | None:
         wcs.wcs.set()
     except (ValueError, TypeError, LookupError) as error:  # wcslib, on mangled cards
         reason = " ".join(str(error).split()).rstrip(".")
-        raise InputError(f"{path} has no usable WCS ({reason}): {MEND}") from None
+        raise InputError(f"{path} has no usable WCS ({reason}): {REFETCH}") from None
     return wcs.celestial if wcs.has_celestial else None
 
 

@@ -81,11 +81,11 @@ class FilesSection(Section):
 
 
 def _with_host(url: str) -> str:
-    """Refuse hosts and ports that are none; urllib3 says why."""
+    """Refuse a URL whose host or port is not valid."""
     try:
         parse_url(url)
     except ValueError as error:
-        raise ValueError(f"no valid URL ({error}): mend it") from None
+        raise ValueError(f"no valid URL ({error}): correct it") from None
     return url
 
 
@@ -96,24 +96,24 @@ class IllustrisSection(Section):
         str, Field(pattern=r"^https?://[^/?#@\s]+(/[^?#\s]*)?$"), AfterValidator(_with_host)
     ]
     simulation: Literal["Illustris-1", "Illustris-2", "Illustris-3"]
-    snapshot: Literal[135]  # redshift 0: the API's comoving lengths are physical ones
+    snapshot: Literal[135]  # redshift 0, where comoving lengths are physical
     catalogue: Path | None
     log10_mass_min: Annotated[float, Field(ge=0)]
     primary: bool
     galaxies: PositiveInt | None
     folder: Path
     connections: Annotated[int, Field(ge=1, le=16)]
-    attempts: Annotated[int, Field(ge=2)]  # only another copy tells what is damaged on the way
+    attempts: Annotated[int, Field(ge=2)]  # a second copy tells damage on the way
     timeout_s: PositiveFloat
 
     @property
     def snapshot_name(self) -> str:
-        """Simulation and snapshot, as the API's URLs have them."""
+        """Simulation and snapshot as in the API's URLs."""
         return f"{self.simulation}/snapshots/{self.snapshot}"
 
     @property
     def snapshot_url(self) -> str:
-        """Where the API has the snapshot, without a slash at the end."""
+        """URL of the snapshot, without a slash at the end."""
         return f"{self.url.rstrip('/')}/{self.snapshot_name}"
 
 

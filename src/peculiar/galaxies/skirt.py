@@ -14,10 +14,10 @@ from peculiar.core.photometry import (
     SKIRT_ZEROPOINT_AB,
     flux_density,
 )
-from peculiar.galaxies.fits import MEND, number, open_whole, plane, subhalo_of_name
+from peculiar.galaxies.fits import REFETCH, header_number, open_whole, plane, subhalo_of_name
 from peculiar.galaxies.galaxy import Galaxy
 
-UNIT = "counts/s/pixel"
+COUNT_RATE_UNIT = "counts/s/pixel"
 
 
 def recognises(hdus: fits.HDUList) -> bool:
@@ -75,7 +75,7 @@ def read_skirt(path: Path, bands: Sequence[str]) -> Galaxy:
             id=subhalo_of_name(path),
             log10_stellar_mass=np.nan,
             images=np.stack(images)[None].astype(np.float32),
-            kpc_per_pixel=np.array([number(path, hdu.header, "CDELT1") * 1e-3]),
+            kpc_per_pixel=np.array([header_number(path, hdu.header, "CDELT1") * 1e-3]),
             source=f"skirt:{path.name}",
         )
 
@@ -88,18 +88,20 @@ def filter_names(path: Path, hdu: fits.PrimaryHDU) -> list[str]:
             "on: take it out of fetch.skirt.folder, or correct fetch.source"
         )
     if hdu.shape[1] != hdu.shape[2]:
-        raise InputError(f"{path} has an image of shape {hdu.shape}, not (bands, N, N): {MEND}")
-    for key, unit in (("BUNIT", UNIT), ("CTYPE1", "pc")):
+        raise InputError(f"{path} has an image of shape {hdu.shape}, not (bands, N, N): {REFETCH}")
+    for key, unit in (("BUNIT", COUNT_RATE_UNIT), ("CTYPE1", "pc")):
         value = str(hdu.header.get(key, "")).strip()
         if value != unit:
-            raise InputError(f"{path} has {key} {value!r}, not {unit!r}: {MEND}")
+            raise InputError(f"{path} has {key} {value!r}, not {unit!r}: {REFETCH}")
     filters = [str(hdu.header.get(f"FILTER{k}", "")).strip() for k in range(hdu.shape[0])]
     if "" in filters:
-        raise InputError(f"{path} does not name the filter of plane {filters.index('')}: {MEND}")
+        raise InputError(f"{path} does not name the filter of plane {filters.index('')}: {REFETCH}")
     return filters
 
 
 def _solid_angle_correction(path: Path, header: fits.Header) -> float:
     """Factor from flux in a pixel to surface brightness at redshift zero, 1/sr."""
-    expansion = 1 + number(path, header, "USE_Z", above=-0.01)  # blueshifts of nearby galaxies
-    return float(expansion**5 / (number(path, header, "PIXSCALE") * ARCSEC_RAD) ** 2)
+    expansion = 1 + header_number(
+        path, header, "USE_Z", above=-0.01
+    )  # blueshifts of nearby galaxies
+    return float(expansion**5 / (header_number(path, header, "PIXSCALE") * ARCSEC_RAD) ** 2)

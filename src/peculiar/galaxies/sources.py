@@ -1,4 +1,4 @@
-"""Where galaxies come from: one function for each `fetch.source`."""
+"""Sources of galaxies: one function for each `fetch.source`."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -10,12 +10,11 @@ from peculiar.core.errors import InputError
 from peculiar.galaxies.galaxy import Galaxy, frame
 from peculiar.galaxies.illustris.api import read_key
 from peculiar.galaxies.illustris.archive import fill
-from peculiar.galaxies.nsa import read_catalogue as read_nsa_catalogue
-from peculiar.galaxies.nsa import read_nsa
+from peculiar.galaxies.nsa import read_catalogue, read_nsa
 from peculiar.galaxies.params import Fetch, SourceName, StandIn
 from peculiar.galaxies.skirt import read_skirt
 from peculiar.galaxies.standin.simulation import make_broadband
-from peculiar.galaxies.sunrise import read_broadband, read_catalogue
+from peculiar.galaxies.sunrise import read_broadband, read_masses
 from peculiar.parallel import in_order, pool, scheduler
 
 SOURCE_LABELS: dict[SourceName, str] = {
@@ -28,11 +27,11 @@ SOURCE_LABELS: dict[SourceName, str] = {
 
 
 Source = tuple[int, Iterable[Galaxy], dict[str, int]]
-"""Number of galaxies, the galaxies, and how many were left out for which reason."""
+"""Number of galaxies, the galaxies, and the number skipped for each reason."""
 
 
 def from_standin(params: Fetch) -> Source:
-    """Galaxies simulated here, on all cores, or by Dask's workers."""
+    """Stand-in galaxies, simulated on all cores or by Dask workers."""
     total = params.standin.galaxies
 
     def galaxies() -> Iterator[Galaxy]:
@@ -44,11 +43,11 @@ def from_standin(params: Fetch) -> Source:
 
 
 def from_files(params: Fetch) -> Source:
-    """Galaxies of a folder of broadband files, which somebody downloaded."""
+    """Galaxies from a folder of downloaded broadband files."""
     paths = downloaded("files", params.files.folder, ["*.fits"])
     masses: dict[int, float] = {}
     if params.files.catalogue is not None:
-        masses = read_catalogue(params.files.catalogue)
+        masses = read_masses(params.files.catalogue)
 
     def galaxies() -> Iterator[Galaxy]:
         for path in paths:
@@ -60,7 +59,7 @@ def from_files(params: Fetch) -> Source:
 
 
 def from_illustris(params: Fetch) -> Source:
-    """Galaxies of Illustris' API, downloaded first as far as they are not there yet."""
+    """Galaxies from the Illustris API; only missing files are downloaded."""
     filled = fill(params.illustris, params.bands, read_key())
     skipped = dict(sorted(Counter(filled.skipped.values()).items()))
     galaxies = (read_broadband(path, params.bands) for path in filled.paths)
@@ -68,18 +67,18 @@ def from_illustris(params: Fetch) -> Source:
 
 
 def from_skirt(params: Fetch) -> Source:
-    """Galaxies of a folder of TNG SKIRT files."""
+    """Galaxies from a folder of TNG SKIRT files."""
     paths = downloaded("skirt", params.skirt.folder, ["*.fits"])
     galaxies = (frame(read_skirt(path, params.bands), params.skirt.pixels) for path in paths)
     return len(paths), galaxies, {}
 
 
 def from_nsa(params: Fetch) -> Source:
-    """Real galaxies of the NASA-Sloan Atlas."""
+    """Real galaxies from the NASA-Sloan Atlas."""
     section = params.nsa
     paths = downloaded("nsa", section.folder, ["*.fits", "*.fits.gz"])
     paths = [path for path in paths if path != section.catalogue]
-    catalogue = None if section.catalogue is None else read_nsa_catalogue(section.catalogue)
+    catalogue = None if section.catalogue is None else read_catalogue(section.catalogue)
     galaxies = (frame(read_nsa(path, params.bands, catalogue), section.pixels) for path in paths)
     return len(paths), galaxies, {}
 
@@ -94,7 +93,7 @@ SOURCES: dict[SourceName, Callable[[Fetch], Source]] = {
 
 
 def downloaded(section: str, folder: Path, patterns: Iterable[str]) -> list[Path]:
-    """The FITS files of a folder, in the order of their names: broadband_9 before broadband_10."""
+    """List the FITS files of a folder by name, broadband_9 before broadband_10."""
     paths = [path for pattern in patterns for path in folder.glob(pattern)]
     if not paths:
         raise InputError(
@@ -105,7 +104,7 @@ def downloaded(section: str, folder: Path, patterns: Iterable[str]) -> list[Path
 
 
 def simulated(number: int, parameters: StandIn, bands: Sequence[str]) -> Galaxy:
-    """One stand-in galaxy, through a file and the reader of Illustris' own."""
+    """Simulate one stand-in galaxy, write its file, and read it back as an Illustris file."""
     with TemporaryDirectory(prefix="peculiar-") as scratch:
         path = Path(scratch) / f"broadband_{number}.fits"
         make_broadband(path, number, parameters)

@@ -14,18 +14,18 @@ from numpy.typing import NDArray
 from peculiar.core.errors import InputError
 from peculiar.core.photometry import BANDS, SUNRISE_FILTERS
 from peculiar.galaxies.fits import (
-    MEND,
+    REFETCH,
     column,
     column_names,
-    number,
+    header_number,
     open_whole,
     plane,
     subhalo_of_name,
 )
 from peculiar.galaxies.galaxy import Galaxy
 
-CAMERAS = 4
-UNIT = "W/m/m^2/sr"
+NUMBER_OF_CAMERAS = 4
+IMAGE_UNIT = "W/m/m^2/sr"
 GIVE = "give a SUNRISE broadband file of Illustris"
 
 
@@ -67,7 +67,7 @@ def read_broadband(path: Path, bands: Sequence[str]) -> Galaxy:
     with open_whole(path) as hdus:
         filters = filter_names(path, hdus)
         planes = [_index(path, filters, band) for band in bands]
-        cubes = [_cube(path, hdus, camera, len(filters)) for camera in range(CAMERAS)]
+        cubes = [_cube(path, hdus, camera, len(filters)) for camera in range(NUMBER_OF_CAMERAS)]
         if len({cube.shape for cube in cubes}) > 1:
             raise InputError(f"{path} has cameras of different sizes: {GIVE}")
         header = hdus[0].header
@@ -85,13 +85,15 @@ def read_broadband(path: Path, bands: Sequence[str]) -> Galaxy:
             absolute_mag=np.array(
                 [_optional(path, header, f"ABSMAG_{band.upper()}", -np.inf) for band in bands]
             ),
-            mag_ab=np.stack([_mag_ab(path, hdus, camera, planes) for camera in range(CAMERAS)]),
+            mag_ab=np.stack(
+                [_mag_ab(path, hdus, camera, planes) for camera in range(NUMBER_OF_CAMERAS)]
+            ),
         )
 
 
 def _optional(path: Path, header: fits.Header, key: str, above: float = 0.0) -> float:
     """Number in a header, NaN where it has no such card."""
-    return number(path, header, key, above) if key in header else np.nan
+    return header_number(path, header, key, above) if key in header else np.nan
 
 
 def _cube(path: Path, hdus: fits.HDUList, camera: int, filters: int) -> fits.ImageHDU:
@@ -104,8 +106,8 @@ def _cube(path: Path, hdus: fits.HDUList, camera: int, filters: int) -> fits.Ima
             f"FILTERS say: {GIVE}"
         )
     unit = str(hdu.header.get("IMUNIT", "")).strip()
-    if unit != UNIT:
-        raise InputError(f"{path} has IMUNIT {unit!r} in {name}, not {UNIT!r}: {GIVE}")
+    if unit != IMAGE_UNIT:
+        raise InputError(f"{path} has IMUNIT {unit!r} in {name}, not {IMAGE_UNIT!r}: {GIVE}")
     return hdu
 
 
@@ -119,7 +121,7 @@ def _images(
     for image, name in zip(images, names, strict=True):
         # SUNRISE counts photons, so that this can only be damage
         if image.min(initial=0) < 0:
-            raise InputError(f"{path} has negative surface brightness in {name}: {MEND}")
+            raise InputError(f"{path} has negative surface brightness in {name}: {REFETCH}")
     return np.stack(images)
 
 
@@ -137,7 +139,7 @@ def _mag_ab(
 def _hdu(path: Path, hdus: fits.HDUList, name: str) -> fits.ImageHDU | fits.BinTableHDU:
     if name not in hdus:
         raise InputError(
-            f"{path} has no {name}, so it is cut off or of another format: {MEND}, or {GIVE}"
+            f"{path} has no {name}, so it is cut off or of another format: {REFETCH}, or {GIVE}"
         )
     kind = fits.BinTableHDU if name == "FILTERS" else fits.ImageHDU
     if not isinstance(hdus[name], kind):
@@ -163,16 +165,16 @@ def _kpc_per_pixel(path: Path, hdus: fits.HDUList, camera: int, hdu: fits.ImageH
     """Physical pixel scale, kpc; fields of view differ from galaxy to galaxy in Illustris."""
     parameters = f"CAMERA{camera}-PARAMETERS"
     if parameters in hdus and "linear_fov" in hdus[parameters].header:
-        return number(path, hdus[parameters].header, "linear_fov") / int(hdu.shape[-1])
+        return header_number(path, hdus[parameters].header, "linear_fov") / int(hdu.shape[-1])
     if "CD1_1" in hdu.header:
-        return number(path, hdu.header, "CD1_1")
+        return header_number(path, hdu.header, "CD1_1")
     raise InputError(
         f"{path} has neither linear_fov in {parameters} nor CD1_1 in the image, so its pixel "
         f"scale is unknown: {GIVE}"
     )
 
 
-def read_catalogue(path: Path) -> dict[int, float]:
+def read_masses(path: Path) -> dict[int, float]:
     """Read which subhaloes have images, and their masses.
 
     Parameters
@@ -194,7 +196,7 @@ def read_catalogue(path: Path) -> dict[int, float]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError, UnicodeDecodeError):
-        raise InputError(f"{path} is no catalogue of subhaloes: mend the path") from None
+        raise InputError(f"{path} is not a catalogue of subhaloes: correct the path") from None
     for row, line in enumerate(lines, start=1):
         try:
             _, subhalo, mass = line.split()
@@ -202,6 +204,6 @@ def read_catalogue(path: Path) -> dict[int, float]:
         except ValueError:
             raise InputError(
                 f"{path} has {line[:60]!r} in line {row}, not a folder, a subhalo number and "
-                "log10(M*/Msun): mend that line"
+                "log10(M*/Msun): correct that line"
             ) from None
     return masses

@@ -1,1 +1,1 @@
-"""Networks from images to distances, and how they are run."""
+"""Networks that predict distances from images."""

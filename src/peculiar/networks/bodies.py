@@ -1,8 +1,8 @@
-"""Fronts and bodies of networks: images to what is learnt from, and that to raw numbers.
+"""Fronts and bodies of networks.
 
-Fronts are fixed; `peculiar.networks.heads` makes distances of the raw numbers. The paper's
-convolutional and residual networks (section 2, Tables A1 and A2), and pyramids and starlets, which
-are ours.
+A front scales images and is fixed. A body is trained and turns the front's output into raw numbers,
+of which `peculiar.networks.heads` makes distances. The paper has convolutional and residual
+networks (section 2, Tables A1 and A2); pyramids and starlets are ours.
 """
 
 from collections.abc import Sequence
@@ -17,9 +17,9 @@ from peculiar.networks.starlet import Starlet, perceptron
 
 
 def output_pixels(layers: Sequence[LayerSection], pixels: int, *, padded: bool = False) -> int:
-    """Side of the last feature map, pixels; not positive where a kernel no longer fits.
+    """Side of the last feature map, pixels; not positive if a kernel no longer fits.
 
-    With `padded` of a pyramid, whose convolutions keep the size but for the stride.
+    `padded` is for a pyramid, whose convolutions keep the size apart from the stride.
     """
     for layer in layers:
         kernel = 1 if padded else layer.kernel
@@ -32,7 +32,7 @@ def output_pixels(layers: Sequence[LayerSection], pixels: int, *, padded: bool =
 def multiply_adds(
     layers: Sequence[LayerSection], bands: int, pixels: int, *, padded: bool = False
 ) -> int:
-    """Multiplications and additions that the convolutions need for one image."""
+    """Multiply-add operations of the convolutions for one image."""
     total, channels = 0, bands
     for number, layer in enumerate(layers, start=1):
         side = output_pixels(layers[:number], pixels, padded=padded)
@@ -49,11 +49,11 @@ def cnn(
     Parameters
     ----------
     layers : sequence of LayerSection
-        From the image to the output.
+        Convolutions, from the image to the output.
     bands, pixels : int
         Channels and side of the input images.
     outputs : int
-        Raw numbers, one in the paper.
+        Number of outputs, one in the paper.
     batch_norm : bool
         Normalise each convolution's output over the batch (not in the paper).
 
@@ -65,7 +65,7 @@ def cnn(
     Raises
     ------
     InputError
-        When the convolutions shrink the image to nothing.
+        When the convolutions leave no pixel.
     """
     side = output_pixels(layers, pixels)
     if side < 1:
@@ -90,9 +90,9 @@ def resnet(family: str, bands: int, outputs: int) -> nn.Module:
 
     "Default parameters ... with the output layer replaced by a fully connected layer with no
     activation function and an output size of 1" (paper, appendix A); no pretrained weights, which
-    would be for three bands.
+    exist for three bands only.
     """
-    from torchvision.models import get_model  # imports a compiler, which takes a second
+    from torchvision.models import get_model  # slow to import: it loads a compiler
 
     network: nn.Module = get_model(family, num_classes=outputs)
     network.conv1 = nn.Conv2d(bands, 64, kernel_size=7, stride=2, padding=3, bias=False)
@@ -100,30 +100,30 @@ def resnet(family: str, bands: int, outputs: int) -> nn.Module:
 
 
 class Pyramid(nn.Module):
-    """Convolutions whose every scale is seen by the output through the logarithm of its mean.
+    """Convolutions, and a perceptron of the logarithm of the mean feature maps at each scale.
 
-    A galaxy's distance stands in how strongly it fluctuates at each scale (docs/decisions/0013):
-    the mean over the sky of a rectified filter is a strength, and a logarithm turns the product of
-    strength and brightness into a sum, which a small perceptron of one hidden layer can take apart.
-    Convolutions keep the size (but for the stride), with batch normalisation and ReLU; those that
-    keep stride, filters and size have a shortcut (He et al. 2016).
+    A galaxy's distance shows in how strongly its image fluctuates at each scale
+    (docs/decisions/0013). The mean of a rectified filter over the image measures this strength. Its
+    logarithm turns the product of strength and brightness into a sum, which a perceptron with one
+    hidden layer can separate. Convolutions keep the size apart from the stride, with batch
+    normalisation and ReLU; those that keep the shape have a shortcut (He et al. 2016).
 
     Parameters
     ----------
     layers : sequence of LayerSection
-        From the image to the coarsest scale.
+        Convolutions, from the image to the coarsest scale.
     bands : int
         Channels of the input images.
     hidden, outputs : int
-        Hidden units of the perceptron, and raw numbers.
+        Hidden units of the perceptron, and number of outputs.
 
     Raises
     ------
     InputError
-        For an even kernel, which has no middle.
+        For an even kernel, which has no centre.
     """
 
-    FLOOR = 1e-3  # of a mean before its logarithm, in units of the normalised maps
+    FLOOR = 1e-3  # added to a mean before its logarithm, in units of the normalised maps
 
     def __init__(self, layers: Sequence[LayerSection], bands: int, hidden: int, outputs: int):
         from torchvision.ops import Conv2dNormActivation  # as in `resnet`
@@ -137,8 +137,8 @@ class Pyramid(nn.Module):
             Conv2dNormActivation(before, layer.filters, layer.kernel, layer.stride)
             for before, layer in zip(channels, layers, strict=False)
         )
-        last = [*(layer.stride > 1 for layer in layers[1:]), True]  # of its scale
-        self.seen = [number for number, here in enumerate(last) if here]
+        last = [*(layer.stride > 1 for layer in layers[1:]), True]  # layer of its scale
+        self.seen = [number for number, is_last in enumerate(last) if is_last]
         features = sum(layers[number].filters for number in self.seen)
         self.perceptron = nn.Sequential(
             nn.BatchNorm1d(features),
@@ -152,7 +152,7 @@ class Pyramid(nn.Module):
         features = []
         for number, convolution in enumerate(self.convolutions):
             out = convolution(scaled)
-            # not from the pixels, which may be negative
+            # no shortcut from the pixels, which may be negative
             scaled = out + scaled if number > 0 and out.shape == scaled.shape else out
             if number in self.seen:
                 features.append((scaled.mean(dim=(-2, -1)) + self.FLOOR).log())
@@ -161,13 +161,13 @@ class Pyramid(nn.Module):
 
 
 def front(spec: NetworkSection, bands: Sequence[str], pixels: int) -> nn.Module:
-    """What is fixed of a network: images to what it learns from.
+    """Build the front of a network, which is fixed.
 
     Parameters
     ----------
     spec : NetworkSection
-        `family`; the side in pixels of the middle of the images that is looked at, `crop`, None for
-        all; the softening of asinh, AB mag/arcsec^2.
+        `family`; `crop`, the side of the middle of the images that is used, pixels, None for all;
+        the softening of asinh, AB mag/arcsec^2.
     bands : sequence of str
         Bands of the images, in order.
     pixels : int
@@ -176,8 +176,8 @@ def front(spec: NetworkSection, bands: Sequence[str], pixels: int) -> nn.Module:
     Returns
     -------
     nn.Module
-        Surface brightness (n, band, y, x), W/m/m^2/sr, to scaled pixels, or for a starlet to its
-        numbers (n, number).
+        Surface brightness (n, band, y, x), W/m/m^2/sr, to scaled pixels, or to the numbers
+        (n, number) of a starlet.
 
     Raises
     ------
@@ -192,7 +192,7 @@ def front(spec: NetworkSection, bands: Sequence[str], pixels: int) -> nn.Module:
 
 
 def body(spec: NetworkSection, bands: int, pixels: int, outputs: int) -> nn.Module:
-    """A body with fresh weights from torch's global generator.
+    """Build a body with new weights from torch's global generator.
 
     Parameters
     ----------
@@ -203,12 +203,12 @@ def body(spec: NetworkSection, bands: int, pixels: int, outputs: int) -> nn.Modu
     bands, pixels : int
         Channels and side of the input images.
     outputs : int
-        Raw numbers.
+        Number of outputs.
 
     Returns
     -------
     nn.Module
-        What the front gives to (n, outputs).
+        Output of the front to (n, outputs).
 
     Raises
     ------

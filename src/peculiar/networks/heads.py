@@ -1,9 +1,9 @@
-"""Networks with an output: a distance (the paper's), or p(D | image), learnt from redshifts.
+"""Networks with a head: a distance, as in the paper, or p(D | image) learned from redshifts.
 
-A survey knows D_z = D + v / H0 of a galaxy and not D. A network that gives p(D | image) gives
-p(D_z | image) = sum over D of p(D | image) N(D_z; D, sigma_v / H0); training on its logarithm makes
-p(D | image) the distribution of D and not of D_z, which is wider. (With a Gaussian p of mean mu and
-deviation s, the sum is N(D_z; mu, s^2 + (sigma_v / H0)^2).)
+A survey measures D_z = cz / H0 = D + v / H0 of a galaxy, not D. A network for p(D | image) implies
+p(D_z | image) = sum over D of p(D | image) N(D_z; D, sigma_v / H0). Training on its logarithm makes
+p(D | image) the distribution of D rather than of D_z, which is wider. (For a Gaussian p with mean
+mu and deviation s, the sum is N(D_z; mu, s^2 + (sigma_v / H0)^2).)
 """
 
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ from peculiar.networks.scaling import check_crop
 
 @dataclass(frozen=True)
 class Prior:
-    """What is known of distances without an image, on a grid.
+    """Prior of the distances on a grid.
 
     Attributes
     ----------
@@ -32,7 +32,7 @@ class Prior:
     p : ndarray, (G,)
         Their probabilities, which sum to one.
     label_error_mpc : float
-        Deviation of the labels about the true distances, Mpc: sigma_v / H0 for D_z.
+        Standard deviation of the labels about the true distances, Mpc: sigma_v / H0 for D_z.
     """
 
     grid_mpc: NDArray[np.float64]
@@ -47,10 +47,10 @@ def all_turns(images: Tensor) -> list[Tensor]:
 
 
 def at_precision(body: nn.Module, scaled: Tensor, precision: Precision) -> Tensor:
-    """Raw numbers (n, r), float32, of a body whose products are made in a precision.
+    """Run a body with products in a precision; returns raw numbers (n, r), float32.
 
-    Weights are float32 with either (mixed precision; Micikevicius et al. 2018). Whatever is made of
-    the raw numbers is too: of 256 steps, as bfloat16 has, one would be 0.2 Mpc.
+    Weights are always float32 (mixed precision; Micikevicius et al. 2018), and so is all that
+    follows: one of the 256 steps of bfloat16 would be 0.2 Mpc.
     """
     with torch.autocast(scaled.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
         raw: Tensor = body(scaled)
@@ -58,20 +58,20 @@ def at_precision(body: nn.Module, scaled: Tensor, precision: Precision) -> Tenso
 
 
 class DistanceNetwork(nn.Module):
-    """Images in physical units to distances in Mpc; scalings of both travel with the weights.
+    """Images in physical units to distances in Mpc; both scalings are kept with the weights.
 
     Parameters
     ----------
     front : nn.Module
-        Surface brightness (n, band, y, x), W/m/m^2/sr, to what is learnt from; itself fixed.
+        Surface brightness (n, band, y, x), W/m/m^2/sr, to inputs of the body; fixed.
     body : nn.Module
-        That to numbers (n, 1).
+        Output of the front to raw numbers (n, 1).
     offset_mpc, scale_mpc : float
         D = offset + scale * body(...). 0 and 1 for targets left in Mpc.
     fractional : bool
-        Learn from errors over the labels, and not over `scale_mpc` (paper, section 5.2).
+        Divide errors by the labels instead of `scale_mpc` (paper, section 5.2).
     precision : {"float32", "bfloat16"}
-        Of the body's products while it learns; it predicts in float32.
+        Precision of the body's products in training; predictions are in float32.
     """
 
     offset_mpc: Tensor
@@ -98,7 +98,7 @@ class DistanceNetwork(nn.Module):
         return self.distance(self.front(images))
 
     def distance(self, scaled: Tensor) -> Tensor:
-        """What the front gives of images to distances (n,), Mpc."""
+        """Output of the front to distances (n,), Mpc."""
         return self._in_mpc(self.body(scaled))
 
     def _in_mpc(self, raw: Tensor) -> Tensor:
@@ -114,9 +114,8 @@ class DistanceNetwork(nn.Module):
 class DistanceHead(nn.Module):
     """Raw numbers of a network to p(D | image) on a grid: L(image | D)^sharpness times the prior.
 
-    The network gives only the likelihood L; the prior of the training distances stands openly
-    beside it, so that another one can take its place
-    (`peculiar.velocity.posterior.given_redshift`).
+    The network predicts only the likelihood L. The prior of the training distances is kept apart,
+    so that it can be replaced (`peculiar.velocity.posterior.given_redshift`).
 
     Parameters
     ----------
@@ -138,7 +137,7 @@ class DistanceHead(nn.Module):
         self.register_buffer("grid_mpc", torch.tensor(prior.grid_mpc, dtype=torch.float32))
         self.register_buffer("log_prior", torch.tensor(np.log(prior.p), dtype=torch.float32))
         self.register_buffer("label_error_mpc", torch.tensor(prior.label_error_mpc))
-        # 1 in training; calibrated afterwards, down to 0, where only the prior is left
+        # 1 in training, then calibrated; at 0 only the prior is left
         self.register_buffer("sharpness", torch.tensor(1.0))
 
     def log_likelihood(self, raw: Tensor) -> Tensor:
@@ -148,7 +147,7 @@ class DistanceHead(nn.Module):
         middle = (self.grid_mpc[0] + self.grid_mpc[-1]) / 2
         half = (self.grid_mpc[-1] - self.grid_mpc[0]) / 2
         mean = middle + half * raw[:, :1]
-        # starts near what one knows without an image; never below a cell of the grid
+        # starts near the prior; never narrower than a cell of the grid
         deviation = self.grid_mpc[1] - self.grid_mpc[0] + half * softplus(raw[:, 1:])
         out: Tensor = -0.5 * ((self.grid_mpc - mean) / deviation).square()
         return out
@@ -170,14 +169,14 @@ class DistributionNetwork(nn.Module):
     Parameters
     ----------
     front : nn.Module
-        Surface brightness (n, band, y, x), W/m/m^2/sr, to what is learnt from; itself fixed.
+        Surface brightness (n, band, y, x), W/m/m^2/sr, to inputs of the body; fixed.
     bodies : sequence of nn.Module
-        Members of the ensemble: what the front gives to raw numbers of the head.
+        Members of the ensemble: output of the front to raw numbers of the head.
     head : DistanceHead
-        What the raw numbers mean.
+        Raw numbers to p(D | image).
     average_turns : bool
-        Mean over the eight rotations and reflections of each image, outside training; the front
-        then gives images.
+        Average over the eight rotations and reflections of each image, outside training; needs a
+        front that returns images.
     precision : {"float32", "bfloat16"}
         As in `DistanceNetwork`.
     """
@@ -203,7 +202,7 @@ class DistributionNetwork(nn.Module):
         return self.probability(self.front(images))
 
     def raw(self, scaled: Tensor) -> Tensor:
-        """Raw numbers (member, n, r): each body's, of each turn of the images where averaged."""
+        """Raw numbers (member, n, r) of each body, and of each turn of the images if averaged."""
         turns = all_turns(scaled) if self.average_turns and not self.training else [scaled]
         return torch.stack([body(turn) for body in self.bodies for turn in turns])
 
@@ -231,7 +230,7 @@ Network = DistanceNetwork | DistributionNetwork
 
 
 def ensemble(members: Sequence[DistributionNetwork]) -> DistributionNetwork:
-    """One network of the bodies of several, whose p(D | image) is the mean of theirs."""
+    """Join networks into one, whose p(D | image) is their mean."""
     first = members[0]
     bodies = [body for member in members for body in member.bodies]
     return DistributionNetwork(first.front, bodies, first.head, average_turns=first.average_turns)
@@ -247,7 +246,7 @@ def build(
     seed: int,
     members: int = 1,
 ) -> Network:
-    """A network with fresh weights.
+    """Build a network with new weights.
 
     Parameters
     ----------
@@ -260,11 +259,11 @@ def build(
     target : tuple of float
         Offset and scale of the targets of a point head, Mpc.
     prior : Prior or None
-        For heads that give distributions.
+        For the heads gaussian and binned.
     seed : int
         Seed of the initial weights.
     members : int
-        Bodies of a network that gives distributions.
+        Number of bodies, for the heads gaussian and binned.
 
     Returns
     -------
@@ -275,10 +274,10 @@ def build(
     InputError
         When the network does not fit the images.
     ValueError
-        When a head that gives distributions has no prior.
+        When the head gaussian or binned has no prior.
     """
     sees, side = front(spec, bands, pixels), check_crop(spec.crop, pixels)
-    with torch.random.fork_rng(devices=[]):  # torch initialises from its global generator only
+    with torch.random.fork_rng(devices=[]):  # torch initialises weights from its global generator
         torch.manual_seed(seed)
         if spec.head == "point":
             out = body(spec, len(bands), side, 1)

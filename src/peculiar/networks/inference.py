@@ -10,45 +10,45 @@ from torch import Tensor
 
 from peculiar.networks.heads import Network
 
-# row numbers to what a network's front gives of their images, on the device
+# row numbers to the front's output for their images, on the device
 Scaled = Callable[[NDArray[np.integer]], Tensor]
 
 
-FRONT_BATCH = 16  # what a processor's cache holds: two to four times as fast as 256
+FRONT_BATCH = 16  # fits a processor's cache: two to four times as fast as 256
 
 
-GPU_BATCH = 256  # of predictions, which a GPU has the memory for
+GPU_BATCH = 256  # fits the memory of a GPU in inference
 
 
 class Images(Protocol):
-    """Images (image, band, y, x) that can be asked for by row numbers."""
+    """Images (image, band, y, x) that are read by row number."""
 
     shape: tuple[int, ...]
 
     def __getitem__(self, rows: NDArray[np.integer]) -> NDArray[np.float32]: ...
 
 
-def load(images: Images, rows: NDArray[np.integer], device: torch.device) -> Tensor:
-    """Images of some rows on the device, channels last, which CPU convolutions run 2.5x faster."""
+def load_images(images: Images, rows: NDArray[np.integer], device: torch.device) -> Tensor:
+    """Read images onto the device, channels last, which makes CPU convolutions 2.5x faster."""
     batch = torch.from_numpy(images[rows])
     return batch.to(device, memory_format=torch.channels_last, non_blocking=True)
 
 
-def in_order(rows: NDArray[np.integer], size: int) -> list[NDArray[np.integer]]:
-    """Consecutive pieces of `rows`, the last one perhaps smaller."""
+def pieces_of(rows: NDArray[np.integer], size: int) -> list[NDArray[np.integer]]:
+    """Split `rows` into consecutive pieces; the last may be smaller."""
     return [rows[start : start + size] for start in range(0, len(rows), size)]
 
 
-def predict(
+def run_network(
     network: Network, images: Images, rows: NDArray[np.integer], device: torch.device
 ) -> NDArray[np.float64]:
-    """What a network gives for some images: distances (n,), Mpc, or p(D | image), (n, G)."""
+    """Run a network over images: distances (n,), Mpc, or p(D | image), (n, G)."""
     network.eval()
-    return in_pieces(lambda piece: network(load(images, piece, device)), rows, device)
+    return in_pieces(lambda piece: network(load_images(images, piece, device)), rows, device)
 
 
 def in_pieces(of: Scaled, rows: NDArray[np.integer], device: torch.device) -> NDArray[np.float64]:
-    """A function of row numbers, (len(rows), ...), computed for a few rows at a time."""
+    """Compute a function of row numbers, (len(rows), ...), a few rows at a time."""
     size = FRONT_BATCH if device.type == "cpu" else GPU_BATCH
     with torch.inference_mode():
-        return np.asarray(torch.cat([of(piece).double().cpu() for piece in in_order(rows, size)]))
+        return np.asarray(torch.cat([of(piece).double().cpu() for piece in pieces_of(rows, size)]))

@@ -1,4 +1,4 @@
-"""One network, as `params.yaml` and `run.json` describe it."""
+"""Parameters of one network, as in `params.yaml` and `run.json`."""
 
 from typing import Annotated, Literal, Self
 
@@ -31,7 +31,7 @@ class LayerSection(Section):
 
 
 class Training(Section):
-    """What a network learns and how: what a search leaves alone."""
+    """Training parameters that a search does not vary."""
 
     label: Label
     normalise: bool
@@ -57,7 +57,7 @@ class Training(Section):
 
     @property
     def all_epochs(self) -> int:
-        """Epochs of all members and rounds, at most."""
+        """Largest number of epochs, over all members and rounds."""
         return self.epochs * self.members * self.rounds
 
     @model_validator(mode="after")
@@ -76,7 +76,7 @@ class Training(Section):
 
 
 class NetworkSection(Training):
-    """One network and how long and fast it learns."""
+    """One network: its layers and all parameters of its training."""
 
     family: Family
     layers: tuple[LayerSection, ...]

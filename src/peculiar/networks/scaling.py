@@ -1,4 +1,4 @@
-"""The pixels that networks look at: asinh of the surface brightness in the middle of an image."""
+"""Scale images for networks: asinh of the surface brightness in the middle of an image."""
 
 from collections.abc import Sequence
 
@@ -12,20 +12,20 @@ from peculiar.core.photometry import surface_brightness
 def asinh(x: Tensor) -> Tensor:
     """Inverse hyperbolic sine to 1e-6, twice as fast on a CPU as torch's, which is not vectorised.
 
-    asinh(x) = sign(x) log(|x| + sqrt(1 + x^2)), in place where it can be: images are large.
+    asinh(x) = sign(x) log(|x| + sqrt(1 + x^2)), in place where possible because images are large.
     """
     size = x.abs()
     return (size * size).add_(1).sqrt_().add_(size).log_().copysign_(x)
 
 
 def softening_of(bands: Sequence[str], mag_arcsec2: float) -> Tensor:
-    """Surface brightness (band, 1, 1), W/m/m^2/sr, of one AB mag/arcsec^2 in each band."""
+    """Surface brightness (band, 1, 1), W/m/m^2/sr, of an AB mag/arcsec^2 in each band."""
     levels = [float(surface_brightness(mag_arcsec2, band)) for band in bands]
     return torch.tensor(levels)[:, None, None]
 
 
 def check_crop(crop: int | None, pixels: int) -> int:
-    """Side of what a network looks at, pixels; an `InputError` where it has no middle."""
+    """Side of the middle of an image, pixels; `InputError` if the image has no such middle."""
     if crop is None:
         return pixels
     if crop > pixels or (pixels - crop) % 2:
@@ -37,7 +37,7 @@ def check_crop(crop: int | None, pixels: int) -> int:
 
 
 class Pixels(nn.Module):
-    """The middle of images as asinh(I / softening).
+    """Crop images to their middle and take asinh(I / softening).
 
     Parameters
     ----------
@@ -47,7 +47,7 @@ class Pixels(nn.Module):
         Surface brightness at which asinh turns from linear to logarithmic, AB mag/arcsec^2, the
         same in each band.
     crop : int, optional
-        Side of the middle, pixels; all where it is None.
+        Side of the middle, pixels; None for the full image.
     """
 
     softening: Tensor

@@ -1,4 +1,4 @@
-"""Numbers that tell how strongly an image fluctuates at each brightness, and what reads them."""
+"""Measure how strongly an image fluctuates at each brightness, and a perceptron for the result."""
 
 import torch
 from torch import Tensor, nn
@@ -14,11 +14,11 @@ def pairs(images: Tensor, axis: int, step: int = 1) -> Tensor:
 
 
 def b3_smooth(images: Tensor) -> Tensor:
-    """Images (n, band, y, x) under the B3 spline (1, 4, 6, 4, 1) / 16 along y and x.
+    """Smooth images (n, band, y, x) with the B3 spline (1, 4, 6, 4, 1) / 16 along y and x.
 
-    The spline is what four sums of neighbours make, which a processor does ten times as fast as a
-    convolution of a few channels. Beyond the rim stand the rim's own pixels, since a rim of any one
-    brightness would fluctuate.
+    The spline is the result of four sums of neighbours, ten times as fast on a CPU as a
+    convolution of a few channels. The edge pixels are repeated beyond the edge, where a constant
+    would add fluctuations.
     """
     images = pad(images, (2, 2, 2, 2), mode="replicate")
     for axis in (-2, -1):
@@ -40,10 +40,10 @@ class Starlet(nn.Module):
     particles this is Tonry & Schneider 1988, AJ 96, 807). The wavelets are starlets (Starck,
     Fadili & Murtagh 2007, IEEE Trans. Image Process. 16, 297), differences between an image and
     its mean under a B3 spline, of which every next scale is taken from 2 x 2 pixels of the one
-    before. Of asinh(I / softening) they are relative fluctuations wherever I is large. The layers
-    overlap like tents over the asinh of the smoothest image, averaged over bands. All is the same
-    for every rotation and reflection of the image. Nothing is learnt: the numbers of an image are
-    computed once, however often a network learns from them.
+    before. Wavelets of asinh(I / softening) are relative fluctuations where I is large. The
+    layers are overlapping triangles in the asinh of the smoothest image, averaged over bands. The
+    numbers do not change when the image is rotated or reflected. Nothing is learned, so they are
+    computed once per image.
 
     Parameters
     ----------
@@ -57,7 +57,7 @@ class Starlet(nn.Module):
     """
 
     SCALES = 3
-    LAYERS, STEP = 8, 2.0  # from 0 to 14 in asinh(I / softening), which is 15 magnitudes
+    LAYERS, STEP = 8, 2.0  # from 0 to 14 in asinh(I / softening), 15 magnitudes
     FLOOR = 1e-5  # of a mean square before its logarithm
 
     layers: Tensor
@@ -74,7 +74,7 @@ class Starlet(nn.Module):
 
     @classmethod
     def numbers(cls, bands: int) -> int:
-        """How many numbers an image of so many bands has."""
+        """Number of outputs for an image of `bands` bands."""
         return 1 + bands + cls.LAYERS * (1 + bands + cls.SCALES * bands)
 
     def forward(self, scaled: Tensor) -> Tensor:
@@ -94,12 +94,12 @@ class Starlet(nn.Module):
             squares.append((coarse - smooth).square())
             last, coarse = coarse, smooth
         base = coarse.mean(dim=1, keepdim=True)
-        found = [mean_flux, flux - mean_flux]
+        features = [mean_flux, flux - mean_flux]
         for square in squares:
             mean, area = self._in_layers(square, base)
-            found.append((mean + self.FLOOR).log().flatten(1))
+            features.append((mean + self.FLOOR).log().flatten(1))
         colour, _ = self._in_layers(last - last.mean(dim=1, keepdim=True), base)
-        return torch.cat([*found, area.log1p(), colour.flatten(1)], dim=1)
+        return torch.cat([*features, area.log1p(), colour.flatten(1)], dim=1)
 
     def _in_layers(self, maps: Tensor, base: Tensor) -> tuple[Tensor, Tensor]:
         """Means (n, layer, band) of maps (n, band, y, x), and areas (n, layer), in its pixels."""
@@ -108,7 +108,7 @@ class Starlet(nn.Module):
         level = (base.flatten(2) / self.STEP).clamp(0, self.LAYERS - 1)
         share = (level - self.layers).abs_().neg_().add_(1).clamp_(min=0)
         area = share.sum(dim=-1)
-        # one more pixel of nothing: an empty layer has mean 0
+        # the extra 1 gives an empty layer a mean of 0
         return share @ maps.flatten(2).transpose(1, 2) / (area[..., None] + 1), area
 
 
@@ -120,7 +120,7 @@ def perceptron(inputs: int, hidden: int, outputs: int, dropout: float) -> nn.Seq
     inputs, hidden, outputs : int
         Numbers in, units of each hidden layer, and numbers out.
     dropout : float
-        Share of the hidden units that are silent in a training step.
+        Fraction of the hidden units that are dropped in a training step.
 
     Returns
     -------
@@ -128,7 +128,7 @@ def perceptron(inputs: int, hidden: int, outputs: int, dropout: float) -> nn.Seq
     """
     parts: list[nn.Module] = [nn.BatchNorm1d(inputs)]
     for units in (hidden, hidden):
-        # batch norm takes any bias off
+        # batch normalisation removes any bias
         parts += [nn.Linear(inputs, units, bias=False), nn.BatchNorm1d(units), nn.SiLU()]
         parts += [nn.Dropout(dropout)]
         inputs = units

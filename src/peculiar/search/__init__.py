@@ -1,1 +1,1 @@
-"""An Optuna study over networks, on one machine or many."""
+"""Search for a network with Optuna, on one machine or many."""

@@ -1,7 +1,6 @@
-"""Where trials run: Dask on this machine, on a scheduler's workers, or in SLURM's jobs.
+"""Run tasks with Dask: on this machine, on the workers of a scheduler, or in SLURM jobs.
 
-With `workers` the only module that imports dask, which carries a task to a worker, and to another
-if that one dies; what the task does is not its business.
+Dask sends a task to a worker, and to another worker if the first dies.
 """
 
 import logging
@@ -20,16 +19,16 @@ from peculiar.core.errors import InputError
 from peculiar.parallel import SCHEDULER, connected, scheduler
 from peculiar.search.params import Search
 
-TASK_RETRIES = 2  # of a task that raised, for example because its database was away
+TASK_RETRIES = 2  # of a task that raised, for example because its database was down
 LOOPBACK = "127.0.0.1"
-# Dask's pages would be open to everybody on the machine's network, at a port that is often taken
+# the dashboard would be open to the network, at a port that is often taken
 QUIET = {"dashboard": False, "dashboard_address": f"{LOOPBACK}:0"}
 
 
 def where(params: Search) -> tuple[str, str]:
-    """Where trials run, "local", "slurm" or the address of a scheduler, and what says so.
+    """Where trials run, "local", "slurm" or the address of a scheduler, and the setting it is from.
 
-    `search.cluster: local` is this machine, or the scheduler that the environment names for all
+    `search.cluster: local` means this machine, unless the environment names a scheduler for all
     stages.
     """
     shared = scheduler()
@@ -40,15 +39,15 @@ def where(params: Search) -> tuple[str, str]:
 
 @contextmanager
 def client(params: Search) -> Iterator[Client]:
-    """Workers of one task at a time each, where `where` says.
+    """Connect to workers, of one task at a time each, at the place that `where` returns.
 
     Raises
     ------
     InputError
-        When no scheduler answers at a given address, or its workers cannot take part.
+        When no scheduler answers at the address, or its workers cannot take part.
     """
     address, named = where(params)
-    # workers that run networks may be busy in one call for minutes
+    # a worker that trains may be busy in one call for minutes
     with dask.config.set({"distributed.comm.timeouts.tcp": "300s"}):
         if address in ("local", "slurm"):
             made = _slurm(params) if address == "slurm" else _local(params)
@@ -62,12 +61,12 @@ def client(params: Search) -> Iterator[Client]:
 
 
 def check_hosts(client: Client) -> None:
-    """Refuse workers of other machines where the study is a file of this one.
+    """Refuse workers on other machines if the study is a file on this one.
 
     Raises
     ------
     InputError
-        Naming the first.
+        Names the first such machine.
     """
     hosts = client.run(socket.gethostname)
     if others := sorted(set(hosts.values()) - {socket.gethostname()}):
@@ -78,7 +77,7 @@ def check_hosts(client: Client) -> None:
 
 
 def worker_environments(workers: int, cores: int, gpus: int) -> list[dict[str, str]]:
-    """Environment of each worker of a machine: its share of the cores, and one of the GPUs."""
+    """Environment of each worker on a machine: a share of the cores and one GPU."""
     threads = str(max(1, cores // workers))
     shared = {f"{name}_NUM_THREADS": threads for name in ("OMP", "MKL", "OPENBLAS")}
     one = [{"CUDA_VISIBLE_DEVICES": str(i % gpus)} if gpus else {} for i in range(workers)]
@@ -102,14 +101,14 @@ def _local(params: Search) -> SpecCluster:
 
 
 def _slurm(params: Search) -> SLURMCluster:
-    """One job a worker; Dask asks SLURM for another when one ends."""
+    """Start a job per worker; Dask submits another when one ends."""
     jobs = SLURMCluster(**_options(params))
     jobs.adapt(minimum_jobs=params.workers, maximum_jobs=params.workers)
     return jobs
 
 
 def job_script(params: Search) -> str:
-    """What is given to sbatch for each worker."""
+    """The script that is submitted for each worker."""
     with SLURMCluster(**_options(params)) as jobs:
         return str(jobs.job_script())
 
@@ -140,7 +139,7 @@ def _options(params: Search) -> dict[str, Any]:
 def carry(
     client: Client, task: Callable[..., Any], arguments: list[tuple[Any, ...]]
 ) -> Iterator[Any]:
-    """Run a task with each of some arguments; what they return, as they come."""
+    """Run a task with each tuple of arguments; yields the results as they arrive."""
     futures = [client.submit(task, *each, retries=TASK_RETRIES, pure=False) for each in arguments]
     try:
         for future in as_completed(futures):  # type: ignore[no-untyped-call]

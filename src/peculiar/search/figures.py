@@ -1,4 +1,4 @@
-"""Pictures of a study: Optuna's own, drawn with matplotlib."""
+"""Figures of a study: those of Optuna, drawn with matplotlib."""
 
 import warnings
 from collections.abc import Callable
@@ -17,7 +17,7 @@ MOST = 6  # parameters in a picture
 
 
 def shared_parameters(study: Study) -> list[str]:
-    """Parameters that all complete trials have and that were not always the same."""
+    """Parameters that all complete trials have and that vary."""
     trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     if not trials:
         return []
@@ -28,10 +28,10 @@ def shared_parameters(study: Study) -> list[str]:
 
 
 def draw_study(study: Study, folder: Path) -> list[Path]:
-    """Write history, timeline, slice, contour, parallel coordinates, importances, and the front.
+    """Draw history, timeline, slice, contour, parallel coordinates, importances, and Pareto front.
 
-    What needs more trials or parameters than there are is left out; the front is that of two
-    objectives.
+    Figures that need more trials or parameters than there are, are left out. The Pareto front
+    needs two objectives.
 
     Parameters
     ----------
@@ -43,7 +43,7 @@ def draw_study(study: Study, folder: Path) -> list[Path]:
     Returns
     -------
     list of Path
-        What was written.
+        Files that were written.
     """
     several = len(study.directions) > 1
     shared = shared_parameters(study)
@@ -78,7 +78,7 @@ def draw_study(study: Study, folder: Path) -> list[Path]:
 
 
 def _save(picture: Callable[[], Any], path: Path) -> Path | None:
-    """Draw and write one; None where Optuna has too few trials for it."""
+    """Draw and write one figure; None if Optuna has too few trials for it."""
     with plt.style.context("default"), warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
         warnings.simplefilter("ignore", UserWarning)  # of layouts, and of axes without a span

@@ -1,4 +1,4 @@
-"""One trial of a search: a network trained for a few epochs, as an MLflow child run."""
+"""One trial of a search: train a network for a few epochs in an MLflow child run."""
 
 import math
 import os
@@ -38,31 +38,31 @@ from peculiar.training.predictions import validate
 from peculiar.training.train import share_images, train_network
 
 RAW, DATA = Path("data/fetch"), Path("data/observe")
-# an outage of the server must not cost a trial minutes, as MLflow's own patience does
+# MLflow's own retries would cost a trial minutes when the server is down
 IMPATIENT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
 VALIDATION_L2: dict[Label, str] = {"D": "l2_d_mpc", "D_z": "l2_dz_mpc"}
 PROCESS, RUN = "process", "run_id"  # attributes of trials
 
 
 def seed_of(seed: int, number: int) -> int:
-    """Seed of a trial's training of that number; the first has `train.seed` itself."""
+    """Seed of a trial's training number `number`; the first uses `train.seed` itself."""
     return seed if number == 0 else int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
 
 
 @lru_cache(maxsize=1)
 def settle(root: Path, store: str, code: str) -> None:
-    """Make a worker's process one of this study: its folder, its store of runs, its code.
+    """Set up a worker process for this study: its folder, its MLflow store, and its code.
 
     Raises
     ------
     InputError
-        When the worker's machine does not have the folder, or its code is another.
+        When the worker's machine does not have the folder, or the worker runs other code.
     """
     worker = f"worker {socket.gethostname()}"
     if not root.is_dir():
         raise InputError(f"{worker} has no {root}: start workers where they see the same files")
     if loaded_code() != code:
-        raise InputError(f"{worker} has other code than the search: start it again")
+        raise InputError(f"{worker} runs other code than the search: restart it")
     for variable, value in IMPATIENT.items():
         os.environ.setdefault(variable, value)
     if tracking.address() != store:
@@ -71,34 +71,34 @@ def settle(root: Path, store: str, code: str) -> None:
 
 @lru_cache(maxsize=1)
 def open_dataset(folder: Path, _digest: str) -> Observed:
-    """An observed dataset, opened once a process."""
+    """Open an observed dataset, once per process."""
     return Observed.read(folder)
 
 
 @lru_cache(maxsize=1)
 def scaled_dataset(folder: Path, digest: str, softening: float, crop: int | None) -> Scaled:
-    """Its images, scaled once for all trials of a process that scale alike."""
+    """Scale a dataset's images once for all trials of a process with the same scaling."""
     return share_images(open_dataset(folder, digest), softening, crop)
 
 
 @dataclass(frozen=True)
 class Objective:
-    """Train one suggestion for a few epochs as an MLflow child run.
+    """Train a suggested network for a few epochs in an MLflow child run.
 
     Attributes
     ----------
     params, train : Search, Train
-        What is searched, and what is left alone.
+        What is searched, and what is fixed.
     experiment, parent : str
-        MLflow's experiment and the study's run.
+        MLflow experiment and run of the study.
     root : Path
-        Folder of the repository, where the process that runs trials finds the data.
+        Folder of the repository, with the data.
     data : dict
-        Digest of each folder of data, by its path from there.
+        Digest of each data folder, by its path relative to `root`.
     store, code : str
-        MLflow's store, and the digest of the code, which has to be that of the process.
+        MLflow store, and digest of the code, which the worker must share.
     spool : Path
-        Folder for what MLflow does not take.
+        Folder for runs that MLflow does not take.
     git : dict
         Commit of the code, from `git_state`.
     """
@@ -116,7 +116,7 @@ class Objective:
 
     @property
     def observed(self) -> Observed:
-        """The dataset."""
+        """The observed dataset of the search."""
         return open_dataset(*self._dataset())
 
     def _dataset(self) -> tuple[Path, str]:
@@ -124,33 +124,33 @@ class Objective:
         return self.root / path, self.data[str(path)]
 
     def refused(self, searched: dict[str, Any]) -> tuple[dict[str, float], str]:
-        """Constraints of a network, and why it is refused; see `peculiar.search.space`."""
+        """Constraints of a network and the reason it is refused; see `peculiar.search.space`."""
         bands, pixels = self.observed.images.shape[1:3]
         side = check_crop(self.train.best.crop, pixels)
         constraint = constraints(searched, self.params.space, bands, side)
         return constraint, reasons(constraint)
 
     def check(self) -> None:
-        """Refuse a space of which nothing, or with a Gaussian process not all, can be built.
+        """Refuse a space that cannot be searched.
 
         Raises
         ------
         InputError
-            When the rest of the network, `train.best`, does not go with a family or head, or when
-            networks are refused of which a Gaussian process, to which they have no value, would
-            learn nothing and suggest them for ever.
+            When `train.best` does not fit a family or head of the space, or when the sampler is a
+            Gaussian process and some networks would be refused: they have no value from which it
+            could learn, so it would suggest them again and again.
         """
         for corner in corners(self.params.space):
             self.train.best.complete(corner, where="params.yaml: train.best with search.space")
             reason = self.refused(corner)[1]
             if reason and self.params.sampler == "gp":
                 raise InputError(
-                    f"params.yaml: search.space: sampler gp needs one of which all can be trained, "
-                    f"but {corner['layers']} {reason}: narrow it"
+                    f"params.yaml: search.space: sampler gp needs a space of which every network "
+                    f"can be trained, but {corner['layers']} {reason}: narrow it"
                 )
 
     def __call__(self, trial: Trial) -> Value:
-        """L2 loss on the validation labels after training, Mpc, and what else is an objective."""
+        """Train; return the L2 loss on the validation labels, Mpc, and any second objective."""
         settle(self.root, self.store, self.code)
         check_queued(trial, self.params)
         trial.set_user_attr(PROCESS, processes.this_worker())
@@ -172,7 +172,7 @@ class Objective:
             trial.set_user_attr(RUN, book.run_id)
             try:
                 values = self.values(trial, spec, book)
-            except PrunedError as pruned:  # the run is over, and has not failed
+            except PrunedError as pruned:  # the run has ended, not failed
                 book.tags({"pruned": str(pruned)})
                 values = {}
         if not values:
@@ -181,7 +181,7 @@ class Objective:
         return minimised if len(minimised) > 1 else minimised[0]
 
     def values(self, trial: Trial, spec: NetworkSection, book: Logbook) -> dict[str, float]:
-        """Train with each seed; the mean of each objective."""
+        """Train with each seed and return the mean of each objective."""
         values: list[dict[str, float]] = []
 
         def on_epoch(epoch: int, curve: dict[str, float]) -> None:
@@ -192,12 +192,12 @@ class Objective:
 
         for number in range(self.params.seeds):
             trained, metrics, seconds = self._train(spec, number, on_epoch)
-            # of the whole network: that of the last epoch may be another's, or one member's
+            # of the final network: the last epoch may differ, or be that of one member
             l2 = metrics[VALIDATION_L2[spec.label]]
             weights = sum(weight.numel() for weight in trained.parameters())
             values.append(
                 {
-                    "l2": l2 if math.isfinite(l2) else math.inf,  # it diverged: no network is worse
+                    "l2": l2 if math.isfinite(l2) else math.inf,  # diverged: worse than any other
                     "parameters": float(weights),
                     "seconds": seconds,
                 }
@@ -216,10 +216,10 @@ class Objective:
     def _train(
         self, spec: NetworkSection, number: int, on_epoch: Callable[[int, dict[str, float]], None]
     ) -> tuple[Network, dict[str, float], float]:
-        """A network with the seed of that number, its metrics on validation, and its seconds."""
+        """Train with seed number `number`: the network, its validation metrics, and the time, s."""
         start = time.monotonic()
         shared = None
-        if spec.family != "starlet":  # whose numbers are not pixels
+        if spec.family != "starlet":  # its inputs are not pixels
             shared = scaled_dataset(*self._dataset(), spec.softening_mag_arcsec2, spec.crop)
         trained = train_network(
             self.observed, spec, seed_of(self.train.seed, number), on_epoch, shared, self.root / RAW

@@ -37,7 +37,7 @@ class Range(Section):
 
 def _different(choices: tuple[T, ...]) -> tuple[T, ...]:
     if len(set(choices)) < len(choices):
-        raise ValueError(f"a value stands twice in {list(choices)}")
+        raise ValueError(f"a value is listed twice in {list(choices)}")
     return choices
 
 
@@ -51,7 +51,7 @@ Numbers = Annotated[
 
 
 class Space(Section):
-    """The search space; null leaves a value to `train.best`."""
+    """The search space; null takes a value from `train.best`."""
 
     family: Choices[Family] | None
     depth: Choices[PositiveInt]
@@ -76,12 +76,12 @@ class Space(Section):
         return self
 
     def conditional(self) -> bool:
-        """Whether some parameters are there for some networks only."""
+        """Whether some parameters belong to some networks only."""
         return len(self.depth) > 1 or len(self.family or ("cnn",)) > 1
 
 
 class Slurm(Section):
-    """What a worker's job asks SLURM for."""
+    """Resources of a worker's SLURM job."""
 
     cores: PositiveInt
     memory: str
@@ -98,7 +98,7 @@ class Slurm(Section):
 class Search(Section):
     """Stage `search`."""
 
-    # how many trials and where they run, which changes no trial
+    # number of trials and where they run; they change no trial
     ENGINE: ClassVar = {"trials", "workers", "cluster", "storage", "slurm"}
 
     dataset: Name

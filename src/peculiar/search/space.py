@@ -1,4 +1,4 @@
-"""The networks that a search may try: parameters by name, and which are refused before training."""
+"""The search space: parameters of a network, and which networks are refused before training."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ LARGEST_GRID = 10_000  # networks
 
 
 class Draws(Protocol):
-    """What Optuna's trials can do."""
+    """The part of an Optuna trial that draws parameters."""
 
     def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
         """One of the choices."""
@@ -28,12 +28,12 @@ class Draws(Protocol):
 
 
 def families(space: Space) -> tuple[str, ...]:
-    """Families of the space; `train.best` is a CNN."""
+    """Families of the space; a CNN if it names none, as `train.best` is."""
     return space.family or ("cnn",)
 
 
 def parameters(space: Space, family: str, depth: int) -> dict[str, Values]:
-    """Name and values of what is drawn for a network of a family and depth, in order.
+    """Names and values of the parameters of a network of a family and depth, in order.
 
     The parameters of layer i are `filters_i`, `kernel_i` and `stride_i`, from 1, or `stride` where
     all have the same.
@@ -55,7 +55,7 @@ def parameters(space: Space, family: str, depth: int) -> dict[str, Values]:
 
 
 def suggest(trial: Draws, space: Space) -> dict[str, Any]:
-    """Draw a network: the keys that best.yaml holds."""
+    """Draw a network; returns the keys of best.yaml."""
     (family, *others), depth = families(space), 0
     if others:
         family = trial.suggest_categorical("family", families(space))
@@ -76,7 +76,7 @@ def _draw(trial: Draws, name: str, values: Values) -> Any:
 
 
 def network(drawn: Mapping[str, Any], space: Space) -> dict[str, Any]:
-    """The keys that best.yaml holds: `layers`, `learning_rate` and what else is searched."""
+    """The keys of best.yaml: `layers`, `learning_rate` and the other searched ones."""
     layers = [
         {
             "filters": drawn[f"filters_{i}"],
@@ -92,7 +92,7 @@ def network(drawn: Mapping[str, Any], space: Space) -> dict[str, Any]:
 
 
 def grid(space: Space) -> list[dict[str, Any]]:
-    """Parameters of every network of a space of choices, each once.
+    """List the parameters of every network of a space of choices, each once.
 
     Raises
     ------
@@ -127,7 +127,7 @@ def _choices(values: Values) -> tuple[Any, ...]:
 def constraints(
     searched: Mapping[str, Any], space: Space, bands: int, pixels: int
 ) -> dict[str, float]:
-    """How far a network is from being refused: what is positive is its reason.
+    """How close a network is to being refused; a positive value is a reason to refuse it.
 
     Parameters
     ----------
@@ -159,12 +159,12 @@ def constraints(
 
 
 def reasons(constraint: Mapping[str, float]) -> str:
-    """Why a network is refused; empty where it is not."""
+    """Why a network is refused; empty if it is not."""
     return ", ".join(name for name, value in constraint.items() if value > 0)
 
 
 def corners(space: Space) -> list[dict[str, Any]]:
-    """The networks that shrink an image most and cost most, of each family, depth and head."""
+    """The networks of each family, depth and head that shrink an image most and cost most."""
     return [
         network(_corner(space, family, depth, stride) | {"head": head}, space)
         for family in families(space)

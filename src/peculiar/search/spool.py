@@ -1,8 +1,8 @@
-"""What one run has to tell MLflow, told now or, where MLflow does not answer, kept and told later.
+"""Log a run to MLflow, or keep it in a file and log it later if MLflow does not answer.
 
-A trial may have trained for hours when the tracking server goes down: that costs a warning and a
-file in the spool, `mlruns/spool`, and no trial. Numbers and tags are kept; pictures and models,
-which need a server to go to, are lost. Runs are delivered from the spool by the search's driver.
+A trial may have trained for hours when the tracking server goes down. This then costs a warning and
+a file in the spool, `mlruns/spool`, and no trial. Metrics and tags are kept; figures and models are
+lost. The driver of the search logs the runs in the spool.
 """
 
 import json
@@ -22,12 +22,12 @@ LOG = logging.getLogger(__name__)
 
 
 class Logbook:
-    """A run that outlives its server; a context manager like `tracking.run`.
+    """A run that survives an outage of its server; a context manager like `tracking.run`.
 
     Parameters
     ----------
     spool : Path
-        Folder for what cannot be delivered.
+        Folder for runs that cannot be logged.
     experiment_id, name : str
         See `tracking.run`.
     **run
@@ -36,14 +36,14 @@ class Logbook:
     Attributes
     ----------
     run_id : str or None
-        None where MLflow did not answer from the beginning.
+        None if MLflow has not answered yet.
     """
 
     def __init__(self, spool: Path, experiment_id: str, name: str, **run: Any):
         self.spool, self.down = spool, False
         self.run_id: str | None = None
         self._stack = ExitStack()
-        # as text: a file makes lists of tuples, and MLflow takes no second value of a parameter
+        # as text: JSON turns tuples into lists, and MLflow refuses a second value of a parameter
         run |= {"params": tracking.flatten(run.get("params", {}))}
         self._run: dict[str, Any] = {"experiment_id": experiment_id, "name": name, **run}
         self._curves: list[Mapping[str, float]] = []
@@ -59,7 +59,7 @@ class Logbook:
         self.run_id = self._stack.enter_context(tracking.run(**self._run))
 
     def attempt(self, tell: Callable[[], object]) -> None:
-        """Tell MLflow, unless it did not answer before; nothing is kept of what is lost."""
+        """Call MLflow, unless it failed before; the call is not repeated later."""
         if self.down:
             return
         try:
@@ -77,25 +77,25 @@ class Logbook:
         )
 
     def curves(self, row: Mapping[str, float]) -> None:
-        """One epoch; see `tracking.log_curves`."""
+        """Log one epoch; see `tracking.log_curves`."""
         self._curves.append(row)
         self._times_ms.append(tracking.now_ms())
         self.attempt(lambda: tracking.log_curves(self._id, [row], self._times_ms[-1:]))
 
     def metrics(self, values: Mapping[str, float], prefix: str = "") -> None:
-        """Final metrics, as `prefix + name`."""
+        """Log final metrics as `prefix + name`."""
         named = {prefix + key: value for key, value in values.items()}
         self._metrics |= named
         self.attempt(lambda: tracking.log_metrics(self._id, named))
 
     def tags(self, tags: Mapping[str, str]) -> None:
-        """Tags."""
+        """Set tags."""
         self._tags |= tags
         self.attempt(lambda: tracking.tag_run(self._id, tags))
 
     @property
     def _id(self) -> str:
-        assert self.run_id is not None, "a run that has not begun is down"
+        assert self.run_id is not None, "the run has not begun"
         return self.run_id
 
     def __exit__(
@@ -134,7 +134,7 @@ def _reason(error: BaseException) -> str:
 
 
 def deliver(spool: Path) -> int:
-    """Tell MLflow what the spool has; how many runs are still there, since it does not answer."""
+    """Log the runs in the spool; returns how many remain because MLflow does not answer."""
     if not spool.is_dir():
         return 0
     with FileLock(spool / ".lock"):
@@ -157,7 +157,7 @@ def deliver(spool: Path) -> int:
 def _deliver(path: Path) -> None:
     kept = json.loads(path.read_text())
     with tracking.run(**kept["run"]) as run_id:
-        if kept["run"]["run_id"] is None:  # a second attempt goes on with this run
+        if kept["run"]["run_id"] is None:  # a second attempt resumes this run
             kept["run"]["run_id"] = run_id
             path.write_text(json.dumps(kept))
         tracking.log_curves(run_id, kept["curves"], kept["times_ms"])

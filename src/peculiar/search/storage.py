@@ -45,8 +45,8 @@ STARTUP_TRIALS = 5  # at random, before TPE learns from them; a default study ha
 TRIAL_RETRIES = 3  # of a trial whose process died
 QUEUED = "queued"  # attribute of a trial of a grid: its parameters
 
-# A statement that was on its way when the database went down fails; the next waits for it to be
-# back (`_connect_patiently`). For what may be said twice; a trial that it ends is queued again.
+# A statement that is under way when the database goes down fails; the next one waits for the
+# database (`_connect_patiently`). Only for what may be repeated: a failed trial is queued again.
 patient = retry(
     retry=retry_if_exception_type((optuna.exceptions.StorageInternalError, SQLAlchemyError)),
     wait=wait_exponential(multiplier=0.2, max=10),
@@ -57,7 +57,7 @@ patient = retry(
 
 @dataclass(frozen=True)
 class Plan:
-    """What a process needs to open a study: its name, the journal or URL, and the parameters."""
+    """What a process needs to open a study: its name, its journal or URL, and its parameters."""
 
     name: str
     storage: str
@@ -66,30 +66,30 @@ class Plan:
 
 @contextmanager
 def _calm() -> Iterator[None]:
-    """Optuna calls most of what is used here experimental."""
+    """Silence warnings: Optuna calls most of what is used here experimental."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         yield
 
 
 def open_study(plan: Plan, seed: int | None = None) -> Study:
-    """The study of a plan, made if it is not there.
+    """Open the study of a plan, or create it.
 
     Parameters
     ----------
     plan : Plan
-        The directions are those of its objectives: all are minimised.
+        Name, place and parameters of the study. All objectives are minimised.
     seed : int, optional
-        Of what this process draws, which has to be another for each process of a study, and for a
-        study that goes on, or the sampler would repeat its first suggestions; the number of trials
-        so far if None, added to the study's own.
+        Added to the study's own seed for what this process draws. It must differ between the
+        processes of a study, and when a study is resumed, or the sampler repeats its first
+        suggestions. Default: the number of trials so far.
 
     Returns
     -------
     Study
         With its sampler and pruner.
     """
-    optuna.logging.set_verbosity(optuna.logging.ERROR)  # refused networks are no news
+    optuna.logging.set_verbosity(optuna.logging.ERROR)  # no message for each refused network
     with _calm():
         study = optuna.create_study(
             storage=_storage(plan),
@@ -127,7 +127,7 @@ def _storage(plan: Plan) -> BaseStorage:
 def _connect_patiently(
     dialect: Any, _record: Any, arguments: tuple[Any, ...], keywords: dict[str, Any]
 ) -> Any:
-    """A connection to a database that may be starting again: SQLAlchemy replaces broken ones."""
+    """Connect to a database that may be restarting; SQLAlchemy replaces broken connections."""
     retrying = Retrying(
         retry=retry_if_exception_type(dialect.loaded_dbapi.OperationalError),
         wait=wait_exponential(multiplier=0.2, max=10),
@@ -163,7 +163,7 @@ def _pruner(params: Search) -> BasePruner:
 
 
 def requeue(study: Study, trial: FrozenTrial) -> None:
-    """Put a trial whose process died back into the queue, with what was drawn for it."""
+    """Queue a trial whose process died again, with the same parameters."""
     kept = {name: value for name, value in trial.user_attrs.items() if name == QUEUED}
     trial.user_attrs = kept
     with _calm():
@@ -172,15 +172,15 @@ def requeue(study: Study, trial: FrozenTrial) -> None:
 
 @patient
 def requeue_dead(study: Study, dead: Callable[[FrozenTrial], bool]) -> None:
-    """Queue again, once, what failed and what runs no more.
+    """Queue each failed or dead trial again, once.
 
     Parameters
     ----------
     study : Study
         From `open_study`.
     dead : callable
-        Whether the process of a trial, which failed or is marked as running, is no more. In
-        PostgreSQL trials are also dead whose heart is silent.
+        Whether the process of a trial that failed, or is marked as running, has ended. In
+        PostgreSQL a trial without a heartbeat is dead too.
     """
     with _calm():
         fail_stale_trials(study)

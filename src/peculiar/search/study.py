@@ -1,4 +1,4 @@
-"""A study's trials: which are left, how each runs, and what came of them."""
+"""Run the trials of a study, and read its results."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -28,24 +28,24 @@ Value = float | tuple[float, ...]
 
 
 class PrunedError(optuna.TrialPruned):
-    """A trial that is not worth its end."""
+    """A trial that ends early: it is refused or not promising."""
 
 
 def counts(trial: FrozenTrial) -> bool:
-    """Whether a trial is one of `search.trials`: it was trained, to its end or until pruned."""
+    """Whether a trial counts as one of `search.trials`: trained to the end or until pruned."""
     over = trial.state in (TrialState.COMPLETE, TrialState.PRUNED)
     return over and REFUSED not in trial.user_attrs
 
 
 @patient
 def finished(study: Study) -> list[FrozenTrial]:
-    """The trials that count."""
+    """Trials that count; see `counts`."""
     return [trial for trial in study.get_trials(deepcopy=False) if counts(trial)]
 
 
 @patient
 def left(study: Study, params: Search) -> int:
-    """How many trials are still to be started: neither finished nor running."""
+    """Number of trials still to be started."""
     running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
     more = params.trials - len(finished(study)) - len(running)
     if params.sampler == "grid":
@@ -56,17 +56,24 @@ def left(study: Study, params: Search) -> int:
 
 @patient
 def running(study: Study) -> int:
-    """How many trials run, in whatever process."""
+    """Number of running trials, in all processes."""
     return len(study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)))
 
 
 def queue_grid(study: Study, grid: Sequence[Mapping[str, Any]], refused: int) -> None:
-    """Put networks of a grid that are not there yet in the study's queue, each once.
+    """Queue the networks of a grid that the study does not have yet, each once.
 
-    So many others were refused.
+    Optuna's GridSampler draws a point of the grid twice if several workers ask at once, and loses
+    a point whose trial failed. A queued trial is taken by one worker, once.
 
-    Optuna's GridSampler draws a point of the grid twice where several workers ask at once, and
-    loses one whose trial failed; what waits in the queue is taken by one worker, once.
+    Parameters
+    ----------
+    study : Study
+        From `open_study`.
+    grid : sequence of mapping
+        Parameters of each network.
+    refused : int
+        Number of networks of the grid that were refused.
     """
     study.set_user_attr(REFUSED, refused)
 
@@ -84,7 +91,7 @@ def queue_grid(study: Study, grid: Sequence[Mapping[str, Any]], refused: int) ->
 
 
 def constrain(trial: Trial, constraint: Mapping[str, float], reason: str) -> None:
-    """Tell the sampler how far a network is from being refused, and end the trial if it is."""
+    """Tell the sampler how close a network is to being refused, and end a refused trial."""
     for name, value in constraint.items():
         trial.set_constraint(name, value)
     if reason:
@@ -93,7 +100,7 @@ def constrain(trial: Trial, constraint: Mapping[str, float], reason: str) -> Non
 
 
 def check_queued(trial: Trial, params: Search) -> None:
-    """End a trial of a grid that another process has emptied meanwhile."""
+    """End a trial of a grid if another process has taken the last point."""
     if params.sampler == "grid" and QUEUED not in trial.user_attrs:
         trial.set_user_attr(REFUSED, "the grid is at its end")
         trial.study.stop()
@@ -101,7 +108,7 @@ def check_queued(trial: Trial, params: Search) -> None:
 
 
 def report(trial: Trial, value: float, step: int) -> None:
-    """Tell an intermediate value; raises `PrunedError` where the study's pruner gives up."""
+    """Report an intermediate value; `PrunedError` if the pruner ends the trial."""
     trial.report(value, step)
     if trial.should_prune():
         raise PrunedError(f"pruned at step {step}")
@@ -113,7 +120,7 @@ def run_trials(
     most: int,
     watch: Callable[[FrozenTrial], None] | None = None,
 ) -> None:
-    """Run trials in this process until so many count; refused networks do not.
+    """Run trials in this process until `most` of them count; refused networks do not count.
 
     Parameters
     ----------
@@ -122,9 +129,9 @@ def run_trials(
     objective : callable
         Trial to its value or values.
     most : int
-        How many have to count.
+        Number of trials that have to count.
     watch : callable, optional
-        Is told of each of them.
+        Called with each trial that counts.
     """
     more = most
 
@@ -146,22 +153,22 @@ def _opened_once(plan: Plan, seed: int) -> Study:
     return open_study(plan, seed)
 
 
-_SEEDS: dict[Plan, int] = {}  # of this process: that of its first task
+_SEEDS: dict[Plan, int] = {}  # of this process, from its first task
 
 
 def run_task(plan: Plan, objective: Callable[[Trial], Value], task: str, number: int) -> None:
-    """Run one trial that counts, as a task that may be begun again where its worker died.
+    """Run one trial that counts, as a task that restarts elsewhere if its worker dies.
 
     Parameters
     ----------
     plan : Plan
-        The study, opened once a process.
+        The study, opened once per process.
     objective : callable
         Trial to its value or values.
     task : str
-        Name of the task, which its trials carry: begun again, it goes on with what they left.
+        Name of the task, kept with its trials: a restarted task resumes from them.
     number : int
-        Another for each task of a study, for the sampler's seed.
+        Number of the task within the study, for the sampler's seed.
     """
     study = _opened_once(plan, _SEEDS.setdefault(plan, number))
     requeue_dead(study, lambda trial: trial.user_attrs.get(TASK) == task)
@@ -176,20 +183,20 @@ def run_task(plan: Plan, objective: Callable[[Trial], Value], task: str, number:
 
 @patient
 def best(study: Study) -> FrozenTrial | None:
-    """The trial with the lowest L2, the first objective; None where no trial is complete."""
+    """The complete trial with the lowest L2, the first objective; None if there is none."""
     complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     return min(complete, key=lambda trial: trial.values[0], default=None)
 
 
 @patient
 def refusals(study: Study) -> int:
-    """How many networks were refused before training, suggested ones and those of a grid."""
+    """Number of networks refused before training, suggested or in a grid."""
     suggested = sum(REFUSED in trial.user_attrs for trial in study.get_trials(deepcopy=False))
     return suggested + int(study.user_attrs.get(REFUSED, 0))
 
 
 def write_trials(study: Study, path: Path) -> None:
-    """Write one row a trial: number, state, values, parameters, attributes, duration."""
+    """Write a row per trial: number, state, values, parameters, attributes, duration."""
     value = "value" if len(study.directions) == 1 else "values"
     columns = ("number", "state", value, "params", "user_attrs", "duration")
     study.trials_dataframe(attrs=columns).to_csv(path, index=False)

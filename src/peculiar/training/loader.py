@@ -1,4 +1,4 @@
-"""What networks are fed: images of some rows, scaled, kept where they fit, one batch ahead."""
+"""Load training images: scaled once, kept on the device if they fit, one batch ahead."""
 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -12,33 +12,33 @@ from torch import Tensor
 
 from peculiar.core.errors import InputError
 from peculiar.networks.heads import Network
-from peculiar.networks.inference import FRONT_BATCH, Images, Scaled, in_order, load
+from peculiar.networks.inference import FRONT_BATCH, Images, Scaled, load_images, pieces_of
 
 Draw = Callable[[NDArray[np.integer]], tuple[Tensor, Tensor]]  # row numbers to images and labels
-RESIDENT_BYTES = 6 * 1024**3  # of a computer's memory: the paper's images to learn from are 4.6e9
+RESIDENT_BYTES = 6 * 1024**3  # of a computer's memory; the training images of the paper are 4.6e9
 
 
 def resident_bytes(device: torch.device) -> int:
-    """How much may be kept on a device: half of what is free of it now.
+    """Memory that images may take on a device, bytes: half of what is free.
 
-    At most `RESIDENT_BYTES` without a GPU, since a job's share of its computer's memory is not
-    known here. What is more is streamed from the shards, batch by batch.
+    Without a GPU at most `RESIDENT_BYTES`, since the memory limit of a job is not known here.
+    Larger sets of images are streamed from the shards, batch by batch.
     """
     if device.type == "cuda":
         free = int(torch.cuda.mem_get_info(device)[0])
-        # what torch holds back of networks before this one is free to it as well
+        # torch can reuse what it still reserves from earlier networks
         unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return (free + unused) // 2
     return min(RESIDENT_BYTES, int(psutil.virtual_memory().available) // 2)
 
 
-def fits(rows: int, example: Tensor) -> bool:
-    """Whether so many times an example (1, ...) may be kept on its device."""
+def fits_on_device(rows: int, example: Tensor) -> bool:
+    """Whether `rows` times an example (1, ...) fits on its device."""
     return rows * example.numel() * example.element_size() <= resident_bytes(example.device)
 
 
 def dense(scaled: Tensor) -> Tensor:
-    """What a front gives as networks take it fastest: images with their channels last."""
+    """Order a front's output in memory for speed: images with their channels last."""
     if scaled.dim() == 4:
         return scaled.contiguous(memory_format=torch.channels_last)
     return scaled.contiguous()
@@ -50,37 +50,37 @@ def scaled_images(
     rows: NDArray[np.integer],
     device: torch.device,
 ) -> Scaled:
-    """A function from row numbers, among `rows`, to what a front gives of their images.
+    """Return a function from row numbers, among `rows`, to the front's output for their images.
 
-    Reading and scaling an image costs a CPU about as much as a small network does, so that
-    scaled images are kept when they fit; see `resident_bytes`.
+    Reading and scaling an image costs a CPU about as much as a small network does. Scaled images
+    are therefore kept if they fit; see `resident_bytes`.
     """
-    example = front(load(images, rows[:1], device))
-    if not fits(len(rows), example):
-        return lambda batch: dense(front(load(images, batch, device)))
+    example = front(load_images(images, rows[:1], device))
+    if not fits_on_device(len(rows), example):
+        return lambda batch: dense(front(load_images(images, batch, device)))
     kept = dense(torch.empty((len(rows), *example.shape[1:]), device=device))
     place = np.zeros(images.shape[0], dtype=np.int64)
     place[rows] = np.arange(len(rows))
-    for piece in in_order(rows, FRONT_BATCH):
-        kept[torch.from_numpy(place[piece]).to(device)] = front(load(images, piece, device))
+    for piece in pieces_of(rows, FRONT_BATCH):
+        kept[torch.from_numpy(place[piece]).to(device)] = front(load_images(images, piece, device))
     return lambda batch: kept[torch.from_numpy(place[batch]).to(device)]
 
 
 def turn(images: Tensor, rng: np.random.Generator) -> Tensor:
-    """One of the eight rotations and reflections of the sky, drawn for the whole batch."""
+    """Rotate and reflect a batch at random, all its images alike."""
     images = torch.rot90(images, int(rng.integers(4)), dims=(-2, -1))
     return images.flip(-1) if rng.integers(2) else images
 
 
 def batches(rows: NDArray[np.integer], size: int) -> Iterator[NDArray[np.integer]]:
-    """Consecutive pieces of `rows`; a last piece of one is dropped (batch norm needs two)."""
+    """Split `rows` into batches; a last batch of one is dropped (batch norm needs two)."""
     for start in range(0, len(rows), size):
         if len(rows) - start > 1 or len(rows) == 1:
             yield rows[start : start + size]
 
 
 def one_ahead(draw: Draw, pieces: Iterable[NDArray[np.integer]]) -> Iterator[tuple[Tensor, Tensor]]:
-    """What `draw` gives for each piece, made in a thread while the one before is learnt from."""
+    """Draw each piece in a thread while the network learns from the one before."""
     with ThreadPoolExecutor(1) as pool:
         coming: Future[tuple[Tensor, Tensor]] | None = None
         for rows in pieces:
@@ -93,7 +93,7 @@ def one_ahead(draw: Draw, pieces: Iterable[NDArray[np.integer]]) -> Iterator[tup
 
 @contextmanager
 def half_the_threads() -> Iterator[None]:
-    """Leave half of the processor's cores to a thread beside this one."""
+    """Leave half of the cores to another thread."""
     threads = torch.get_num_threads()
     torch.set_num_threads(max(1, threads // 2))
     try:
@@ -105,7 +105,7 @@ def half_the_threads() -> Iterator[None]:
 def keep_views(
     network: Network, fresh: Draw, rows: NDArray[np.integer], views: int
 ) -> tuple[Tensor, Tensor]:
-    """What the front gives of each image at `views` fresh distances, and their labels, Mpc.
+    """The front's output for each image at `views` fresh distances, and their labels, Mpc.
 
     Raises
     ------
@@ -115,12 +115,12 @@ def keep_views(
     wanted = np.tile(rows, views)
     number, filled = len(wanted), 0
     with torch.inference_mode(), half_the_threads():
-        for images, label in one_ahead(fresh, in_order(wanted, FRONT_BATCH)):
+        for images, label in one_ahead(fresh, pieces_of(wanted, FRONT_BATCH)):
             scaled = network.front(images)
             if not filled:
-                if not fits(number, scaled[:1]):
+                if not fits_on_device(number, scaled[:1]):
                     raise InputError(
-                        f"params.yaml: train: {views} views of {len(rows)} images are more than "
+                        f"params.yaml: train: {views} views of {len(rows)} images need more than "
                         f"{resident_bytes(scaled.device) / 1024**3:.3g} GiB: take fewer views, a "
                         "smaller crop, or null for new ones each epoch"
                     )

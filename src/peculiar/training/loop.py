@@ -1,4 +1,4 @@
-"""The training loop, the same for the search and the final networks."""
+"""The training loop, shared by the search and the final networks."""
 
 import math
 from collections.abc import Callable, Iterable, Iterator
@@ -64,7 +64,7 @@ WARM_UP = 0.2  # share of a one-cycle schedule in which the learning rate rises
 
 
 def learning_rate_factor(schedule: Schedule, step: int, steps: int, epochs: int) -> float:
-    """What the learning rate is multiplied by in a step, from 0, of `steps` in all.
+    """Factor on the learning rate in a step, counted from 0, of `steps`.
 
     constant: 1 (paper, section 3.3); cosine: falls after each epoch along half a cosine towards
     zero (Loshchilov & Hutter 2017, without restarts); onecycle: rises in a line during the first
@@ -82,14 +82,14 @@ def learning_rate_factor(schedule: Schedule, step: int, steps: int, epochs: int)
 
 @dataclass
 class _Best:
-    """The weights of the best epoch, and how many epochs ago it was."""
+    """The weights of the best epoch, and the number of epochs since then."""
 
     loss: float = math.inf
     epochs_ago: int = 0
     weights: dict[str, Tensor] = field(default_factory=dict)
 
     def see(self, loss: float, network: nn.Module) -> int:
-        """Keep the weights if they are better; how many epochs ago the best were."""
+        """Keep the weights if they are better; return the number of epochs since the best ones."""
         self.epochs_ago += 1
         if loss < self.loss or not self.weights:
             weights = {key: value.clone() for key, value in network.state_dict().items()}
@@ -136,7 +136,7 @@ def fit(
     scaled: Scaled | None = None,
     fresh: Draw | None = None,
 ) -> None:
-    """Train a network in place with Adam (paper, section 3.3) on its own loss.
+    """Train a network in place with Adam (paper, section 3.3), on the loss of its head.
 
     Processes that torchrun started train it together; see `peculiar.training.torchrun`.
 
@@ -154,22 +154,22 @@ def fit(
         `epochs`, passes over the training split; `batch_size`, images in a step;
         `learning_rate` and its `schedule` (see `learning_rate_factor`); `weight_decay` of AdamW
         (Loshchilov & Hutter 2019), 0 for Adam; `ema`, the decay a step of the running mean of the
-        weights that takes their place in the end, 0 for none; `patience`, the epochs without a
+        weights that replaces them in the end, 0 for none; `patience`, the epochs without a
         better validation loss after which training ends with the best epoch's weights, None for
         never; `augment`, rotate and reflect each batch at random; `views`, at how many fresh
-        distances each image is learnt from, in every epoch the same, None for new ones in each.
+        distances each image is seen, the same in every epoch, None for new ones in each epoch.
     rng : numpy.random.Generator
         Shuffles and turns.
     device : torch.device
         Where to train.
     on_epoch : callable
-        Gets the epoch's number, from 1, and `train_l2_mpc` and `validation_l2_mpc` against the
-        labels; what it raises ends the training.
+        Called with the epoch's number, from 1, and `train_l2_mpc` and `validation_l2_mpc` against
+        the labels; an exception ends the training.
     scaled : callable, optional
-        From `scaled_images` for both splits, when several networks with one scaling share it.
+        From `scaled_images` for both splits, if several networks with one scaling share it.
     fresh : callable, optional
-        Takes the place of training images and labels: row numbers to images, W/m/m^2/sr, on the
-        device and their labels, Mpc.
+        Replaces the training images and labels: row numbers to images, W/m/m^2/sr, on the device
+        and their labels, Mpc.
     """
     network.to(device).to(memory_format=torch.channels_last)
     labels = torch.from_numpy(targets_mpc.astype(np.float32)).to(device)
@@ -182,19 +182,19 @@ def fit(
         kept, labels = keep_views(network, fresh, train, spec.views)
         train, fresh = np.arange(len(kept)), None
 
-    def learnt(rows: NDArray[np.integer]) -> tuple[Tensor, Tensor]:
+    def stored(rows: NDArray[np.integer]) -> tuple[Tensor, Tensor]:
         at = torch.from_numpy(rows).to(device)
         return fixed(rows) if kept is None else kept[at], labels[at]
 
     def drawn(pieces: Iterable[NDArray[np.integer]]) -> Iterator[tuple[Tensor, Tensor]]:
         if fresh is None:
-            return map(learnt, pieces)
+            return map(stored, pieces)
 
-        def draw(rows: NDArray[np.integer]) -> tuple[Tensor, Tensor]:
+        def draw_views(rows: NDArray[np.integer]) -> tuple[Tensor, Tensor]:
             views, label = fresh(rows)
             return dense(network.front(views)), label
 
-        return one_ahead(draw, pieces)
+        return one_ahead(draw_views, pieces)
 
     optimiser = torch.optim.AdamW(
         network.parameters(),

@@ -14,7 +14,7 @@ from peculiar.networks.params import NetworkSection, Training
 
 
 class SearchedNetwork(Training):
-    """The network `best`: what the search does not decide; the rest stands in best.yaml."""
+    """The network `best`: parameters that the search does not vary; best.yaml has the others."""
 
     family: Literal["cnn"]
     hidden: Literal[0]
@@ -23,7 +23,7 @@ class SearchedNetwork(Training):
     def complete(
         self, searched: dict[str, Any], epochs: int | None = None, where: str = "best.yaml"
     ) -> NetworkSection:
-        """The whole network, from the searched keys (`peculiar.search.space`)."""
+        """Complete the network with the searched keys (`peculiar.search.space`)."""
         last = {} if epochs is None else {"epochs": epochs}
         return validate(NetworkSection, self.model_dump() | searched | last, where)
 

@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike, NDArray
 from peculiar.core.dataset import Observed
 from peculiar.core.device import best_device
 from peculiar.networks.heads import DistanceNetwork, Network
-from peculiar.networks.inference import predict
+from peculiar.networks.inference import run_network
 from peculiar.velocity.hubble import distance_given_redshift_mpc, peculiar_velocity_kms
 from peculiar.velocity.metrics import distance_error_mpc, measures
 from peculiar.velocity.posterior import Velocity, normal, velocity, velocity_on_grid
@@ -26,7 +26,7 @@ def predict_split(network: Network, observed: Observed, split: str) -> Array:
     Distances (n,), Mpc, or p(D | image), (n, G).
     """
     device = best_device()
-    return predict(network.to(device), observed.images, observed.rows(split), device)
+    return run_network(network.to(device), observed.images, observed.rows(split), device)
 
 
 def calibrate(observed: Observed, split: str, D_p_mpc: Array) -> float:

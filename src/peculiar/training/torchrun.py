@@ -1,8 +1,8 @@
-"""Several processes that train one network together, as `torchrun` starts them.
+"""Train one network with several processes that `torchrun` starts.
 
-Each learns from its share of every batch, and torch's `DistributedDataParallel` averages their
-gradients (Li et al. 2020): of networks that look at each image alone, weights are those of one
-process. Without torchrun there is one process, of rank 0, and nothing here does anything.
+Each process learns from its share of every batch, and torch's `DistributedDataParallel` averages
+the gradients (Li et al. 2020). Without batch normalisation the weights equal those of a single
+process. Without torchrun there is one process, of rank 0, and these functions change nothing.
 """
 
 import os
@@ -21,12 +21,12 @@ from peculiar.networks.heads import Network
 Learn = Callable[
     [Tensor, Tensor], tuple[Tensor, Tensor]
 ]  # see `peculiar.networks.heads.Network.learn`
-LEAST = 2  # images of a share: batch normalisation needs two
+LEAST = 2  # images in a share: batch normalisation needs two
 
 
 @contextmanager
 def joined() -> Iterator[None]:
-    """Join the processes that torchrun started, each with its own GPU where there are any.
+    """Join the processes that torchrun started, each with its own GPU if there are any.
 
     Raises
     ------
@@ -53,34 +53,34 @@ def rank() -> int:
     return distributed.get_rank() if distributed.is_initialized() else 0
 
 
-def number() -> int:
-    """How many processes train together."""
+def world_size() -> int:
+    """Number of processes that train together."""
     return distributed.get_world_size() if distributed.is_initialized() else 1
 
 
 def shares(pieces: Iterable[NDArray[np.integer]]) -> list[NDArray[np.integer]]:
-    """Shares of the batches that this process learns from: equal ones, and a rest is left out.
+    """Shares of the batches for this process, of equal size; a remainder is left out.
 
     Raises
     ------
     InputError
-        When no batch is large enough to be shared out.
+        When no batch is large enough to be shared.
     """
-    among = number()
+    among = world_size()
     if among == 1:
         return list(pieces)
-    whole = [piece[: len(piece) // among * among] for piece in pieces]
-    found = [piece[rank() :: among] for piece in whole if len(piece) >= LEAST * among]
-    if not found:
+    divisible = [piece[: len(piece) // among * among] for piece in pieces]
+    shares_of_this = [piece[rank() :: among] for piece in divisible if len(piece) >= LEAST * among]
+    if not shares_of_this:
         raise InputError(
             f"torchrun: no batch has {LEAST} images for each of {among} processes: raise the "
             "network's batch_size in params.yaml, or lower --nproc-per-node"
         )
-    return found
+    return shares_of_this
 
 
 class _Learner(nn.Module):
-    """`learn` as the `forward` that `DistributedDataParallel` wants."""
+    """`learn` as a `forward`, which `DistributedDataParallel` calls."""
 
     def __init__(self, network: Network) -> None:
         super().__init__()
@@ -91,20 +91,20 @@ class _Learner(nn.Module):
 
 
 def learner(network: Network) -> Learn:
-    """`network.learn`, after whose backward pass gradients are the mean of all processes'."""
-    if number() == 1:
+    """`network.learn`; its backward pass averages the gradients of all processes."""
+    if world_size() == 1:
         return network.learn
     return DistributedDataParallel(_Learner(network))
 
 
 def own_stream(rng: np.random.Generator) -> np.random.Generator:
-    """The generator, or this process's own spawned from it."""
-    return rng if number() == 1 else rng.spawn(number())[rank()]
+    """The generator, or one spawned from it for this process."""
+    return rng if world_size() == 1 else rng.spawn(world_size())[rank()]
 
 
 def summed(value: float, device: torch.device) -> float:
-    """Sum of the values that all processes have."""
-    if number() == 1:
+    """Sum of a value over all processes."""
+    if world_size() == 1:
         return value
     total = torch.tensor(value, dtype=torch.float64, device=device)
     distributed.all_reduce(total)
@@ -112,13 +112,13 @@ def summed(value: float, device: torch.device) -> float:
 
 
 def agreed(value: float, device: torch.device) -> float:
-    """What the process of rank 0 has, so that all decide alike."""
+    """The value of rank 0, so that all processes take the same decision."""
     return float(agreed_values(np.array([value]), device)[0])
 
 
 def agreed_values(values: NDArray[np.float64], device: torch.device) -> NDArray[np.float64]:
-    """`agreed` of several values, (n,)."""
-    if number() == 1:
+    """`agreed` for several values, (n,)."""
+    if world_size() == 1:
         return values
     first = torch.from_numpy(values.copy()).to(device)
     distributed.broadcast(first, src=0)

@@ -19,7 +19,7 @@ from peculiar.networks.heads import (
     build,
     ensemble,
 )
-from peculiar.networks.inference import Scaled, in_pieces, load
+from peculiar.networks.inference import Scaled, in_pieces, load_images
 from peculiar.networks.params import NetworkSection
 from peculiar.networks.scaling import Pixels
 from peculiar.training import torchrun
@@ -191,7 +191,7 @@ def calibrate_sharpness(network: DistributionNetwork, observed: Observed, label:
     labels = torch.tensor(column_mpc(observed, LABELS[label])[rows], device=device)
 
     def raw_numbers(piece: NDArray[np.integer]) -> torch.Tensor:
-        scaled = network.front(load(observed.images, piece, device))
+        scaled = network.front(load_images(observed.images, piece, device))
         return network.raw(scaled).movedim(0, 1)
 
     raw = torch.tensor(in_pieces(raw_numbers, rows, device), device=device).movedim(1, 0)

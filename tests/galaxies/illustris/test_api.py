@@ -38,7 +38,7 @@ def snapshot(server):
 
 @pytest.fixture
 def session():
-    with api.connect(KEY, attempts=4, timeout_s=2.0) as session:
+    with api.open_session(KEY, attempts=4, timeout_s=2.0) as session:
         yield session
 
 
@@ -106,7 +106,7 @@ def test_a_missing_key_is_one_sentence_that_says_where_to_get_and_put_it(key_fil
 
 @pytest.mark.parametrize(("key", "status"), [("wrong", 403), ("", 401)])
 def test_a_key_that_is_not_accepted_is_one_sentence(snapshot, key, status):
-    with api.connect(key or "x", 4, 2.0) as session:
+    with api.open_session(key or "x", 4, 2.0) as session:
         if not key:
             del session.headers["api-key"]
         words = (
@@ -119,7 +119,7 @@ def test_a_key_that_is_not_accepted_is_one_sentence(snapshot, key, status):
 
 def test_the_key_is_not_sent_to_another_host(server, session, snapshot, part):
     server.behaviour.data_host = "localhost"
-    api.download(session, snapshot, 7, part)
+    api.download_images(session, snapshot, 7, part)
     asked, sent_on = server.requests
     assert asked[1]["api-key"] == KEY
     assert "api-key" not in sent_on[1]
@@ -146,7 +146,7 @@ def test_a_host_that_the_api_has_moved_to_is_named(server, session, snapshot):
     port = server.server_address[1]
     words = (
         rf"127.0.0.1:{port}/api/.*/7/ leads to http://localhost:{port}, where the API key is "
-        r"wanted \(HTTP 401\) but not sent: mend the URL"
+        r"wanted \(HTTP 401\) but not sent: correct the URL"
     )
     with pytest.raises(InputError, match=words):
         api.details(session, snapshot, 7)
@@ -173,11 +173,11 @@ def test_the_key_is_in_no_log_and_no_exception(server, session, snapshot, part, 
     texts = []
     for port in (server.server_address[1], 9):
         where = snapshot.replace(str(server.server_address[1]), str(port))
-        with api.connect(KEY, 2, 0.3) as impatient, pytest.raises(Failed) as failure:
-            api.download(impatient, where, 7, part)
+        with api.open_session(KEY, 2, 0.3) as impatient, pytest.raises(Failed) as failure:
+            api.download_images(impatient, where, 7, part)
         texts += [f"{error} {error!r} {error.args}" for error in chain(failure.value)]
         texts += traceback.format_exception(failure.value)
-    with api.connect(f"{KEY}-wrong", 2, 2.0) as wrong, pytest.raises(InputError) as refusal:
+    with api.open_session(f"{KEY}-wrong", 2, 2.0) as wrong, pytest.raises(InputError) as refusal:
         api.details(wrong, snapshot, 7)
     texts += [str(refusal.value), repr(wrong), repr(session), *capfd.readouterr()]
     assert len(caplog.records) > 5
@@ -294,7 +294,7 @@ def test_lists_of_another_form_are_refused(session, snapshot, monkeypatch, liste
 
 def test_an_answer_that_is_no_json_is_refused(session, snapshot, monkeypatch):
     monkeypatch.setattr("json.dumps", lambda *_: "<html>sign in</html>")
-    with pytest.raises(InputError, match=r"/135/subhalos/ answers .*it is no JSON\): mend fet"):
+    with pytest.raises(InputError, match=r"/135/subhalos/ answers .*it is no JSON\): correct fet"):
         numbers(session, snapshot)
     with pytest.raises(Failed, match="it is no JSON"):
         api.details(session, snapshot, 7)
@@ -314,7 +314,7 @@ def test_lists_and_numbers_survive_faults(server, session, snapshot, kind):
 def test_images_survive_faults(server, session, snapshot, part, kind):
     session.timeout_s = 0.3
     server.behaviour.fault = only(kind, kind)
-    api.download(session, snapshot, 7, part)
+    api.download_images(session, snapshot, 7, part)
     assert part.read_bytes() == broadband(7)
     assert server.faults[kind] == 2
 
@@ -323,7 +323,7 @@ def test_retry_after_is_honoured(server, session, snapshot, part):
     server.behaviour.retry_after = "1"
     server.behaviour.fault = only("429")
     begin = time.monotonic()
-    api.download(session, snapshot, 7, part)
+    api.download_images(session, snapshot, 7, part)
     assert 1 <= time.monotonic() - begin < 5
 
 
@@ -339,7 +339,7 @@ def ranges(server):
 def test_a_broken_download_goes_on_where_it_broke_off(server, session, snapshot, part):
     server.behaviour.fault = only("cut")
     received = []
-    api.download(session, snapshot, 7, part, received.append)
+    api.download_images(session, snapshot, 7, part, received.append)
     half = len(broadband(7)) // 2
     assert ranges(server) == [(None, None), (f"bytes={half}-", '"7"')]
     assert sum(received) == len(broadband(7))
@@ -353,10 +353,10 @@ def interrupt(_):
 
 def test_a_later_process_goes_on_with_the_part(server, session, snapshot, part):
     with pytest.raises(KeyboardInterrupt):
-        api.download(session, snapshot, 7, part, interrupt)
+        api.download_images(session, snapshot, 7, part, interrupt)
     size = part.stat().st_size
     assert 0 < size < len(broadband(7))
-    api.download(session, snapshot, 7, part)
+    api.download_images(session, snapshot, 7, part)
     assert ranges(server)[1] == (f"bytes={size}-", '"7"')
     assert part.read_bytes() == broadband(7)
 
@@ -364,7 +364,7 @@ def test_a_later_process_goes_on_with_the_part(server, session, snapshot, part):
 def test_a_file_that_has_changed_meanwhile_begins_anew(server, session, snapshot, part):
     part.write_bytes(b"old" * 1000)
     part.with_name("broadband_7.fits.version").write_text('"another"')
-    api.download(session, snapshot, 7, part)
+    api.download_images(session, snapshot, 7, part)
     assert ranges(server) == [("bytes=3000-", '"another"')]
     assert part.read_bytes() == broadband(7)
 
@@ -375,7 +375,7 @@ def test_without_a_strong_etag_a_range_is_asked_for_all_the_same(
 ):
     server.behaviour.etag = etag
     server.behaviour.fault = only("cut")
-    api.download(session, snapshot, 7, part)
+    api.download_images(session, snapshot, 7, part)
     assert ranges(server)[1] == (f"bytes={len(broadband(7)) // 2}-", None)
     assert part.read_bytes() == broadband(7)
 
@@ -384,7 +384,7 @@ def test_a_server_without_ranges_begins_anew(server, session, snapshot, part):
     server.behaviour.ranges = False
     server.behaviour.fault = only("cut", "cut")
     received = []
-    api.download(session, snapshot, 7, part, received.append)
+    api.download_images(session, snapshot, 7, part, received.append)
     assert sum(received) == 2 * len(broadband(7))
     assert part.read_bytes() == broadband(7)
 
@@ -392,14 +392,14 @@ def test_a_server_without_ranges_begins_anew(server, session, snapshot, part):
 def test_a_part_that_was_whole_already_is_left(session, snapshot, part):
     part.write_bytes(broadband(7))
     received = []
-    api.download(session, snapshot, 7, part, received.append)
+    api.download_images(session, snapshot, 7, part, received.append)
     assert received == []
     assert part.read_bytes() == broadband(7)
 
 
 def test_a_part_that_is_too_long_begins_anew(session, snapshot, part):
     part.write_bytes(broadband(7) + b"more")
-    api.download(session, snapshot, 7, part)
+    api.download_images(session, snapshot, 7, part)
     assert part.read_bytes() == broadband(7)
 
 
@@ -413,7 +413,7 @@ def test_another_range_than_asked_for_begins_anew(server, session, snapshot, par
 
     content_range = http._content_range
     monkeypatch.setattr(http, "_content_range", moved)
-    api.download(session, snapshot, 7, part)
+    api.download_images(session, snapshot, 7, part)
     assert answers == [206]
     assert ranges(server)[1] == (None, None)
     assert part.read_bytes() == broadband(7)
@@ -423,14 +423,14 @@ def test_many_breaks_come_to_an_end_as_long_as_each_brings_something(
     server, session, snapshot, part
 ):
     server.behaviour.fault = only(*["cut"] * 10)
-    api.download(session, snapshot, 7, part)
+    api.download_images(session, snapshot, 7, part)
     assert server.faults["cut"] == 10 > session.attempts
     assert part.read_bytes() == broadband(7)
 
 
 def test_a_hostile_name_does_no_harm(server, session, snapshot, part):
     server.behaviour.fault = only("hostile")
-    api.download(session, snapshot, 7, part)
+    api.download_images(session, snapshot, 7, part)
     assert part.read_bytes() == broadband(7)
     assert not (part.parent.parent / "x").exists()
     assert not Path("../../x").exists()
@@ -438,26 +438,26 @@ def test_a_hostile_name_does_no_harm(server, session, snapshot, part):
 
 def test_the_name_of_another_subhalo_is_not_taken(server, session, snapshot, part):
     server.behaviour.fault = only("wrong name")
-    api.download(session, snapshot, 7, part)
+    api.download_images(session, snapshot, 7, part)
     assert len(server.paths("/data/7")) == 2
     server.behaviour.fault = lambda *_: "wrong name"
     with pytest.raises(Failed, match="the server sent another file"):
-        api.download(session, snapshot, 8, part.with_name("broadband_8.fits"))
+        api.download_images(session, snapshot, 8, part.with_name("broadband_8.fits"))
     assert not part.with_name("broadband_8.fits").exists()
 
 
 def test_a_page_of_text_is_not_taken_for_the_file(server, session, snapshot, part):
     server.behaviour.fault = only("page")
-    api.download(session, snapshot, 7, part)
+    api.download_images(session, snapshot, 7, part)
     assert part.read_bytes() == broadband(7)
     server.behaviour.fault = lambda path, _: "page" * path.startswith("/data/")
     with pytest.raises(Failed, match="the server sent a page of text"):
-        api.download(session, snapshot, 8, part.with_name("broadband_8.fits"))
+        api.download_images(session, snapshot, 8, part.with_name("broadband_8.fits"))
 
 
 def test_a_missing_image_is_told_from_a_failure(server, session, snapshot, part):
     with pytest.raises(Missing, match=r"/subhalos/6/stellar_mocks/broadband.fits does not exist"):
-        api.download(session, snapshot, 6, part)
+        api.download_images(session, snapshot, 6, part)
     assert len(server.requests) == 1
 
 
@@ -471,7 +471,7 @@ def test_what_fails_at_every_attempt_has_a_short_reason(
     server.behaviour.ranges = False
     server.behaviour.fault = lambda path, _: kind * path.startswith("/data/")
     with pytest.raises(Failed, match=rf"^{reason}") as failure:
-        api.download(session, snapshot, 7, part)
+        api.download_images(session, snapshot, 7, part)
     assert "token" not in str(failure.value)
     assert len(server.paths("/data/7")) == (1 if kind == "418" else 4 + (kind == "stall"))
 
@@ -484,7 +484,7 @@ def test_a_server_that_does_not_answer_has_a_short_reason(session, tmp_path):
             api.details(session, f"http://127.0.0.1:{silent.getsockname()[1]}/api", 7)
         port = silent.getsockname()[1]
     with pytest.raises(Failed, match=r"^no connection$"):
-        api.download(session, f"http://127.0.0.1:{port}/api", 7, tmp_path / "part")
+        api.download_images(session, f"http://127.0.0.1:{port}/api", 7, tmp_path / "part")
 
 
 @pytest.mark.parametrize(
@@ -525,5 +525,5 @@ def test_a_full_disk_is_no_fault_of_the_server(server, session, snapshot, part, 
 
     monkeypatch.setattr(Path, "open", full)
     with pytest.raises(OSError, match="No space left"):
-        api.download(session, snapshot, 7, part)
+        api.download_images(session, snapshot, 7, part)
     assert len(server.paths("/data/7")) == 1

@@ -316,7 +316,7 @@ def test_a_key_refused_in_the_middle_stops_everything(folder, server, undisturbe
 
 def test_a_list_that_does_not_exist_or_cannot_be_had_is_named(folder, server):
     server.behaviour.fault = lambda *_: "404"
-    with pytest.raises(InputError, match=r"/135/subhalos/ does not exist: mend fetch\.illustris"):
+    with pytest.raises(InputError, match=r"/135/subhalos/ does not exist: correct fetch\."):
         fill(folder, server)
     server.behaviour.fault = lambda *_: "502"
     with pytest.raises(InputError, match=r"list of subhaloes at .* \(HTTP 502\): run the same com"):
@@ -427,12 +427,12 @@ PROGRAM = """
 import signal
 signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in a background job
 import json, sys
-from peculiar import download
 from peculiar.core.errors import one_sentence
+from peculiar.galaxies.illustris import http
 from peculiar.galaxies.illustris.api import read_key
 from peculiar.galaxies.illustris.archive import fill
-from peculiar.mock.params import IllustrisSection
-download.BACKOFF_S = 0.001
+from peculiar.galaxies.params import IllustrisSection
+http.BACKOFF_S = 0.001
 with one_sentence():
     fill(IllustrisSection(**json.loads(sys.argv[1])), ("g", "r", "i"), read_key())
 """

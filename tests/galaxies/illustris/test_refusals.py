@@ -173,7 +173,7 @@ def test_one_reason_for_all_is_told_after_the_first(
     change(monkeypatch, edit)
     words = (
         rf"^fetch\.illustris: subhaloes 1, 2, 3 all failed for one reason \(damaged: .*{reason}.*"
-        r"\), so no other was asked for: mend "
+        r"\), so no other was asked for: correct "
     )
     with pytest.raises(InputError, match=words):
         fill(folder, server, galaxies=galaxies)
@@ -225,13 +225,13 @@ def test_a_folder_that_is_a_file_is_named(folder, server):
     for wrong in (folder, folder / "below"):
         with pytest.raises(
             InputError,
-            match=r"^fetch\.illustris\.folder: .*store.* is no folder, or is in none: mend",
+            match=r"^fetch\.illustris\.folder: .*store.* is no folder, or is in none: correct",
         ):
             fill(wrong, server)
 
 
 def test_a_catalogue_that_is_a_folder_is_named(folder, server, tmp_path):
-    with pytest.raises(InputError, match="is no catalogue of subhaloes: mend the path"):
+    with pytest.raises(InputError, match="is not a catalogue of subhaloes: correct the path"):
         fill(folder, server, catalogue=tmp_path)
 
 

@@ -177,7 +177,7 @@ def test_starlight_is_the_table_at_its_nodes_and_clipped_beyond():
 
 
 def test_cameras_are_the_corners_of_a_tetrahedron():
-    dots = simulation.CAMERAS @ simulation.CAMERAS.T
+    dots = simulation.CAMERA_DIRECTIONS @ simulation.CAMERA_DIRECTIONS.T
     np.testing.assert_allclose(dots, np.where(np.eye(4), 1, -1 / 3), atol=1e-12)
 
 

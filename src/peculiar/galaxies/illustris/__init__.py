@@ -1,1 +1,1 @@
-"""Illustris' images over its API: download, retry, keep the wanted bands."""
+"""Download Illustris images over its API and keep the wanted bands."""

@@ -1,4 +1,4 @@
-"""Client of Illustris' API: which subhaloes there are, their numbers, their images."""
+"""Client of the Illustris API: list subhaloes, read their properties, download their images."""
 
 import math
 import os
@@ -19,7 +19,7 @@ KEY_VARIABLE = "ILLUSTRIS_API_KEY"
 HUBBLE = 0.704  # h of Illustris (Vogelsberger et al. 2014, MNRAS 444, 1518)
 PAGE = 100
 MALFORMED = (LookupError, TypeError, ValueError, AttributeError)
-"""What answers of an unknown form raise."""
+"""Exceptions that an answer of an unknown form raises."""
 MAGNITUDES = ("g", "r", "i", "z")  # in AB; the catalogue's u is Johnson's U in Vega magnitudes
 
 
@@ -75,9 +75,9 @@ def read_key() -> str:
     if not key and file.is_file():
         key = file.read_text(encoding="utf-8", errors="replace").strip()
     if not key:
-        raise InputError(f"there is no Illustris API key: {_key_mend()}")
+        raise InputError(f"there is no Illustris API key: {_how_to_get_a_key()}")
     if not re.fullmatch("[!-~]+", key):  # requests would print it in its complaint
-        raise InputError(f"the Illustris API key has characters no key has: {_key_mend()}")
+        raise InputError(f"the Illustris API key has characters no key has: {_how_to_get_a_key()}")
     return key
 
 
@@ -86,16 +86,16 @@ def _key_file() -> Path:
     return Path(config).expanduser() / "peculiar/illustris_api_key"
 
 
-def _key_mend() -> str:
+def _how_to_get_a_key() -> str:
     return (
         "register at www.illustris-project.org or www.tng-project.org to get one, and put it in "
         f"the environment variable {KEY_VARIABLE} or the file {_key_file()}"
     )
 
 
-def connect(key: str, attempts: int, timeout_s: float) -> Session:
-    """Give a session for the API, for one thread; see `download.Session`."""
-    return Session(key, _key_mend(), attempts, timeout_s)
+def open_session(key: str, attempts: int, timeout_s: float) -> Session:
+    """Open a session for the API, for one thread; see `http.Session`."""
+    return Session(key, _how_to_get_a_key(), attempts, timeout_s)
 
 
 def subhaloes(
@@ -106,7 +106,7 @@ def subhaloes(
     Parameters
     ----------
     session : Session
-        From `connect`.
+        From `open_session`.
     snapshot : str
         URL of the snapshot, without a slash at the end.
     log10_mass_min : float
@@ -124,7 +124,7 @@ def subhaloes(
     InputError
         When an answer is of another form, or leads elsewhere.
     Missing, Failed
-        When there is no list, or it cannot be had.
+        When there is no list, or all attempts failed.
     """
     # a little less, since the server excludes the limit itself and the text is rounded
     mass = 10 ** (log10_mass_min - 10) * HUBBLE * (1 - 1e-6)
@@ -169,7 +169,7 @@ def details(session: Session, snapshot: str, subhalo: int) -> Details:
     Parameters
     ----------
     session : Session
-        From `connect`.
+        From `open_session`.
     snapshot : str
         URL of the snapshot, without a slash at the end.
     subhalo : int
@@ -184,7 +184,7 @@ def details(session: Session, snapshot: str, subhalo: int) -> Details:
     Raises
     ------
     Missing, Failed
-        When there is no such subhalo, or it cannot be had, or the answer is of another form.
+        When there is no such subhalo, or all attempts failed, or the answer is of another form.
     """
     try:
         answer = _json(session, f"{snapshot}/subhalos/{subhalo}/")
@@ -227,7 +227,7 @@ def _json(session: Session, url: str) -> Any:
 
 def _unexpected(url: str, error: Exception) -> InputError:
     return InputError(
-        f"{plain(url)} answers in an unknown form ({_brief(error)}): mend "
+        f"{plain(url)} answers in an unknown form ({_brief(error)}): correct "
         "fetch.illustris.url, or report that the API has changed"
     )
 
@@ -236,19 +236,19 @@ def _brief(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"[:100]
 
 
-def download(
+def download_images(
     session: Session,
     snapshot: str,
     subhalo: int,
     part: Path,
     received: Callable[[int], None] = lambda _: None,
 ) -> None:
-    """Download the images of one subhalo into `part`; see `download.download`.
+    """Download the images of one subhalo into `part`; see `http.download`.
 
     Parameters
     ----------
     session : Session
-        From `connect`.
+        From `open_session`.
     snapshot : str
         URL of the snapshot, without a slash at the end.
     subhalo : int
@@ -256,7 +256,7 @@ def download(
     part : Path
         File to begin or to go on with.
     received : callable
-        Is told of every piece, bytes.
+        Called with the length of every piece, bytes.
     """
 
     def right_name(disposition: str) -> bool:

@@ -1,7 +1,7 @@
-"""The folder that keeps what was downloaded from Illustris, trimmed to the wanted bands.
+"""Keep downloads from Illustris in a folder, trimmed to the wanted bands.
 
-It outlives runs and processes: `broadband_{id}.fits` appear whole or not at all, `skipped.json`
-says which subhaloes need not be asked for again, and `partial/` holds what is half downloaded.
+It outlives runs and processes. A `broadband_{id}.fits` is complete or absent, `skipped.json` lists
+the subhaloes that need no second request, and `partial/` holds unfinished downloads.
 """
 
 import hashlib
@@ -31,12 +31,12 @@ from peculiar.galaxies.illustris.skipped import (
     check_first,
     check_left,
     damaged,
-    summary,
+    outcome_summary,
     too_light,
 )
 from peculiar.galaxies.illustris.trim import intact, trimmed
 from peculiar.galaxies.params import IllustrisSection
-from peculiar.galaxies.sunrise import read_broadband, read_catalogue
+from peculiar.galaxies.sunrise import read_broadband, read_masses
 
 LEDGER = "skipped.json"
 
@@ -49,12 +49,12 @@ class Damaged(Failed):
 
 
 class Refused(Exception):
-    """A file that came twice, the same to the last byte, and is refused."""
+    """A file that came twice with the same bytes and is refused."""
 
 
 @dataclass(frozen=True)
 class Filled:
-    """What the store holds of what was asked for.
+    """What the folder holds of the galaxies asked for.
 
     Attributes
     ----------
@@ -101,8 +101,7 @@ class Order:
 def fill(settings: IllustrisSection, bands: Sequence[str], key: str) -> Filled:
     """Download what the folder does not have yet.
 
-    Whatever interrupts it, the next call goes on with what is missing, and the files in the end
-    are the same, byte for byte.
+    If interrupted, the next call resumes, and the files are the same, byte for byte.
 
     Parameters
     ----------
@@ -112,7 +111,7 @@ def fill(settings: IllustrisSection, bands: Sequence[str], key: str) -> Filled:
     bands : sequence of str
         SDSS bands to keep.
     key : str
-        From `illustris_api.read_key`.
+        From `api.read_key`.
 
     Returns
     -------
@@ -135,12 +134,13 @@ def fill(settings: IllustrisSection, bands: Sequence[str], key: str) -> Filled:
                 (settings.folder / "partial").rmdir()
     except (FileExistsError, NotADirectoryError):
         raise InputError(
-            f"fetch.illustris.folder: {settings.folder} is no folder, or is in none: mend the path"
+            f"fetch.illustris.folder: {settings.folder} is no folder, or is in none: "
+            "correct the path"
         ) from None
     except OSError as error:
         error.filename = error.filename or str(settings.folder)
         raise
-    print(summary(outcomes))
+    print(outcome_summary(outcomes))
     check_failed(settings.folder, outcomes)
     source = str(settings.catalogue or settings.snapshot_url)
     check_left(source, settings.folder / LEDGER, settings.log10_mass_min, outcomes)
@@ -191,7 +191,7 @@ def _obtain_all(settings: IllustrisSection, bands: Sequence[str], key: str) -> l
 def _candidates(settings: IllustrisSection, key: str) -> tuple[list[int], dict[int, float]]:
     """Ascending subhalo numbers, and their masses where the catalogue gives them."""
     if settings.catalogue is not None:
-        masses = read_catalogue(settings.catalogue)
+        masses = read_masses(settings.catalogue)
         heavy = [number for number, mass in masses.items() if mass >= settings.log10_mass_min]
         return sorted(heavy), masses
     try:
@@ -201,20 +201,20 @@ def _candidates(settings: IllustrisSection, key: str) -> tuple[list[int], dict[i
             )
             return sorted(set(listed)), {}
     except Missing as error:
-        raise InputError(f"{error}: mend fetch.illustris.url, simulation or snapshot") from None
+        raise InputError(f"{error}: correct fetch.illustris.url, simulation or snapshot") from None
     except Failed as error:
         raise InputError(
-            f"the list of subhaloes at {settings.snapshot_url} could not be had ({error}): run the "
-            "same command again"
+            f"the list of subhaloes at {settings.snapshot_url} could not be read ({error}): run "
+            "the same command again"
         ) from None
 
 
 def _connect(settings: IllustrisSection, key: str) -> Session:
-    return api.connect(key, settings.attempts, settings.timeout_s)
+    return api.open_session(key, settings.attempts, settings.timeout_s)
 
 
 def _obtain(order: Order, subhalo: int) -> Outcome:
-    """See to it that one subhalo is in the store, if it is wanted."""
+    """Download one subhalo into the folder, if it is wanted and not there."""
     if subhalo in order.skipped:
         return Outcome(subhalo, "skipped", order.skipped[subhalo])
     held = _held(order, subhalo)
@@ -251,25 +251,25 @@ def _held(order: Order, subhalo: int) -> tuple[bool, float] | None:
         return None
     try:
         with READING:
-            galaxy, whole = read_broadband(path, order.bands), intact(path)
+            galaxy, complete = read_broadband(path, order.bands), intact(path)
             with open_whole(path) as hdus:
                 primary = bool(hdus[0].header.get("PRIMARY", True))
     except InputError:
         return None
     mass = order.masses.get(subhalo, galaxy.log10_stellar_mass)
-    return (primary, mass) if whole and galaxy.id == subhalo else None
+    return (primary, mass) if complete and galaxy.id == subhalo else None
 
 
 def _store(order: Order, session: Session, details: api.Details) -> None:
     """Download, check, trim and keep one subhalo's images.
 
-    Damage on the way is mended by another copy, whatever is refused in it; what comes again byte
-    for byte is so on the server, and would be refused for ever.
+    A file damaged on the way is downloaded again. A file that comes twice with the same bytes is
+    damaged on the server, and is not asked for again.
     """
     part, seen = order.part(details.id), set()
 
     def attempt() -> bytes:
-        api.download(
+        api.download_images(
             session, order.settings.snapshot_url, details.id, part, order.progress.received
         )
         try:
@@ -291,7 +291,7 @@ def _store(order: Order, session: Session, details: api.Details) -> None:
 
 
 def _content(order: Order, part: Path, details: api.Details) -> bytes:
-    """What is to be kept of a download, or `InputError`."""
+    """Trim a downloaded file, or raise `InputError`."""
     with READING:
         galaxy = read_broadband(part, order.bands)
         if galaxy.id != details.id:

@@ -1,7 +1,7 @@
-"""HTTP with patience: requests that are repeated, and downloads that go on where they broke off.
+"""Repeat HTTP requests that fail, and resume downloads that break off.
 
-urllib3 repeats requests that are not answered or answered by `BUSY`, and waits as long as the
-server asks for. A body that ends too early it leaves to its caller: tenacity goes on with those.
+urllib3 repeats requests without an answer or with a status in `BUSY`, and waits as long as the
+server asks. It does not handle a body that ends too early: tenacity repeats those.
 """
 
 import random
@@ -31,19 +31,19 @@ CHUNK = 2**20
 
 
 class Missing(Exception):
-    """The server has no such thing."""
+    """The server answers 404."""
 
 
 class Failed(Exception):
-    """Not to be had in all attempts; the message is a short reason."""
+    """All attempts failed; the message is a short reason."""
 
 
 class Again(Failed):
-    """A fault that another attempt may mend."""
+    """A fault that another attempt may not have."""
 
 
 class Progress:
-    """A bar of galaxies with the rate of bytes, fed by several threads."""
+    """A progress bar of galaxies with the download rate, updated by several threads."""
 
     def __init__(self, total: int) -> None:
         # miniters=0: refreshed by time alone, since one galaxy can take minutes
@@ -75,23 +75,23 @@ class Progress:
 
 
 class Session(requests.Session):
-    """Asks one host, with a key and with patience; for one thread.
+    """Requests to one host, with a key and retries; for one thread.
 
     Parameters
     ----------
     key : str
-        Sent as header `api-key`, to the host that is asked and to no other.
-    key_mend : str
-        What the user has to do when the key is not accepted.
+        Sent as header `api-key` to this host only.
+    key_advice : str
+        What the user should do when the key is not accepted.
     attempts : int
-        How often a thing is asked for before it counts as failed.
+        Number of attempts before a request counts as failed.
     timeout_s : float
-        Silence after which a connection is given up, s.
+        Time without an answer after which a connection is closed, s.
     """
 
-    def __init__(self, key: str, key_mend: str, attempts: int, timeout_s: float) -> None:
+    def __init__(self, key: str, key_advice: str, attempts: int, timeout_s: float) -> None:
         super().__init__()
-        self.key_mend, self.attempts, self.timeout_s = key_mend, attempts, timeout_s
+        self.key_advice, self.attempts, self.timeout_s = key_advice, attempts, timeout_s
         # not compressed, so that lengths and ranges count bytes of the file
         self.headers.update({"api-key": key, "Accept-Encoding": "identity"})
         retries = Retry(
@@ -108,13 +108,13 @@ class Session(requests.Session):
     def rebuild_auth(
         self, prepared_request: requests.PreparedRequest, response: requests.Response
     ) -> None:
-        """Take the key off a request that leaves the host; requests knows only Authorization."""
+        """Remove the key from a request to another host; requests removes Authorization alone."""
         super().rebuild_auth(prepared_request, response)  # type: ignore[no-untyped-call]
         if self.should_strip_auth(response.request.url, prepared_request.url):  # type: ignore[no-untyped-call]
             prepared_request.headers.pop("api-key", None)
 
     def ask(self, url: str, headers: dict[str, str] | None = None) -> requests.Response:
-        """Open the answer to GET; 200, 206 and 416 are answers, the rest are exceptions."""
+        """Send GET and return the answer; a status other than 200, 206 or 416 is an exception."""
         try:
             response = self.get(url, headers=headers, stream=True, timeout=self.timeout_s)
         except (requests.RequestException, broken.HTTPError) as error:
@@ -135,10 +135,10 @@ class Session(requests.Session):
             where = there._replace(path="", query="", fragment="").geturl()
             return InputError(
                 f"{plain(url)} leads to {where}, where the API key is wanted (HTTP {status}) but "
-                "not sent: mend the URL in params.yaml if the API has moved"
+                "not sent: correct the URL in params.yaml if the API has moved"
             )
         return InputError(
-            f"{there.hostname} does not accept the API key (HTTP {status}): {self.key_mend}"
+            f"{there.hostname} does not accept the API key (HTTP {status}): {self.key_advice}"
         )
 
 
@@ -148,7 +148,7 @@ def plain(url: str) -> str:
 
 
 def patiently(session: Session, *faults: type[Exception]) -> Retrying:
-    """Give a caller of functions that repeats them, `session.attempts` times, after `faults`."""
+    """Return what calls a function again after `faults`, `session.attempts` times in all."""
     return Retrying(
         retry=retry_if_exception_type(faults),
         stop=stop_after_attempt(session.attempts),
@@ -158,7 +158,7 @@ def patiently(session: Session, *faults: type[Exception]) -> Retrying:
 
 
 def _phrase(error: Exception) -> str:
-    """Why no answer came, in a few words: texts of requests and urllib3 quote whole URLs."""
+    """Say in a few words why there is no answer; messages of requests would quote the URL."""
     cause = error.args[0] if error.args else error
     cause = getattr(cause, "reason", cause)
     for kind, phrase in {
@@ -181,28 +181,28 @@ def download(
     right_name: Callable[[str], bool] = lambda _: True,
     received: Callable[[int], None] = lambda _: None,
 ) -> None:
-    """Download a file, going on with what an earlier attempt, or process, left in `part`.
+    """Download a file; resume from what an earlier attempt or process left in `part`.
 
-    It is given up when `session.attempts` attempts in a row have not made `part` longer than it
-    ever was: one that breaks off after every few megabytes still comes to its end.
+    It fails when `session.attempts` attempts in a row have not made `part` longer than ever
+    before, so that a connection which breaks every few megabytes still completes.
 
     Parameters
     ----------
     session : Session
-        Asks for it.
+        Sends the requests.
     url : str
-        Where it is.
+        Address of the file.
     part : Path
         File to write; the name that the server suggests is never used as a path.
     right_name : callable
         Whether the server's `Content-Disposition` may belong to the file asked for.
     received : callable
-        Is told of every piece, bytes.
+        Called with the length of every piece, bytes.
 
     Raises
     ------
     Missing, Failed
-        When there is no such file, or it cannot be had.
+        When there is no such file, or all attempts failed.
     InputError
         When the key is not accepted.
     """
@@ -218,7 +218,7 @@ def download(
         size = _size(part)
         with session.ask(url, _rest(part, size)) as response:
             if response.status_code == 416 and _content_range(response) == (None, size):
-                return  # it was whole already
+                return  # it was complete already
             if not right_name(response.headers.get("Content-Disposition", "")):
                 raise Again("the server sent another file")
             if response.headers.get("Content-Type", "").startswith("text/"):
@@ -237,7 +237,7 @@ def _receive(
     """Append the body to `part`, which is then `length` bytes long, if that is known."""
     with part.open("ab") as file:
         try:
-            # read1 gives what has arrived; read would lose up to a chunk when it breaks off
+            # read1 returns what has arrived; read would lose up to a chunk when it breaks off
             while piece := response.raw.read1(CHUNK, decode_content=False):
                 file.write(piece)
                 received(len(piece))
@@ -260,7 +260,7 @@ def _size(part: Path) -> int:
 
 
 def _validator(part: Path) -> Path:
-    """File beside a part that tells which version it is of; a torn one only makes us begin anew."""
+    """File beside a part that names its version; without it the download starts again."""
     return part.with_name(f"{part.name}.version")
 
 
@@ -273,7 +273,7 @@ def _rest(part: Path, size: int) -> dict[str, str]:
 
 
 def _begin(response: requests.Response, part: Path, size: int) -> int | None:
-    """Make `part` ready to be appended to; returns the length of the whole, bytes, if known."""
+    """Prepare `part` for appending and return the length of the complete file, bytes, if known."""
     if response.status_code == 200:
         part.write_bytes(b"")
         tag = response.headers.get("ETag", "")
@@ -289,7 +289,7 @@ def _begin(response: requests.Response, part: Path, size: int) -> int | None:
 
 
 def _content_range(response: requests.Response) -> tuple[int | None, int | None]:
-    """First byte and length of the whole, as far as the server gives them."""
+    """First byte and length of the complete file, as far as the server gives them."""
     field = response.headers.get("Content-Range", "")
     match = re.fullmatch(r"bytes (?:(\d+)-\d+|\*)/(?:(\d+)|\*)", field.strip())
     start, length = match.groups() if match else (None, None)

@@ -16,7 +16,7 @@ NOT_PRIMARY = "not primary"
 DAMAGED = "damaged"
 
 IN_A_ROW = 3
-"""So many galaxies that fail for one reason, before any was whole, are no fault of theirs."""
+"""When this many galaxies fail for one reason before any succeeds, the server is at fault."""
 
 
 def too_light(limit: float) -> str:
@@ -25,13 +25,13 @@ def too_light(limit: float) -> str:
 
 
 def damaged(bands: Iterable[str]) -> str:
-    """Begin of the reason of a damaged file: in other bands it may be a good one."""
+    """Beginning of the reason for a damaged file, which may be good in other bands."""
     return f"{DAMAGED}: read in {''.join(bands)}, "
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one subhalo, and why: a reason, or a reason and its details after a colon."""
+    """What happened to one subhalo, and the reason, with details after a colon."""
 
     subhalo: int
     what: Literal["fetched", "already there", "skipped", "failed"]
@@ -48,7 +48,7 @@ class Outcome:
         return self.what == "failed" or self.kind == DAMAGED
 
 
-def summary(outcomes: Sequence[Outcome]) -> str:
+def outcome_summary(outcomes: Sequence[Outcome]) -> str:
     """One line for the user."""
     counts, why = Counter(outcome.what for outcome in outcomes), _why(outcomes)
     return (
@@ -82,36 +82,36 @@ def check_first(outcomes: Iterable[Outcome]) -> None:
     if len(last) == IN_A_ROW and len({outcome.reason for outcome in last}) == 1:
         raise InputError(
             f"fetch.illustris: subhaloes {', '.join(str(o.subhalo) for o in last)} all failed for "
-            f"one reason ({last[0].reason}), so no other was asked for: mend the url or the bands "
-            "if they are the reason, or run the same command again later"
+            f"one reason ({last[0].reason}), so no other was asked for: correct the url or the "
+            "bands if they are the reason, or run the same command again later"
         )
 
 
 def check_left(source: str, ledger: Path, limit: float, outcomes: Sequence[Outcome]) -> None:
-    """`InputError` where all were skipped; its mend is that of the commonest reason."""
+    """`InputError` where all were skipped; the advice is that for the commonest reason."""
     if any(outcome.what != "skipped" for outcome in outcomes):
         return
     lower = "lower fetch.illustris.log10_mass_min"
     if not outcomes:
         raise InputError(f"{source} has no galaxy of log10 mass {limit:g} or more: {lower}")
-    ask_again = f"delete {ledger} to ask again, or mend fetch.illustris.simulation"
-    mends = {
+    ask_again = f"delete {ledger} to ask again, or correct fetch.illustris.simulation"
+    advice = {
         NO_IMAGE: ask_again,
         DAMAGED: ask_again,
-        NO_SUBHALO: "mend fetch.illustris.catalogue",
+        NO_SUBHALO: "correct fetch.illustris.catalogue",
         NOT_PRIMARY: "set fetch.illustris.primary to false",
     }
     (commonest, _), *_ = Counter(outcome.kind for outcome in outcomes).most_common(1)
     raise InputError(
         f"{source} has no galaxy that can be used, all are skipped ({_why(outcomes)}): "
-        f"{mends.get(commonest, lower)}"
+        f"{advice.get(commonest, lower)}"
     )
 
 
 class Ledger:
     """List of the subhaloes of a snapshot that were skipped, and why; a JSON file.
 
-    Damage is only written down once a galaxy was whole: as long as none is, it may be the server
+    Damage is recorded only after a galaxy was complete: until then, it may be the server
     or the reader that is wrong, and not the file.
 
     Parameters
@@ -126,7 +126,7 @@ class Ledger:
     skipped : dict of int to str
         Reason by subhalo number.
     trusted : bool
-        Whether a galaxy was whole.
+        Whether a galaxy was complete.
 
     Raises
     ------
@@ -174,14 +174,14 @@ class Ledger:
     def _read(self) -> None:
         try:
             content = json.loads(self.path.read_text(encoding="utf-8"))
-            found = content["snapshot"]
+            recorded = content["snapshot"]
             self.skipped = {int(number): str(why) for number, why in content["skipped"].items()}
         except (ValueError, LookupError, TypeError, AttributeError):
             raise InputError(
                 f"{self.path} is damaged: delete it, and what it lists is asked for again"
             ) from None
-        if found != self.snapshot:
+        if recorded != self.snapshot:
             raise InputError(
-                f"fetch.illustris.folder: {self.path.parent} holds {found}: take another folder "
+                f"fetch.illustris.folder: {self.path.parent} holds {recorded}: take another folder "
                 f"for {self.snapshot}"
             )

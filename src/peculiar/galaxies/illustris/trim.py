@@ -1,4 +1,4 @@
-"""SUNRISE files cut down to the wanted bands, in the same layout."""
+"""Trim SUNRISE files to the wanted bands, in the same layout."""
 
 import hashlib
 import io
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from peculiar.core.errors import InputError
 from peculiar.core.photometry import SUNRISE_FILTERS
-from peculiar.galaxies.fits import MANGLED, MEND, open_whole
+from peculiar.galaxies.fits import MANGLED, REFETCH, open_whole
 
 KEPT = r"BROADBAND|CAMERA[0-3]-PARAMETERS"
 CUBE = r"CAMERA[0-3]-BROADBAND-NONSCATTER"
@@ -23,14 +23,14 @@ Card = tuple[int | float | str, str]
 
 
 def trimmed(path: Path, bands: Sequence[str], cards: Mapping[str, Card]) -> bytes:
-    """Give a SUNRISE file with only the images without scattering, in only the wanted bands.
+    """Keep only the wanted bands of a SUNRISE file, and only the images without scattering.
 
-    It is the same for the same input: it has no dates.
+    The same input gives the same bytes: there are no dates.
 
     Parameters
     ----------
     path : Path
-        File that `illustris.read_broadband` can read.
+        File that `sunrise.read_broadband` can read.
     bands : sequence of str
         SDSS bands to keep, in the order of the file.
     cards : mapping of str to Card
@@ -39,7 +39,7 @@ def trimmed(path: Path, bands: Sequence[str], cards: Mapping[str, Card]) -> byte
     Returns
     -------
     bytes
-        The whole FITS file.
+        The complete FITS file.
 
     Raises
     ------
@@ -51,7 +51,7 @@ def trimmed(path: Path, bands: Sequence[str], cards: Mapping[str, Card]) -> byte
             return _content(hdus, {SUNRISE_FILTERS[band] for band in bands}, cards)
         except MANGLED as error:
             reason = type(error).__name__
-            raise InputError(f"{path} has a mangled header ({reason}): {MEND}") from None
+            raise InputError(f"{path} has a mangled header ({reason}): {REFETCH}") from None
 
 
 def _content(hdus: fits.HDUList, wanted: set[str], cards: Mapping[str, Card]) -> bytes:
@@ -75,7 +75,7 @@ def _content(hdus: fits.HDUList, wanted: set[str], cards: Mapping[str, Card]) ->
 
 
 def intact(path: Path) -> bool:
-    """Whether a trimmed file still has the images that it was written with.
+    """Check that a trimmed file still has the images it was written with.
 
     Parameters
     ----------
@@ -99,7 +99,7 @@ def _planes(hdu: fits.ImageHDU, rows: Sequence[int]) -> NDArray[np.float32]:
 
 
 def _checksum(hdus: fits.HDUList, rows: Sequence[int]) -> str:
-    """Of what is kept: damage to what is dropped does no harm, and must not change our files."""
+    """sha256 of the kept planes: damage to other planes must not change our files."""
     digest = hashlib.sha256()
     for hdu in hdus:
         if re.fullmatch(CUBE, hdu.name):

@@ -37,7 +37,7 @@ from peculiar.galaxies.standin.stars import (
 
 Floats = NDArray[np.float64]
 CAMERA_DISTANCE_KPC = 50e3
-CAMERAS = np.array([[1, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]]) / np.sqrt(3)
+CAMERA_DIRECTIONS = np.array([[1, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]]) / np.sqrt(3)
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ def render(stars: Stars, parameters: StandIn) -> NDArray[np.float32]:
     light = np.ascontiguousarray(stars.light[:, order]) * (TEN_PARSEC_KPC / pixel_kpc) ** 2
     images = [
         image_of(axes @ position[order].T, light, levels[order], parameters.pixels)
-        for axes in map(_image_axes, CAMERAS)
+        for axes in map(_image_axes, CAMERA_DIRECTIONS)
     ]
     return np.array(images, dtype=np.float32)
 
@@ -164,7 +164,7 @@ def _filters_table(images: NDArray[np.float32], pixel_kpc: float) -> fits.BinTab
 
 
 def _camera_parameters(camera: int, fov_kpc: float) -> fits.ImageHDU:
-    x, y, z = CAMERAS[camera]
+    x, y, z = CAMERA_DIRECTIONS[camera]
     hdu = fits.ImageHDU(name=f"CAMERA{camera}-PARAMETERS")
     hdu.header["HIERARCH linear_fov"] = (fov_kpc, "[kpc]")
     hdu.header["HIERARCH cameradist"] = (CAMERA_DISTANCE_KPC, "[kpc]")

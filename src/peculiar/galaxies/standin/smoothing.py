@@ -82,10 +82,10 @@ def image_of(xy: Floats, light: Floats, levels: NDArray[np.int64], pixels: int) 
     spectrum = np.zeros((len(light), side, side // 2 + 1), dtype=np.complex64)
     sharp = np.zeros((len(light), side, side), dtype=np.float32)
     for level in np.unique(levels):
-        here = np.arange(*np.searchsorted(levels, [level, level + 1]))
-        here = here[inside[here]]
+        members = np.arange(*np.searchsorted(levels, [level, level + 1]))
+        members = members[inside[members]]
         step = 1 if level < 6 else 2 if level < 8 else 4
-        binned = _cloud_in_cell(xy[:, here] / step, light[:, here], side // step)
+        binned = _cloud_in_cell(xy[:, members] / step, light[:, members], side // step)
         if level == 0:
             sharp = binned
         else:
