@@ -115,7 +115,7 @@ def search(params: Search, train: Train) -> None:
         whole_folder(OUT) as partial,
     ):
         if book.run_id is None:
-            raise InputError("MLflow does not answer: start its server, or mend its address")
+            raise InputError("MLflow does not answer: start its server, or correct its address")
         parent = book.run_id
         study.set_user_attr("run_id", parent)
         objective = Objective(
