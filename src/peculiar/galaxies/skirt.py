@@ -39,9 +39,10 @@ def read_skirt(path: Path, bands: Sequence[str]) -> Galaxy:
 
     A count rate C per pixel is f_lambda = f_AB(zero point) C, and I = f_lambda / PIXSCALE^2 times
     (1 + USE_Z)^5. The last factor undoes Tolman's dimming, (1+z)^4, and the stretch of the
-    wavelength interval, (1+z): the files are images as observed at USE_Z, while what places our
-    galaxies knows no expansion. The filters stay those of the observer's frame (no K correction),
-    and the files do not state their zero point, so that the common factor is uncertain.
+    wavelength interval, (1+z): the files are images as observed at USE_Z, whereas our simulated
+    observations have no cosmic expansion. The filters stay those of the observer's frame (no K
+    correction), and the files do not state their zero point, so that the common factor is
+    uncertain.
 
     Parameters
     ----------

@@ -121,7 +121,7 @@ def search(params: Search, train: Train, paths: Paths) -> None:
         whole_folder(paths.searched) as partial,
     ):
         if book.run_id is None:
-            raise InputError("MLflow does not answer: start its server, or mend its address")
+            raise InputError("MLflow does not answer: start its server, or correct its address")
         parent = book.run_id
         study.set_user_attr("run_id", parent)
         objective = Objective(

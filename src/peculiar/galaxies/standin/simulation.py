@@ -196,7 +196,7 @@ def write_broadband(
     Parameters
     ----------
     path : Path
-        File to write; it appears whole or not at all.
+        File to write; an interrupted write leaves no file.
     number : int
         Subhalo number.
     log10_mass : float
@@ -231,7 +231,7 @@ def write_broadband(
 
 
 def make_broadband(path: Path, number: int, parameters: StandIn) -> None:
-    """Draw galaxy `number` and write its images to `path`: same seed and number, same bytes."""
+    """Simulate galaxy `number` and write it: the same seed and number give the same bytes."""
     stars = simulate(np.random.default_rng([parameters.seed, number]), parameters)
     images = render(stars, parameters)
     write_broadband(
