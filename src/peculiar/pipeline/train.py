@@ -137,7 +137,7 @@ def train(params: Train, spec: NetworkSection, network_name: str, data: Path) ->
             validity=validity_of(observed),
         )
         record.write(partial, network, history, predicted, run)
-        # what `promote` compares with, and what `peculiar reproduce` needs
+        # what `promote` compares with, and what `peculiar registry reproduce` needs
         needed = [partial / record.RUN, partial / record.VALIDATION, PARAMS]
         for path in [*needed, *([BEST] if network_name == "best" else [])]:
             tracking.log_file(path)
