@@ -89,7 +89,7 @@ def clone(folder: Path) -> None:
 
 
 # where the user's own work goes
-for other in ("MLFLOW_TRACKING_URI", "DASK_SCHEDULER_ADDRESS"):
+for other in ("MLFLOW_TRACKING_URI", "PECULIAR_HOME", "DASK_SCHEDULER_ADDRESS"):
     os.environ.pop(other, None)
 ENVIRONMENT = os.environ | {
     "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",

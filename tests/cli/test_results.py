@@ -31,3 +31,11 @@ def test_the_table_of_the_latest_evaluation(pipeline, capsys):
     with (pipeline / "results/evaluate/table.csv").open(newline="") as file:
         assert len(lines) == 2 + len(list(csv.DictReader(file)))
     assert all(line.startswith("uniform (stand-in)") for line in lines[2:])
+
+
+def test_another_table_is_refused(tmp_path):
+    (tmp_path / "results/evaluate").mkdir(parents=True)
+    for text in ("", "a,b\n1,2\n"):
+        (tmp_path / "results/evaluate/table.csv").write_text(text)
+        with inside(tmp_path), pytest.raises(SystemExit, match="is not a table of results: run"):
+            main(["results"])

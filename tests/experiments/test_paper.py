@@ -17,6 +17,7 @@ from selenium.webdriver.common.by import By
 
 from builders.browser import needs_chromium
 from builders.pipeline import inside, tiny_params, write_params
+from builders.surveys import make_survey
 from experiments.paper import claims as paper_claims
 from experiments.paper import report as paper_report
 from experiments.paper import table as paper
@@ -79,10 +80,7 @@ def clones(tmp_path, monkeypatch, raw_folder, observed_folder):
             seed=seed,
             data={"data/observe/uniform": "12ab.dir"},
             seconds=60.0 * seed,
-            pixels=128,
-            bands="ugriz",
-            split_by="galaxy",
-            dimming="physical",
+            survey=make_survey(pixels=128, bands="ugriz"),
             spec=SimpleNamespace(epochs=7),
         )
 

@@ -114,9 +114,9 @@ def test_a_model_that_is_not_the_promoted_one_is_refused(copy):
 
 
 def test_nothing_is_overwritten_and_nothing_is_no_export(pipeline, exported, tmp_path):
-    with inside(pipeline), pytest.raises(InputError, match="is there already: take a folder"):
+    with inside(pipeline), pytest.raises(InputError, match="exists already: name a new folder"):
         exchange.export(MODEL, exported)
-    with inside(tmp_path), pytest.raises(InputError, match="no version of 'peculiar-velocity'"):
+    with inside(tmp_path), pytest.raises(InputError, match="there is no champion"):
         exchange.export(MODEL, tmp_path / "export")
 
 

@@ -64,7 +64,9 @@ def test_one_flipped_bit_is_refused(version, name):
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(bytes(content))
-    with pytest.raises(InputError, match=r"are not those that were promoted .*peculiar rollback"):
+    with pytest.raises(
+        InputError, match=r"are not those that were promoted .*peculiar registry rollback"
+    ):
         models.load(version[0])
 
 
@@ -76,7 +78,7 @@ def test_a_file_more_or_less_is_refused(version):
 
 def test_missing_files_are_refused(version):
     shutil.rmtree(version[1])
-    with pytest.raises(InputError, match=r"the files of models:/.* cannot be had .*: give back"):
+    with pytest.raises(InputError, match=r"the files of models:/.* cannot be read .*: restore"):
         models.load(version[0])
 
 

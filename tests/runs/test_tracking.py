@@ -90,7 +90,7 @@ def test_a_killed_run_is_ended_at_the_next_start_and_a_living_one_is_not(experim
     code = f"""
 import os, signal
 from pathlib import Path
-from peculiar import tracking
+from peculiar.runs import tracking
 from peculiar.core.errors import InputError
 with tracking.run(tracking.connect(Path({store!r})), 'doomed', params={{}}) as run_id:
     print(run_id, flush=True)

@@ -1,4 +1,4 @@
-"""Pictures of galaxies: at several distances, and what files hold."""
+"""Figures of galaxies: at several distances, and as files hold them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,27 +14,12 @@ from peculiar.core.photometry import surface_brightness
 Array = NDArray[np.floating]
 
 
-PANEL_INCH = 1.9
-
-
-TITLE_INCH = 0.25
-
-
-PANELS_A_ROW = 6  # of files with a single band
-
-
+PANEL_INCH, TITLE_INCH = 1.9, 0.25
+PANELS_A_ROW = 6  # for files of a single band
 RED_GREEN_BLUE = {"i": 4.9 / 5.7, "r": 1.0, "g": 7.8 / 5.7}  # weights of SDSS' own pictures
-
-
 SOFT_MAG_ARCSEC2 = 25.5  # thumbnails are linear in flux below this, logarithmic above
-
-
 WHITE_MAG_ARCSEC2 = 18.5  # and saturate here
-
-
 BLACK = -0.12  # below the sky, so that noise shows with both signs
-
-
 CAPTION = f"camera 0; asinh of surface brightness, white at {WHITE_MAG_ARCSEC2} AB mag/arcsec$^2$"
 
 
@@ -75,7 +60,7 @@ def placed_figure(images: Array, distances_mpc: Sequence[float], bands: str, tit
     bands : str
         One letter a band.
     title : str
-        What is shown and where it comes from.
+        Names the galaxy and its source.
     """
     rows = images.swapaxes(0, 1)
     columns = [f"{distance:g} Mpc" for distance in distances_mpc]
@@ -84,12 +69,12 @@ def placed_figure(images: Array, distances_mpc: Sequence[float], bands: str, tit
 
 @dataclass(frozen=True)
 class Portrait:
-    """One galaxy to draw.
+    """A galaxy to draw.
 
     Attributes
     ----------
     title : str
-        What stands above it.
+        Drawn above it.
     images : ndarray, (band, y, x)
         Surface brightness, W/m/m^2/sr.
     bands : sequence of str
@@ -106,10 +91,10 @@ class Portrait:
 
 
 def thumbnail(portraits: Sequence[Portrait]) -> Figure:
-    """Galaxies in a row each: the colours of g, r, i where they are there, and each band in grey.
+    """Draw a row a galaxy: in colour if it has g, r and i, then each band in grey.
 
-    All panels have the same stretch, that of the arcsinh of surface brightness, so that galaxies
-    can be compared. Files of a single band stand side by side.
+    All panels share one arcsinh stretch in surface brightness, so that galaxies can be compared.
+    Files of a single band are drawn side by side.
     """
     panels = [_panels(portrait) for portrait in portraits]
     most = max(len(row) for row in panels)
@@ -133,7 +118,7 @@ def thumbnail(portraits: Sequence[Portrait]) -> Figure:
 
 
 def _panels(portrait: Portrait) -> dict[str, Array]:
-    """Pictures of one galaxy by name: grey (y, x), or colour (y, x, 3) from 0 to 1; white is 1."""
+    """Panels of one galaxy by name: grey (y, x), or colour (y, x, 3), with white at 1."""
     bright = {
         band: image / surface_brightness(SOFT_MAG_ARCSEC2, band)
         for band, image in zip(portrait.bands, portrait.images, strict=True)
@@ -152,7 +137,7 @@ def _panels(portrait: Portrait) -> dict[str, Array]:
 
 
 def _scale_bar(axes: Axes, portrait: Portrait) -> None:
-    """A bar of a round length, up to a quarter of the image, with its length in both units."""
+    """Draw a bar of a round length, at most a quarter of the image, labelled in both units."""
     scales = {
         unit: scale
         for unit, scale in ((" kpc", portrait.pixel_kpc), (" arcsec", portrait.pixel_arcsec))

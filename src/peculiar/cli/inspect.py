@@ -1,4 +1,4 @@
-"""What a file of any supported layout holds, as plain data and as text."""
+"""Describe an image file of any supported format, as plain data and as text."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -33,7 +33,7 @@ REMARKS = {
 
 @dataclass(frozen=True)
 class Contents:
-    """What a file holds; what it does not say is NaN.
+    """Contents of a file. Values that it does not state are NaN.
 
     Attributes
     ----------
@@ -42,17 +42,17 @@ class Contents:
     layout : str
         `sunrise`, `skirt` or `nsa`.
     standin : bool
-        Whether it is one of our stand-ins.
+        Whether it is a stand-in made by peculiar.
     id : int
         Subhalo number or NSAID.
     bands, other_filters : tuple of str
-        SDSS bands, and the names of all other filters in the file.
+        SDSS bands in the file, and the names of its other filters.
     shape : tuple of int
         (camera, band, y, x) of the SDSS bands.
     unit : str
         Of the pixels, as the file names it.
     redshift, flow_redshift : float
-        As stated, and as a flow model corrects it for peculiar velocities; dimensionless.
+        As stated, and corrected for peculiar velocities by a flow model; dimensionless.
     log10_stellar_mass, half_mass_radius_kpc : float
         log10(M*/Msun) and kpc.
     pixel_kpc, pixel_arcsec : ndarray, (camera,)
@@ -61,11 +61,11 @@ class Contents:
         AB magnitudes computed from the pixels: as observed, and at 10 pc without expansion or K
         correction, mag.
     stated_mag : ndarray, (camera, band)
-        AB magnitudes that the file itself gives, in its own convention, mag.
+        AB magnitudes that the file states, in its own convention, mag.
     catalogue_mag : ndarray, (band,)
-        Absolute AB magnitudes of the simulation's own catalogue, mag.
+        Absolute AB magnitudes in the simulation's catalogue, mag.
     remark : str
-        What the scales and magnitudes that are not the file's own rest on.
+        Assumptions behind the scales and magnitudes that the file does not state.
     """
 
     path: Path
@@ -90,13 +90,13 @@ class Contents:
 
     @property
     def distance_mpc(self) -> Floats:
-        """Distance (camera,) at which `pixel_kpc` is seen as `pixel_arcsec`, Mpc."""
+        """Distance (camera,) at which `pixel_kpc` spans `pixel_arcsec`, Mpc."""
         return self.pixel_kpc / (self.pixel_arcsec * ARCSEC_RAD) * (KPC_M / MPC_M)
 
 
 @dataclass(frozen=True)
 class _Headers:
-    """What each layout says in its own way; the names are those of `Contents`."""
+    """Facts that each format states in its own way; named as in `Contents`."""
 
     unit: str
     redshift: float
@@ -113,11 +113,11 @@ def describe(path: Path, galaxy: Galaxy, bands: Sequence[str], H0_kms_mpc: float
     path : Path
         A file of any supported layout.
     galaxy : Galaxy
-        What `peculiar.galaxies.formats.read_galaxy` reads from it.
+        From `peculiar.galaxies.formats.read_galaxy`.
     bands : sequence of str
         Bands of the galaxy's images, in order.
     H0_kms_mpc : float
-        Hubble constant, which gives real galaxies a distance, km/s/Mpc.
+        Hubble constant, for the distances of real galaxies, km/s/Mpc.
 
     Returns
     -------
@@ -127,7 +127,7 @@ def describe(path: Path, galaxy: Galaxy, bands: Sequence[str], H0_kms_mpc: float
     Raises
     ------
     InputError
-        When the file's headers contradict what is needed.
+        When a header has an impossible value.
     """
     layout = layout_of(path)
     with open_whole(path) as hdus:
@@ -214,7 +214,7 @@ def _nsa_headers(hdus: fits.HDUList, galaxy: Galaxy, H0_kms_mpc: float) -> _Head
 
 
 def text(contents: Contents) -> str:
-    """Contents as an aligned block of lines for people, with units."""
+    """Format contents as aligned lines with units."""
     others = contents.other_filters
     facts = {
         "layout": contents.layout + (", a stand-in made by peculiar" if contents.standin else ""),
@@ -241,7 +241,7 @@ def _cell(value: float, width: int, digits: int) -> str:
 
 
 def _scale_lines(contents: Contents) -> list[str]:
-    """Pixel scale of each camera, and the distance at which kpc and arcsec are the same."""
+    """Pixel scale of each camera in kpc and arcsec, and the distance that both imply."""
     lines = [f"  {'camera':<18}{'kpc/pixel':>10}{'arcsec/pixel':>14}{'distance [Mpc]':>16}"]
     columns = (contents.pixel_kpc, contents.pixel_arcsec, contents.distance_mpc)
     for camera, (kpc, arcsec, mpc) in enumerate(zip(*columns, strict=True)):
@@ -250,7 +250,7 @@ def _scale_lines(contents: Contents) -> list[str]:
 
 
 def _magnitude_lines(contents: Contents) -> list[str]:
-    """Magnitudes of each camera, those of the pixels above those that the file states."""
+    """Magnitudes of each camera: first from the pixels, then as the file states them."""
     rows = {}
     for camera in range(contents.shape[0]):
         rows[f"{camera} apparent"] = contents.apparent_mag[camera]

@@ -1,14 +1,11 @@
 """`peculiar registry`: versions of the model, and moving the champion."""
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from peculiar.cli.options import FORMATTER, Commands, add_command, add_store, aligned, model_name
 from peculiar.core.errors import InputError
-
-if TYPE_CHECKING:  # takes seconds to import
-    from mlflow.entities.model_registry import ModelVersion
 
 HEADER = (
     *("version", "alias", "network", "dataset", "data", "posterior rms [km/s]"),
@@ -113,13 +110,12 @@ def list_versions(arguments: argparse.Namespace) -> None:
     versions, aliases = models.versions(model), models.aliases_of(model)
     if not versions:
         raise InputError(f"{where} has no version of {model!r}: run `make repro`")
-    rows = [_row(version, aliases) for version in reversed(versions)]
+    rows = [_row(str(version.version), version.tags, aliases) for version in reversed(versions)]
     print(f"{model} in {where}\n{aligned([HEADER, *rows])}")
 
 
-def _row(version: "ModelVersion", aliases: dict[str, str]) -> list[str]:
+def _row(number: str, tags: Mapping[str, str], aliases: Mapping[str, str]) -> list[str]:
     """Cells of one version."""
-    tags, number = version.tags, str(version.version)
     own = [alias for alias, holder in aliases.items() if holder == number]
     rms = tags.get("validation_posterior_rms_kms")
     return [

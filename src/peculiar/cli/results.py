@@ -42,6 +42,8 @@ def results(_: argparse.Namespace) -> None:
             f"there are no results here: {TABLE} is missing; run `peculiar evaluate` or "
             "`make repro` first"
         ) from None
+    if not rows or not {"dataset", "source", "network", BEST} <= rows[0].keys():
+        raise InputError(f"{TABLE} is not a table of results: run `peculiar evaluate` again")
     print(results_text(rows))
 
 

@@ -79,8 +79,8 @@ def check(version: ModelVersion, folder: Path) -> None:
         )
     if known is None:
         raise InputError(
-            f"{name} has no tag {DIGEST}, so nobody can tell whether its files are those that were "
-            "promoted, and it is not loaded: promote it with `peculiar promote`"
+            f"{name} has no tag {DIGEST}, so its files cannot be compared with those promoted, "
+            "and it is not loaded: promote it with `peculiar promote`"
         )
     found = files_sha256(folder, tracking.BESIDE)
     if found != known:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] = "false"  # whoever may write a pickle runs code
+os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] = "false"  # loading a pickle can run any code
 
 import mlflow
 import numpy as np
@@ -53,7 +53,7 @@ ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")  # of a model; o
 SYSTEM_METRICS_SECONDS = 5
 LARGEST_BATCH = 1000  # metrics
 DIGEST_LENGTH = 36  # of a dataset in MLflow; an md5 with DVC's ".dir" just fits
-BESIDE = "registered_model_meta"  # a file that MLflow puts into the models it hands out
+BESIDE = "registered_model_meta"  # a file that MLflow adds to the models it downloads
 REQUIREMENTS = [f"{name}=={version(name).split('+')[0]}" for name in ("torch", "numpy")]
 
 
@@ -134,13 +134,13 @@ def _experiment(uri: str) -> str | None:
 
 
 def attach(uri: str) -> None:
-    """Point MLflow at a store that `connect` has made, as processes do that run trials."""
+    """Point MLflow at a store that exists already, as the processes of a search do."""
     server = os.environ.get("MLFLOW_TRACKING_URI")
     mlflow.set_tracking_uri(uri)
-    if server is None:  # MLflow exports it, and the next call would take it for a user's wish
+    if server is None:  # MLflow sets it; the next call would take it for the user's
         os.environ.pop("MLFLOW_TRACKING_URI", None)
     mlflow.set_registry_uri(uri)
-    # alembic and the registry talk at length at the INFO level of the root logger
+    # alembic and the registry are verbose at the INFO level of the root logger
     for name in ("alembic", "mlflow"):
         logging.getLogger(name).setLevel(logging.WARNING)
     mlflow.set_system_metrics_sampling_interval(SYSTEM_METRICS_SECONDS)
@@ -148,7 +148,7 @@ def attach(uri: str) -> None:
 
 
 def address() -> str:
-    """What `attach` needs to know."""
+    """URI of the present store, for `attach`."""
     return str(mlflow.get_tracking_uri())
 
 
@@ -164,7 +164,7 @@ def _end_dead_runs(experiment_id: str) -> None:
 
 @lru_cache(maxsize=1)
 def _code(_folder: Path) -> dict[str, str]:
-    """State of git where this process runs, looked at once: two programs a trial add up."""
+    """State of git where this process runs; cached, since git is slow beside a short trial."""
     return git_state()
 
 
@@ -183,8 +183,8 @@ def run(
 ) -> Iterator[str]:
     """One MLflow run with its parameters, code, data and system metrics.
 
-    FAILED when the body raises. Write the stage's outputs inside: a run that is closed before
-    them would be a FINISHED orphan if they fail.
+    The run is FAILED if the body raises. Write a stage's outputs inside the body: if writing them
+    failed after the run had closed, a FINISHED run without outputs would stay.
 
     Parameters
     ----------
@@ -195,15 +195,15 @@ def run(
     params : mapping
         Parameters, nested as they are in `params.yaml`.
     tags : mapping, optional
-        Further tags; stage, code and process are always tagged.
+        More tags; stage, code and process are always tagged.
     data : mapping, optional
         Digest of each data dependency, from `peculiar.core.provenance.digests`.
     parent : str, optional
-        Run id of the study that this run is a trial of.
+        Run id of the study, if this run is one of its trials.
     run_id : str, optional
-        Go on with this run instead of starting one.
+        Continue this run instead of starting one.
     system_metrics : bool
-        Whether to watch the machine, in a thread.
+        Whether to record CPU, memory and GPU use, in a thread.
     root : str
         Folder that the paths of `data` are below; the working folder if not given.
 
@@ -241,7 +241,7 @@ def run(
 
 
 def end_run(run_id: str, status: str) -> None:
-    """End a run as FINISHED, FAILED or KILLED, whatever it was."""
+    """Set a run's status to FINISHED, FAILED or KILLED, whatever it was."""
     mlflow.MlflowClient().set_terminated(run_id, status)
 
 
@@ -260,7 +260,7 @@ def children(parent: str) -> dict[str, tuple[str, str]]:
 
 
 def flatten(params: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """Nested parameters as "section.key" to text, lists as they print."""
+    """Nested parameters as {"section.key": text}."""
     flat: dict[str, str] = {}
     for key, value in params.items():
         if isinstance(value, Mapping):
@@ -273,9 +273,10 @@ def flatten(params: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
 def log_curves(
     run_id: str, curves: Sequence[Mapping[str, float]], times_ms: Sequence[int] | None = None
 ) -> None:
-    """Per-epoch curves, `[{"epoch": 1, "validation_l2_mpc": ...}, ...]`, in one batch.
+    """Log curves, `[{"epoch": 1, "validation_l2_mpc": ...}, ...]`, in one batch.
 
-    Of these times if given, else of now; what is logged twice with one time stands there once.
+    With the given times, else the present one. Logging the same point twice with the same time
+    keeps it once.
     """
     times_ms = times_ms or [now_ms()] * len(curves)
     metrics = [
@@ -290,24 +291,24 @@ def log_curves(
 
 
 def now_ms() -> int:
-    """Time as MLflow keeps it, milliseconds."""
+    """The present time in MLflow's unit, ms."""
     return int(time.time() * 1000)
 
 
 def log_metrics(run_id: str, metrics: Mapping[str, float], prefix: str = "") -> None:
-    """Final metrics of a run, finite or not, as `prefix + name`."""
+    """Log final metrics of a run, finite or not, each named `prefix + key`."""
     now = now_ms()
     batch = [Metric(prefix + key, value, now, 0) for key, value in metrics.items()]
     mlflow.MlflowClient().log_batch(run_id, metrics=batch)
 
 
 def tag_run(run_id: str, tags: Mapping[str, str]) -> None:
-    """Tags of a run."""
+    """Set tags of a run."""
     mlflow.MlflowClient().log_batch(run_id, tags=[RunTag(*tag) for tag in tags.items()])
 
 
 def log_file(path: Path, folder: str | None = None, run_id: str | None = None) -> None:
-    """Log any file, below `folder` if given, in the active run or in that of `run_id`."""
+    """Save a file, below `folder` if given, in the active run or in that of `run_id`."""
     mlflow.log_artifact(str(path), folder, run_id=run_id)
 
 
@@ -317,7 +318,7 @@ def log_model(network: "torch.nn.Module", example: np.ndarray[Any, np.dtype[np.f
     Parameters
     ----------
     network : nn.Module
-        Put into evaluation mode and moved to the CPU.
+        Is put into evaluation mode and moved to the CPU.
     example : ndarray, (n >= 2, band, y, x), float32
         Images that fix the signature; the export needs a batch of two for a free batch size.
 
@@ -330,7 +331,7 @@ def log_model(network: "torch.nn.Module", example: np.ndarray[Any, np.dtype[np.f
 
     network.eval().cpu().to(memory_format=torch.contiguous_format)  # in place
     exported = _exported(network, example)
-    # loading it again and serving it the example takes as long as all else, and tests do that
+    # validation would load the model again and double the time; tests do that
     info = mlflow.pytorch.log_model(network, name="model", validate_serving_input=False, **exported)
     return str(info.model_uri)
 
@@ -338,14 +339,14 @@ def log_model(network: "torch.nn.Module", example: np.ndarray[Any, np.dtype[np.f
 def save_model(
     network: "torch.nn.Module", example: np.ndarray[Any, np.dtype[np.float32]], folder: Path
 ) -> None:
-    """Export a network as `log_model` does, into a folder that is not there yet."""
+    """Export a network as `log_model` does, into a new folder."""
     mlflow.pytorch.save_model(network, str(folder), **_exported(network, example))
 
 
 def _exported(
     network: "torch.nn.Module", example: np.ndarray[Any, np.dtype[np.float32]]
 ) -> dict[str, Any]:
-    """What MLflow needs to export a network that is on the CPU."""
+    """Arguments with which MLflow exports a network that is on the CPU."""
     import torch
 
     with torch.no_grad():
@@ -428,7 +429,7 @@ def run_exists(run_id: str) -> bool:
 
 
 def aliased(model: str, alias: str = CHAMPION) -> ModelVersion | None:
-    """The version of a registered model that holds an alias; None where there is none."""
+    """The version of a registered model with an alias; None if there is none."""
     try:
         return mlflow.MlflowClient().get_model_version_by_alias(model, alias)
     except MlflowException as error:
@@ -437,6 +438,6 @@ def aliased(model: str, alias: str = CHAMPION) -> ModelVersion | None:
 
 
 def _raise_unless_absent(error: MlflowException) -> None:
-    """Let "there is none" pass; a store that does not answer is no answer."""
+    """Pass over "there is none"; a store that does not answer says nothing of the kind."""
     if error.error_code not in ABSENT:
         raise error
