@@ -172,10 +172,7 @@ def test_of_two_promotions_at_once_one_says_why():
 RACE = """
 import sys, time
 from pathlib import Path
-from peculiar import promote, registry, tracking
-from peculiar.core.errors import one_sentence
-from peculiar.core.params import load
-from peculiar.networks.params import Promote, Train
+from peculiar.pipeline import promote
 act = promote.act
 def together(*arguments):
     Path(sys.argv[1]).touch()

@@ -20,6 +20,7 @@ import mlflow
 from mlflow.artifacts import download_artifacts, list_artifacts
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from peculiar.core import processes
@@ -287,7 +288,12 @@ def describe(version: ModelVersion, card: str) -> None:
     """Make a model card the description of a version, and log it with the run."""
     client = mlflow.MlflowClient()
     client.update_model_version(version.name, str(version.version), card)
-    client.log_text(str(version.run_id), card, f"cards/version-{version.version}.md")
+    # a client remembers where a run's artifacts were, also when its store has been copied since
+    artifacts = get_artifact_repository(tracking.artifacts_of(str(version.run_id)))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"version-{version.version}.md"
+        path.write_text(card)
+        artifacts.log_artifact(str(path), "cards")
 
 
 def withdraw(version: ModelVersion, back: ModelVersion, reason: str) -> None:
