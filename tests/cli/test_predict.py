@@ -153,7 +153,7 @@ def test_inspect_prints_the_good_files_before_a_damaged_one(file, tmp_path, caps
     ("arguments", "message"),
     [
         (["inspect", "gone.fits"], r"gone\.fits is missing"),
-        (["inspect", "README.md"], r"README\.md is no FITS file"),
+        (["inspect", "README.md"], r"README\.md is not a FITS file"),
         (
             ["inspect", "x.fits", "--png", "a.jpg"],
             r"--png a\.jpg: unsupported extension: use \.png or \.pdf",

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from astropy.table import Table
 
+from builders.surveys import make_survey
 from experiments.paper import preliminary
 from peculiar.core.errors import InputError
 from peculiar.core.params import validate
@@ -94,8 +95,8 @@ def test_main_effects_are_shares_of_the_variance():
 @pytest.mark.parametrize(("scatter", "verdict"), [(0.0001, "holds"), (0.1, "does not hold")])
 def test_the_report_says_whether_the_claim_holds(scatter, verdict):
     array = 10 + scatter * rng.normal(size=(3, 4, 3, 4, 3))
-    meta = {"source": "stand-in", "split_by": "galaxy"}
-    text = preliminary.report(array, np.array([9.9, 10.1]), meta, {"train": 8, "validation": 4})
+    survey = make_survey(source="stand-in")
+    text = preliminary.report(array, np.array([9.9, 10.1]), survey, {"train": 8, "validation": 4})
     assert "stand-in" in text.splitlines()[0]
     assert f"The claim of the paper {verdict} here." in text
     assert f"| greatest less least, of the median [%] | {100 * np.ptp(array) / 10:.1f} (" in text

@@ -295,9 +295,9 @@ def test_no_scheduler_is_one_sentence(pipeline, galaxies, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["a.csv"], "is a catalogue: say with --output where"),
+        (["a.csv"], "is a catalogue: name the table to write with --output"),
         (["a.csv", "b.csv", "--output", "o.csv"], "give one catalogue or folder by itself"),
-        (["a.csv", "--output", "o.csv"], r"a\.csv is missing: fix the path"),
+        (["c.csv", "--output", "o.csv"], r"c\.csv is missing: check the path"),
         (["a.csv", "--output", "o.csv", "--cz", "5"], "--cz and --cz-error are columns"),
         (["a.csv", "--output", "o.csv", "--at", "5", "6"], "give one distance"),
         (["a.csv", "--output", "o.txt"], r"end its name in \.ecsv, \.csv, \.fits, \.parquet"),
@@ -308,9 +308,12 @@ def test_no_scheduler_is_one_sentence(pipeline, galaxies, tmp_path):
         (["x.fits", "--cz-error", "-1"], "--cz-error -1: give a speed in km/s, not negative"),
     ],
 )
-def test_faults_of_the_command_are_one_sentence(pipeline, arguments, message):
-    before = names(pipeline)
-    with inside(pipeline), pytest.raises(SystemExit, match=message) as stop:
+def test_faults_of_the_command_are_one_sentence(tmp_path, arguments, message):
+    for name in ("a.csv", "b.csv", "x.fits"):
+        (tmp_path / name).write_text("path,cz_kms\nx.fits,5000\n")
+    (tmp_path / "data").mkdir()
+    before = names(tmp_path)
+    with inside(tmp_path), pytest.raises(SystemExit, match=message) as stop:
         main(["predict", *arguments])
     assert "\n" not in str(stop.value)
-    assert names(pipeline) == before
+    assert names(tmp_path) == before

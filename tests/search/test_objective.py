@@ -1,7 +1,6 @@
 """A trial: what it refuses, what it logs and what it returns."""
 
 import math
-from pathlib import Path
 
 import mlflow
 import pytest
@@ -80,13 +79,6 @@ def test_the_first_training_has_the_seed_itself_and_others_their_own():
     assert seeds[0] == 3
     assert seeds == [seed_of(3, number) for number in range(50)]
     assert len({*seeds, *(seed_of(4, number) for number in range(50))}) == 100
-
-
-def test_a_worker_enters_the_folder_of_the_study(tmp_path):
-    with inside(tmp_path):
-        (tmp_path / "study").mkdir()
-        settle(tmp_path / "study", tracking.address(), loaded_code())
-        assert Path.cwd() == tmp_path / "study"
 
 
 def test_a_worker_without_the_study_s_folder_is_refused(tmp_path):
