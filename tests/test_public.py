@@ -16,7 +16,7 @@ def test_the_public_names_are_there():
 
     names = [Champion, InputError, PeculiarError, load_model, predict_velocity]
     assert {name.__name__ for name in names} | {"__version__"} == set(peculiar.__all__)
-    assert set(peculiar.__all__) <= set(dir(peculiar))
+    assert dir(peculiar) == sorted(peculiar.__all__)
     assert all(getattr(peculiar, name) for name in peculiar.__all__)
     with pytest.raises(AttributeError, match="module 'peculiar' has no attribute 'nothing'"):
         peculiar.nothing  # noqa: B018

@@ -25,7 +25,7 @@ def test_predict_prints_and_writes_the_same_table(pipeline, file, tmp_path, caps
     with inside(pipeline):
         main(["predict", str(file), "--at", "60", "90", "--cz", "5000", "--output", str(output)])
     printed = capsys.readouterr().out
-    assert "champion version 1, bands griz" in printed
+    assert "champion version 1, trained on stand-in, bands griz" in printed
     table = QTable.read(output)
     assert len(table) == 8
     assert f"{table['D_p'][0].value:.1f}" in printed

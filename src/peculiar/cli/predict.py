@@ -158,7 +158,7 @@ def _predict_images(arguments: argparse.Namespace) -> None:
     limits = "" if grid is None else f", distances of {grid[0]:.0f} to {grid[-1]:.0f} Mpc only"
     version = f"version {champion.version}"
     named = f"champion {version}" if arguments.model == CHAMPION else version
-    print(f"{named}, bands {champion.bands}{limits}")
+    print(f"{named}, trained on {champion.data_source}, bands {champion.bands}{limits}")
     print("\n".join(table.pformat(max_lines=-1, max_width=-1)))
     if arguments.output:
         write_table(table, arguments.output)
