@@ -88,7 +88,7 @@ def test_predict_takes_another_version_than_the_champion(pipeline, file, tmp_pat
     with inside(tmp_path):
         store = ["--store", str(pipeline / "mlruns"), "--at", "60"]
         main(["predict", str(file), *store, "--model", "champion-uniform-stand-in"])
-        assert capsys.readouterr().out.startswith("version 1, bands griz")
+        assert capsys.readouterr().out.startswith("version 1, trained on stand-in, bands griz")
         with pytest.raises(SystemExit, match="has no version '7': take one of 1, champion"):
             main(["predict", str(file), *store, "--model", "7"])
 
