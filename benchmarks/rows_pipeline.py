@@ -15,7 +15,7 @@ import torch
 import yaml
 from measuring import Machine, Timing, Work, by_turns
 
-from peculiar.runs import tracking
+from peculiar.runs import exported, tracking
 
 GROUP = "pipeline"
 STAGES = ("fetch", "observe", "search", "train", "evaluate", "promote")
@@ -118,7 +118,7 @@ def measured_parts(folder: Path, epochs: int) -> dict[str, tuple[list[float], in
                 row = {"epoch": epoch, "train_l2_mpc": 1.0, "validation_l2_mpc": 1.0}
                 log = partial(tracking.log_curves, run_id, [row])
                 logging += timed(found["an epoch"], log)
-            log_model = partial(tracking.log_model, network_of(spec_of("cnn2")), example)
+            log_model = partial(exported.log_model, network_of(spec_of("cnn2")), example)
             logging += timed(found["a model"], log_model)
         found["start and end of a run"].append(time.perf_counter() - start - logging)
     times = {"start and end of a run": 1, "an epoch": EPOCHS, "a model": 1}
@@ -147,9 +147,9 @@ def profile() -> str:
             experiment = tracking.connect(Path(name) / "mlruns")
             example = np.ones((2, 5, 128, 128), dtype=np.float32)
             with tracking.run(experiment, "profile", params={}):
-                tracking.log_model(network_of(spec_of("cnn2")), example)
+                exported.log_model(network_of(spec_of("cnn2")), example)
                 profiler = cProfile.Profile()
-                profiler.runcall(tracking.log_model, network_of(spec_of("cnn2")), example)
+                profiler.runcall(exported.log_model, network_of(spec_of("cnn2")), example)
         finally:
             os.chdir(here)
     stats = pstats.Stats(profiler).stats  # type: ignore[attr-defined]

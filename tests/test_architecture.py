@@ -54,6 +54,7 @@ CARRIED = {
     "search": {"mock.params", "runs.record", "runs.validity"},
     "train": {"mock.params"},
     "evaluate": {
+        "runs.exported",
         *("training.loader", "training.loop", "training.prior"),
         *("training.torchrun", "training.train"),
     },
@@ -165,7 +166,7 @@ def test_the_package_imports_nothing_heavy():
 @pytest.mark.parametrize(
     ("library", "homes"),
     [
-        ("mlflow", {"runs.tracking", "registry.models"}),
+        ("mlflow", {"runs.tracking", "runs.exported", "registry.models"}),
         # its figures load matplotlib's pyplot
         ("optuna", {"search.storage", "search.study", "search.figures"}),
         ("distributed", {"search.cluster", "parallel"}),  # of a study alone, and of every stage

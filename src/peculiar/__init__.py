@@ -17,6 +17,8 @@ __all__ = [
 # OpenMP threads that spin while they wait make training up to 5x slower where another process
 # wants the same cores (docs/decisions/0007); read when torch is first imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# MLflow reads this when it is first imported
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
 _HOMES = {
     "Champion": "peculiar.registry.champion",

@@ -17,7 +17,7 @@ from peculiar.pipeline.paths import Paths
 from peculiar.registry import models
 from peculiar.registry.params import Promote
 from peculiar.registry.rollback import rollback
-from peculiar.runs import record, tracking
+from peculiar.runs import exported, record, tracking
 from peculiar.training.params import Train
 
 pytestmark = pytest.mark.xdist_group("pipeline")
@@ -207,7 +207,7 @@ def test_two_processes_promote_at_the_same_time():
 
 @pytest.mark.usefixtures("copy")
 def test_a_model_that_changed_since_training_is_not_promoted(monkeypatch):
-    monkeypatch.setattr(tracking, "model_sha256", lambda _: "0" * 64)
+    monkeypatch.setattr(exported, "model_sha256", lambda _: "0" * 64)
     with pytest.raises(InputError, match=r"are not those that cnn2 was trained to: give back"):
         promote.promote(load(Promote), load(Train), Paths())
     assert versions() == []

@@ -12,7 +12,7 @@ from peculiar.core.errors import InputError
 from peculiar.core.params import load
 from peculiar.pipeline import train
 from peculiar.pipeline.paths import Paths
-from peculiar.runs import record, tracking
+from peculiar.runs import exported, record, tracking
 from peculiar.training.params import Train
 from peculiar.training.predictions import validate
 
@@ -44,7 +44,7 @@ def test_the_mlflow_run_has_what_the_folder_has(pipeline, name, epochs, data):
     run, network = read(pipeline, name)
     with inside(pipeline):
         tracking.connect()
-        model = tracking.load_model(run.model_uri)
+        model = exported.load_model(run.model_uri)
     logged = mlflow.MlflowClient().get_run(run.run_id)
     assert logged.info.status == "FINISHED"
     assert logged.data.tags["dataset"] == "uniform"

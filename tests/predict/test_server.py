@@ -19,7 +19,7 @@ from builders.ports import free_port
 from peculiar.core.dataset import Observed
 from peculiar.predict import files as predict
 from peculiar.predict import server
-from peculiar.runs import record, tracking
+from peculiar.runs import exported, record, tracking
 from peculiar.velocity.posterior import moments
 
 pytestmark = pytest.mark.xdist_group("pipeline")
@@ -47,12 +47,12 @@ def test_a_distribution_is_served_as_its_moments(pipeline, champion, images, tmp
     run = record.read_run(pipeline / "results/train/uniform-pyramid")
     with inside(pipeline):
         tracking.connect()
-        network = tracking.load_model(run.model_uri)
+        network = exported.load_model(run.model_uri)
     pyramid = replace(champion, network=network, grid_mpc=np.array(run.grid_mpc))
     server.save(pyramid, tmp_path / "served")
     with torch.inference_mode():
         p = network(torch.from_numpy(images)).double().numpy()
-        served = tracking.load_model(str(tmp_path / "served"))(torch.from_numpy(images)).numpy()
+        served = exported.load_model(str(tmp_path / "served"))(torch.from_numpy(images)).numpy()
     assert served.shape == (5, 2)
     np.testing.assert_allclose(served, np.transpose(moments(p, pyramid.grid_mpc)), rtol=1e-5)
     files = [path for path in (tmp_path / "served").rglob("*") if path.is_file()]

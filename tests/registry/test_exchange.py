@@ -19,6 +19,7 @@ from peculiar.pipeline import promote
 from peculiar.predict import files as predict
 from peculiar.registry import exchange, models
 from peculiar.runs import tracking
+from peculiar.runs.exported import BESIDE
 
 pytestmark = pytest.mark.xdist_group("pipeline")
 MODEL = "peculiar-velocity"
@@ -49,7 +50,7 @@ def test_an_export_is_plain_files_that_sha256sum_checks(exported):
     assert done.returncode == 0
     assert (exported / "versions/1/run/validation.ecsv").exists()
     assert (exported / "versions/1/run/cards/version-1.md").read_text().startswith("# peculiar")
-    assert not list(exported.rglob(tracking.BESIDE))
+    assert not list(exported.rglob(BESIDE))
 
 
 def test_another_store_has_the_same_champion_once(pipeline, exported, tmp_path):

@@ -14,7 +14,7 @@ import torch
 from builders.networks import small
 from peculiar.core.errors import InputError
 from peculiar.registry import models
-from peculiar.runs import tracking
+from peculiar.runs import exported, tracking
 
 pytestmark = pytest.mark.xdist_group("mlflow")
 EXAMPLE = np.random.default_rng(0).random((2, 2, 16, 16), dtype=np.float32)
@@ -29,8 +29,8 @@ def experiment(tmp_path_factory):
 def logged(experiment):
     """URI, run and digest of one exported network."""
     with tracking.run(experiment, "model", params={}) as run_id:
-        uri = tracking.log_model(small(head="binned"), EXAMPLE)
-    return uri, run_id, tracking.model_sha256(uri)
+        uri = exported.log_model(small(head="binned"), EXAMPLE)
+    return uri, run_id, exported.model_sha256(uri)
 
 
 @pytest.fixture
@@ -110,7 +110,7 @@ def test_a_pickled_model_is_refused_whatever_its_digest(version, keep, tmp_path,
 
 def resigned(version):
     """The version with the digest of what its folder holds now."""
-    digest = models.files_sha256(version[1], tracking.BESIDE)
+    digest = models.files_sha256(version[1], exported.BESIDE)
     mlflow.MlflowClient().set_model_version_tag(
         version[0].name, version[0].version, models.DIGEST, digest
     )

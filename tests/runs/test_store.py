@@ -12,7 +12,7 @@ import torch
 from builders.networks import small
 from peculiar.core.errors import InputError
 from peculiar.registry import models
-from peculiar.runs import store, tracking
+from peculiar.runs import exported, store, tracking
 
 pytestmark = pytest.mark.xdist_group("mlflow")
 
@@ -25,8 +25,8 @@ def write_version(folder, number):
     note.write_text(f"run {number}")
     with tracking.run(experiment, "x", params={}, system_metrics=False) as run_id:
         tracking.log_file(note)
-        uri = tracking.log_model(small(), example)
-    models.register("alpha", uri, run_id, {models.DIGEST: tracking.model_sha256(uri)})
+        uri = exported.log_model(small(), example)
+    models.register("alpha", uri, run_id, {models.DIGEST: exported.model_sha256(uri)})
     models.move("alpha", {"champion": str(number)}, {"what": "test"})
     return run_id
 

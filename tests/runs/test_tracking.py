@@ -13,7 +13,7 @@ from mlflow.exceptions import MlflowException
 
 from builders.networks import small
 from peculiar.core.errors import InputError
-from peculiar.runs import tracking
+from peculiar.runs import exported, tracking
 
 pytestmark = pytest.mark.xdist_group("mlflow")
 
@@ -112,8 +112,8 @@ with tracking.run(tracking.connect(Path({store!r})), 'doomed', params={{}}) as r
 def test_the_logged_model_predicts_the_same_and_holds_no_pickle(experiment, network):
     example = np.random.default_rng(0).random((2, 2, 16, 16), dtype=np.float32)
     with tracking.run(experiment, "model", params={}):
-        uri = tracking.log_model(network, example)
-    loaded = tracking.load_model(uri)
+        uri = exported.log_model(network, example)
+    loaded = exported.load_model(uri)
     batch = torch.rand(5, 2, 16, 16)  # another batch size than the example's
     with torch.inference_mode():
         torch.testing.assert_close(loaded(batch), network(batch))
@@ -138,7 +138,7 @@ def test_a_logged_distribution_is_the_same_for_any_number_of_images(experiment, 
     network.head.sharpness.fill_(0.75)
     example = np.random.default_rng(0).random((2, 2, 16, 16), dtype=np.float32)
     with tracking.run(experiment, "model", params={}):
-        loaded = tracking.load_model(tracking.log_model(network, example))
+        loaded = exported.load_model(exported.log_model(network, example))
     for n in (1, 2, 5):
         batch = 1e4 * torch.rand(n, 2, 16, 16)
         with torch.inference_mode():

@@ -27,7 +27,7 @@ from peculiar.registry.selection import (
     table,
     weigh,
 )
-from peculiar.runs import record, tracking
+from peculiar.runs import exported, record, tracking
 from peculiar.training.params import Train
 
 Tested = Mapping[str, Mapping[str, float]]
@@ -125,7 +125,7 @@ def check_model(run: record.Run) -> None:
         raise InputError(
             f"MLflow has no run {run.run_id} of {run.network}: give back its mlruns/, or {again}"
         )
-    if tracking.model_sha256(run.model_uri) != run.model_sha256:
+    if exported.model_sha256(run.model_uri) != run.model_sha256:
         raise InputError(
             f"the files of {run.model_uri} are not those that {run.network} was trained to: give "
             f"back MLflow's artifacts, or {again}"

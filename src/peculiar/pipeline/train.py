@@ -17,7 +17,7 @@ from peculiar.core.provenance import code_digest, digests, git_state
 from peculiar.networks.heads import DistanceNetwork, Network
 from peculiar.networks.params import NetworkSection
 from peculiar.pipeline.paths import Paths
-from peculiar.runs import record, tracking
+from peculiar.runs import exported, record, tracking
 from peculiar.runs.validity import validity_of
 from peculiar.training import torchrun
 from peculiar.training.params import Train
@@ -114,7 +114,7 @@ def train(
         network = train_network(observed, spec, params.seed, on_epoch, raw=paths.fetched)
         sigma_D, predicted, validation = validate(network, observed)
         tracking.log_metrics(run_id, {**validation, "sigma_D_mpc": sigma_D}, prefix="validation_")
-        model_uri = tracking.log_model(network, observed.images[observed.rows("train")[:2]])
+        model_uri = exported.log_model(network, observed.images[observed.rows("train")[:2]])
         grid = grid_of(network)
         run = record.Run(
             survey=survey,
@@ -128,7 +128,7 @@ def train(
             code={**git_state(), "sha256": code_digest()},
             run_id=run_id,
             model_uri=model_uri,
-            model_sha256=tracking.model_sha256(model_uri),
+            model_sha256=exported.model_sha256(model_uri),
             seconds=round(time.monotonic() - start, 1),
             sigma_D_mpc=sigma_D,
             zero_rms_kms=float(np.sqrt(np.mean(predicted["v_kms"] ** 2))),

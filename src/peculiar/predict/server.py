@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from peculiar.core.errors import InputError
 from peculiar.registry.champion import Champion, load_champion
-from peculiar.runs import tracking
+from peculiar.runs import exported
 from peculiar.velocity.posterior import moments
 
 HOST = "127.0.0.1"
@@ -54,7 +54,7 @@ class Served(nn.Module):
 def save(champion: Champion, folder: Path) -> None:
     """Export `Served` as an MLflow model into a new folder."""
     shape = 2, len(champion.bands), champion.pixels, champion.pixels
-    tracking.save_model(Served(champion), np.zeros(shape, dtype=np.float32), folder)
+    exported.save_model(Served(champion), np.zeros(shape, dtype=np.float32), folder)
 
 
 def serve(model: str, port: int, store: Path | None = None) -> None:

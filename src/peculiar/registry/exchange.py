@@ -15,7 +15,7 @@ from peculiar.core.errors import InputError
 from peculiar.core.files import files_sha256, whole_folder
 from peculiar.core.provenance import who
 from peculiar.registry import models
-from peculiar.runs import tracking
+from peculiar.runs import exported, tracking
 
 SUMS, INDEX = "SHA256SUMS", "registry.json"
 
@@ -148,7 +148,7 @@ def check(folder: Path) -> None:
             raise InputError(f"{folder / name} is not what was exported: {again}")
     for number, entry in json.loads((folder / INDEX).read_text())["versions"].items():
         model = folder / "versions" / number / "model"
-        if files_sha256(model, tracking.BESIDE) != entry["tags"].get(models.DIGEST):
+        if files_sha256(model, exported.BESIDE) != entry["tags"].get(models.DIGEST):
             raise InputError(f"{model} is not what was promoted as version {number}: {again}")
 
 

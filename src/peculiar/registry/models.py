@@ -27,7 +27,7 @@ from peculiar.core import processes
 from peculiar.core.errors import InputError
 from peculiar.core.files import files_sha256
 from peculiar.core.provenance import who
-from peculiar.runs import tracking
+from peculiar.runs import exported, tracking
 
 if TYPE_CHECKING:  # promotion need not wait for it
     import torch
@@ -63,7 +63,7 @@ def check(version: ModelVersion, folder: Path) -> None:
     version : ModelVersion
         With the tag `model_sha256`.
     folder : Path
-        Its files, from `peculiar.runs.tracking.fetch_model`.
+        Its files, from `peculiar.runs.exported.fetch_model`.
 
     Raises
     ------
@@ -83,7 +83,7 @@ def check(version: ModelVersion, folder: Path) -> None:
             f"{name} has no tag {DIGEST}, so its files cannot be compared with those promoted, "
             "and it is not loaded: promote it with `peculiar promote`"
         )
-    found = files_sha256(folder, tracking.BESIDE)
+    found = files_sha256(folder, exported.BESIDE)
     if found != known:
         raise InputError(
             f"the files of {name} are not those that were promoted (sha256 {found[:12]}..., "
@@ -111,10 +111,10 @@ def load(version: ModelVersion) -> "torch.nn.Module":
         When the files are missing, pickled or changed.
     """
     with tempfile.TemporaryDirectory() as temporary:
-        folder = tracking.fetch_model(_uri(version), Path(temporary))
+        folder = exported.fetch_model(_uri(version), Path(temporary))
         check(version, folder)
         try:
-            return tracking.load_model(str(folder))
+            return exported.load_model(str(folder))
         except MlflowException as error:
             reason = str(error).splitlines()[0].split(". ")[0]
             raise InputError(f"{name_of(version)} is not loaded: {reason}") from None
@@ -264,7 +264,7 @@ def register(model: str, model_uri: str, run_id: str, tags: Mapping[str, str]) -
     model : str
         Name in the registry.
     model_uri, run_id : str
-        From `peculiar.runs.tracking.log_model`, and the run that trained it.
+        From `peculiar.runs.exported.log_model`, and the run that trained it.
     tags : mapping
         Who, when, why and from what.
 
@@ -344,9 +344,9 @@ def save(version: ModelVersion, folder: Path) -> None:
     """
     folder.mkdir(parents=True)
     with tempfile.TemporaryDirectory() as temporary:
-        files = tracking.fetch_model(_uri(version), Path(temporary))
+        files = exported.fetch_model(_uri(version), Path(temporary))
         check(version, files)
-        leave_out = shutil.ignore_patterns(tracking.BESIDE)
+        leave_out = shutil.ignore_patterns(exported.BESIDE)
         shutil.copytree(files, folder / "model", ignore=leave_out)
     (folder / "run").mkdir()
     for name in OF_RUN:

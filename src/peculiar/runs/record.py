@@ -47,7 +47,7 @@ class Run(Section):
     splits; `validity` has what the
     training images spanned (None in runs older than it). `data` maps each data dependency to its
     digest; `code` has commit and digest of the source; `model_sha256` is the digest of the exported
-    model (`peculiar.runs.tracking.model_sha256`). Metrics may be NaN after a failed training.
+    model (`peculiar.runs.exported.model_sha256`). Metrics may be NaN after a failed training.
     """
 
     model_config = ConfigDict(allow_inf_nan=True, ser_json_inf_nan="constants")

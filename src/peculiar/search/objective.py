@@ -20,7 +20,7 @@ from peculiar.networks.heads import Network
 from peculiar.networks.inference import Scaled
 from peculiar.networks.params import Label, NetworkSection
 from peculiar.networks.scaling import check_crop
-from peculiar.runs import tracking
+from peculiar.runs import exported, tracking
 from peculiar.search.params import Search
 from peculiar.search.space import constraints, corners, reasons, suggest
 from peculiar.search.spool import Logbook
@@ -206,7 +206,7 @@ class Objective:
                 book.metrics(metrics, prefix="validation_")
                 if self.params.models:
                     example = self.observed.images[self.observed.rows("train")[:2]]
-                    book.attempt(partial(tracking.log_model, trained, example))
+                    book.attempt(partial(exported.log_model, trained, example))
             if self.params.pruner == "wilcoxon":
                 report(trial, values[-1]["l2"], number)
         means = {name: float(np.mean([v[name] for v in values])) for name in values[0]}
