@@ -76,7 +76,7 @@ def test_a_version_is_trained_again_from_its_records(dvc_folder, tmp_path):
     write_params(params, dvc_folder)
     try:
         kept = tmp_path / "worktree"
-        done = python(dvc_folder, "peculiar", "reproduce", "champion", "--keep", str(kept))
+        done = python(dvc_folder, "peculiar", "registry", "reproduce", "champion", "--keep", str(kept))
     finally:
         write_params(tiny_params(), dvc_folder)
     assert done.stdout == "equal: data, every validation metric and every predicted distance\n"
@@ -93,7 +93,7 @@ def test_a_version_is_trained_again_from_its_records(dvc_folder, tmp_path):
 @pytest.mark.xdist_group("dvc")
 def test_what_cannot_be_reproduced_is_said(dvc_folder):
     """A version that there is not, and one whose source was never committed."""
-    done = python(dvc_folder, "peculiar", "reproduce", "77", check=False)
+    done = python(dvc_folder, "peculiar", "registry", "reproduce", "77", check=False)
     assert "has no version '77': take one of 1" in done.stderr
     assert done.returncode == 1
 
@@ -107,7 +107,7 @@ def test_an_empty_machine_pulls_data_and_champion_and_predicts(dvc_folder, tmp_p
 
     here, there = tmp_path / "here", tmp_path / "there"
     shutil.copytree(dvc_folder, here, symlinks=True)
-    python(here, "peculiar", "export", "registry")
+    python(here, "peculiar", "registry", "export", "registry")
     dvc(here, "add", "registry")
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
     if kind == "local":
@@ -136,7 +136,7 @@ def test_an_empty_machine_pulls_data_and_champion_and_predicts(dvc_folder, tmp_p
         if kind == "s3":
             server.stop()
     assert (there / "data/observe/uniform/table.ecsv").exists()
-    python(there, "peculiar", "import", "registry")
+    python(there, "peculiar", "registry", "import", "registry")
     python(there, "peculiar", "standin", "galaxies")
     table = [
         python(
