@@ -20,11 +20,11 @@ lint: setup
 ui: setup  ## browse runs and models on 127.0.0.1:5000
 	MLFLOW_DISABLE_TELEMETRY=true MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false \
 	    mlflow ui --host 127.0.0.1 --port 5000 --workers 1 \
-	    --backend-store-uri "sqlite:///$(CURDIR)/mlruns/mlflow.db"
+	    --backend-store-uri "sqlite:///$(or $(PECULIAR_HOME),$(CURDIR))/mlruns/mlflow.db"
 
 # e.g. make dashboard STORAGE=postgresql+psycopg://me@host/optuna
 dashboard: setup  ## browse studies on 127.0.0.1:8080, also while they run
-	optuna-dashboard --host 127.0.0.1 --port 8080 $(or $(STORAGE),mlruns/optuna.journal)
+	optuna-dashboard --host 127.0.0.1 --port 8080 $(or $(STORAGE),$(or $(PECULIAR_HOME),$(CURDIR))/mlruns/optuna.journal)
 
 # the other end: curl -d @images.json -H 'Content-Type: application/json' 127.0.0.1:5001/invocations
 serve: setup  ## the champion on 127.0.0.1:5001: images in, distances and errors out

@@ -108,7 +108,7 @@ def raw_folder(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def pipeline(tmp_path_factory):
-    """Folder in which all stages have run on a tiny stand-in (tests/tiny.py), to a champion."""
+    """Folder in which all stages have run on a tiny stand-in, to a champion."""
     folder = tmp_path_factory.mktemp("pipeline")
     run_stages(folder, tiny_params())
     return folder

@@ -31,6 +31,7 @@ from peculiar.mock.instrument import sky_noise
 from peculiar.pipeline import fetch, observe, train
 from peculiar.pipeline.paths import Paths
 from peculiar.predict import files
+from peculiar.registry.champion import Champion
 from peculiar.runs import record
 
 SEEDS = (4, 5, 6)
@@ -119,7 +120,7 @@ def check_same(path: Path, params: dict[str, Any]) -> None:
         )
 
 
-def train_seeds(params: dict[str, Any], work: Path) -> Iterator[tuple[int, files.Champion]]:
+def train_seeds(params: dict[str, Any], work: Path) -> Iterator[tuple[int, Champion]]:
     """Run fetch and observe once, train for each seed, and yield what predicts."""
     work.mkdir(parents=True, exist_ok=True)
     paths = Paths(work)
@@ -138,7 +139,7 @@ def train_seeds(params: dict[str, Any], work: Path) -> Iterator[tuple[int, files
         assert run.survey.instrument is not None
         yield (
             seed,
-            files.Champion(
+            Champion(
                 network=record.read_network(kept, run).eval(),
                 grid_mpc=None if run.grid_mpc is None else np.array(run.grid_mpc),
                 version=f"seed {seed}",
@@ -148,7 +149,7 @@ def train_seeds(params: dict[str, Any], work: Path) -> Iterator[tuple[int, files
         )
 
 
-def filled(galaxy: Galaxy, champion: files.Champion) -> Galaxy:
+def filled(galaxy: Galaxy, champion: Champion) -> Galaxy:
     """The galaxy with sky noise around the cut-out, as far as the network sees."""
     assert champion.instrument is not None
     size, scale = galaxy.images.shape[-1], galaxy.pixel_scale_arcsec
@@ -161,7 +162,7 @@ def filled(galaxy: Galaxy, champion: files.Champion) -> Galaxy:
     return replace(galaxy, images=images)
 
 
-def predicted(champion: files.Champion, galaxies: list[Galaxy]) -> Array:
+def predicted(champion: Champion, galaxies: list[Galaxy]) -> Array:
     """D_p, Mpc, of every galaxy."""
     tables = [files.predict_real(champion, galaxy, None) for galaxy in galaxies]
     return np.array([float(table["D_p"][0].to_value("Mpc")) for table in tables])
@@ -208,7 +209,7 @@ def report(
     galaxies: list[Galaxy],
     D: dict[int, Array],
     D_filled: dict[int, Array],
-    champions: dict[int, files.Champion],
+    champions: dict[int, Champion],
     standin_mag: Array,
 ) -> str:
     """Markdown: a line a galaxy, and what the lines say together."""

@@ -378,7 +378,7 @@ def test_a_failing_git_is_one_sentence(tmp_path):
 
 @pytest.mark.slow
 def test_all_forty_rows_from_standins_to_the_report(tmp_path):
-    """The stages of `make paper` in this process; that DVC goes on is tests/test_pipeline.py."""
+    """The stages of `make paper` in this process; tests/system tries them under DVC."""
     small = tiny_params("ugriz")
     small["train"]["specs"] = yaml.safe_load((paper.ROOT / "params.yaml").read_text())["train"][
         "specs"

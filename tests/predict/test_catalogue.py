@@ -7,12 +7,14 @@ import astropy.units as u
 import numpy as np
 import pytest
 from astropy.io import fits
-from astropy.table import MaskedColumn, Table
+from astropy.table import MaskedColumn, QTable, Table
+from astropy.utils.masked import Masked
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from peculiar.core.errors import InputError
 from peculiar.predict.catalogue import Row, chunks, has_paths, is_catalogue
+from peculiar.predict.cells import _null
 
 FORMATS = {"csv": "ascii.csv", "ecsv": "ascii.ecsv", "fits": "fits", "parquet": "parquet"}
 
@@ -158,3 +160,30 @@ def test_an_empty_error_is_unknown_and_not_zero(tmp_path):
     assert (none.cz_error_kms, none.flags) == (0, ())
     path.write_text("id,cz_kms\n0,5250\n")
     assert rows_of(path)[0].cz_error_kms == 0
+
+
+def test_cells_that_fits_or_ecsv_mask_are_missing(tmp_path):
+    """TNULL of FITS, and the columns NAME.mask of ECSV, as astropy and TOPCAT write them."""
+    table = Table({"id": [1, 2], "cz_kms": [5000, -9999], "cz_error_kms": [30, 0]}, masked=True)
+    table["cz_kms"].mask = table["cz_error_kms"].mask = [False, True]
+    table["cz_kms"].fill_value, table["cz_error_kms"].fill_value = -9999, 0
+    table.write(tmp_path / "a.fits")
+    quantities = QTable({"id": [1, 2]})
+    for name, values in (("cz_kms", [5000.0, 6000.0]), ("cz_error_kms", [30.0, 0.0])):
+        quantities[name] = Masked(values * u.km / u.s, mask=[False, True])
+    quantities.write(tmp_path / "a.ecsv", serialize_method="data_mask")
+    for name in ("a.fits", "a.ecsv"):
+        ((good, hidden),) = chunks(tmp_path / name, 9)
+        assert (good.cz_kms, good.cz_error_kms, good.flags) == (5000, 30, ()), name
+        assert np.isnan([hidden.cz_kms, hidden.cz_error_kms]).all(), name
+        assert hidden.flags, name
+
+
+@pytest.mark.parametrize("zero", [0, 2**15])
+def test_the_null_of_a_scaled_column_is_scaled_as_well(tmp_path, zero):
+    column = fits.Column(
+        "cz_kms", "I", null=-99, bscale=2, bzero=zero, array=np.array([5000, 6000])
+    )
+    ids = fits.Column("id", "J", array=np.array([1, 2]))
+    hdu = fits.BinTableHDU.from_columns([ids, column])
+    assert _null(hdu.columns["cz_kms"]) == -198 + zero

@@ -29,8 +29,9 @@ from peculiar.pipeline.fetch import galaxy_table, table_row
 from peculiar.pipeline.observe import observe
 from peculiar.predict import files
 from peculiar.predict.estimate import predict_images
-from peculiar.predict.view import View
+from peculiar.predict.view import View, is_real, place_galaxy, resample_galaxy
 from peculiar.registry import selection
+from peculiar.registry.champion import load_champion
 from peculiar.runs import record
 from peculiar.training.params import Train
 from peculiar.velocity.posterior import velocity_on_grid
@@ -43,7 +44,7 @@ NSA = ROOT.parent / "shared/data/nsa_r"
 @pytest.fixture(scope="module")
 def champion(pipeline):
     with inside(pipeline):
-        return files.load_champion("peculiar-velocity")
+        return load_champion("peculiar-velocity")
 
 
 @pytest.fixture(scope="module")
@@ -89,9 +90,7 @@ def test_predicting_equals_observing(pipeline):
     raw, table = Shards(pipeline / "data/fetch"), read_table(pipeline / "data/fetch", RAW_COLUMNS)
     galaxy = Galaxy(0, raw[np.array([0])][0], table["kpc_per_pixel"][0].value, "x")
     distance = observed.table["distance_mpc"][:4].value
-    placed = files.place_galaxy(
-        galaxy, distance, pixels=32, pixel_scale_arcsec=5.44, dimming="physical"
-    )
+    placed = place_galaxy(galaxy, distance, pixels=32, pixel_scale_arcsec=5.44, dimming="physical")
     for camera in range(4):
         expected = observed.images[np.array([camera])][0]
         np.testing.assert_allclose(
@@ -115,7 +114,7 @@ def test_genuine_tng_galaxies_are_read_placed_and_predicted(champion, name):
     alone = files.predict_galaxy(champion, galaxy, [60], 5250.0)
     np.testing.assert_allclose(alone["D_p"][0].value, table["D_p"][0].value, rtol=1e-5)
     assert np.isfinite(table["D_p"].value).all()
-    placed = files.place_galaxy(
+    placed = place_galaxy(
         galaxy, [60, 90], pixels=128, pixel_scale_arcsec=1.36, dimming="physical"
     ).numpy()
     assert np.isfinite(placed).all()
@@ -159,7 +158,7 @@ def observed_real(galaxy, pixels, section, folder):
 def test_predict_and_observe_see_the_same_of_a_parent_image(parent_600, params_file, tmp_path):
     section, pixels = load(Observe, params_file), load(Fetch, params_file).nsa.pixels
     observed = observed_real(parent_600, pixels, section, tmp_path)[3]
-    predicted = files.resample_galaxy(parent_600, pixels=128, pixel_scale_arcsec=1.36)[0].numpy()
+    predicted = resample_galaxy(parent_600, pixels=128, pixel_scale_arcsec=1.36)[0].numpy()
     rms = predicted.std()
     np.testing.assert_allclose(observed, predicted, atol=0.05 * rms)  # the kernel's last lobe
     inner = np.s_[:, 1:-1, 1:-1]
@@ -185,9 +184,7 @@ def test_a_champion_of_distributions_gives_their_moments_and_posteriors(seed, di
         network=brightness_distribution, grid_mpc=GRID, pixels=8, sigma_D_mpc=np.nan
     )
     table = files.predict_galaxy(champion, galaxy, distances, cz_kms)
-    placed = files.place_galaxy(
-        galaxy, distances, pixels=8, pixel_scale_arcsec=0.396, dimming="physical"
-    )
+    placed = place_galaxy(galaxy, distances, pixels=8, pixel_scale_arcsec=0.396, dimming="physical")
     p = brightness_distribution(placed.flatten(0, 1)).numpy()
     D_p, error = p @ GRID, np.sqrt(np.einsum("ng,ng->n", p, (GRID - (p @ GRID)[:, None]) ** 2))
     np.testing.assert_allclose(table["D_p"].value, D_p)
@@ -225,7 +222,7 @@ def test_a_champion_of_distributions_comes_back_from_the_registry(pipeline, tmp_
     monkeypatch.setattr(selection, "_unsure", lambda candidate, *_: candidate)
     with inside(folder):
         promote.main([])
-        champion = files.load_champion("peculiar-velocity")
+        champion = load_champion("peculiar-velocity")
     where = pipeline / "results/train/uniform-pyramid"
     run = record.read_run(where)
     assert champion.version == "2"
@@ -248,9 +245,9 @@ def test_a_champion_without_a_grid_gives_distances(champion):
 def test_genuine_galaxies_are_resampled_where_they_are():
     for path in sorted(NSA.glob("*.fits")):
         galaxy = read_nsa(path, "r")
-        assert files.is_real(galaxy)
-        same = files.resample_galaxy(galaxy, pixels=300, pixel_scale_arcsec=0.396)[0, 0].double()
-        coarse = files.resample_galaxy(galaxy, pixels=80, pixel_scale_arcsec=1.584)[0, 0].double()
+        assert is_real(galaxy)
+        same = resample_galaxy(galaxy, pixels=300, pixel_scale_arcsec=0.396)[0, 0].double()
+        coarse = resample_galaxy(galaxy, pixels=80, pixel_scale_arcsec=1.584)[0, 0].double()
         # the files are even or odd in size: the galaxy is at the middle of each frame
         total = galaxy.images.sum(dtype=float)
         assert float(same.sum()) == pytest.approx(total, rel=1e-3)
@@ -268,7 +265,7 @@ def test_a_champion_of_noisy_images_sees_noise(params_file, standin_file):
     sdss = load(Observe, params_file).instruments["sdss"]
     champion = mean_champion(instrument=sdss, pixels=64, network=lambda images: images[:, 0, 3, 5])
     margin = len(psf_kernel(sdss, "r", 0.396)) // 2
-    placed = files.place_galaxy(
+    placed = place_galaxy(
         galaxy, [60], pixels=64 + 2 * margin, pixel_scale_arcsec=0.396, dimming="physical"
     )[0].numpy()
     rngs = [np.random.default_rng(number) for number in range(4)]
@@ -299,8 +296,8 @@ def test_small_cutouts_are_filled_with_sky_noise_about_the_same_middle(script, p
     image = np.full((1, 1, 75, 75), 100.0, dtype=np.float32)
     small = Galaxy(5, image, np.array([np.nan]), "nsa:x", pixel_scale_arcsec=0.396)
     filled = script.filled(small, champion)
-    seen = files.resample_galaxy(filled, pixels=192, pixel_scale_arcsec=0.396)[0, 0].numpy()
-    zeros = files.resample_galaxy(small, pixels=192, pixel_scale_arcsec=0.396)[0, 0].numpy()
+    seen = resample_galaxy(filled, pixels=192, pixel_scale_arcsec=0.396)[0, 0].numpy()
+    zeros = resample_galaxy(small, pixels=192, pixel_scale_arcsec=0.396)[0, 0].numpy()
     np.testing.assert_allclose(seen[62:130, 62:130], zeros[62:130, 62:130])
     assert (zeros[:50] == 0).all()
     assert (seen != 0).all()
@@ -357,5 +354,5 @@ def test_no_champion_is_one_sentence(tmp_path):
         inside(tmp_path),
         pytest.raises(InputError, match=r"there is no champion: .* holds no models; run"),
     ):
-        files.load_champion("x")
+        load_champion("x")
     assert not (tmp_path / "mlruns").exists()

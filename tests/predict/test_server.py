@@ -17,8 +17,8 @@ import torch
 from builders.pipeline import inside
 from builders.ports import free_port
 from peculiar.core.dataset import Observed
-from peculiar.predict import files as predict
 from peculiar.predict import server
+from peculiar.registry.champion import load_champion
 from peculiar.runs import exported, record, tracking
 from peculiar.velocity.posterior import moments
 
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.xdist_group("pipeline")
 @pytest.fixture(scope="module")
 def champion(pipeline):
     with inside(pipeline):
-        return predict.load_champion("peculiar-velocity")
+        return load_champion("peculiar-velocity")
 
 
 @pytest.fixture(scope="module")

@@ -143,3 +143,9 @@ def test_mirrored_images_are_read():
     table = predict_velocity(image[..., ::-1], 5250 * SPEED, model, pixel_scale=0.198 * u.arcsec)
     same = predict_velocity(image, 5250 * SPEED, model, pixel_scale=0.198 * u.arcsec)
     assert_allclose(table["D_p"].value, same["D_p"].value, rtol=1e-5)
+
+
+@pytest.mark.parametrize("unit", [u.W / u.m**2 / u.sr, u.erg / u.s / u.cm**2 / u.arcsec**2])
+def test_brightness_integrated_over_wavelength_is_refused(unit):
+    with pytest.raises(InputError, match="integrated over wavelength: divide it by the band's w"):
+        brightness_images(np.ones((1, 2, 3, 3)) * unit, BANDS, SCALE)

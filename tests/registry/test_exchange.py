@@ -16,8 +16,8 @@ from builders.ports import free_port
 from peculiar.core.dataset import Observed
 from peculiar.core.errors import InputError
 from peculiar.pipeline import promote
-from peculiar.predict import files as predict
 from peculiar.registry import exchange, models
+from peculiar.registry.champion import load_champion
 from peculiar.runs import tracking
 from peculiar.runs.exported import BESIDE
 
@@ -40,7 +40,7 @@ def copy(exported, tmp_path):
 
 def predicted(folder, images):
     with inside(folder), torch.inference_mode():
-        return predict.load_champion(MODEL).network(torch.from_numpy(images)).numpy()
+        return load_champion(MODEL).network(torch.from_numpy(images)).numpy()
 
 
 def test_an_export_is_plain_files_that_sha256sum_checks(exported):

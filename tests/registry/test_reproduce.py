@@ -76,7 +76,8 @@ def test_a_version_is_trained_again_from_its_records(dvc_folder, tmp_path):
     write_params(params, dvc_folder)
     try:
         kept = tmp_path / "worktree"
-        done = python(dvc_folder, "peculiar", "registry", "reproduce", "champion", "--keep", str(kept))
+        arguments = ["registry", "reproduce", "champion", "--keep", str(kept)]
+        done = python(dvc_folder, "peculiar", *arguments)
     finally:
         write_params(tiny_params(), dvc_folder)
     assert done.stdout == "equal: data, every validation metric and every predicted distance\n"

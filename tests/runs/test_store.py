@@ -138,3 +138,22 @@ def test_a_server_that_does_not_answer_is_one_sentence_for_readers_too(monkeypat
     ):
         tracking.open_to_read(tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_files_that_stayed_at_the_old_place_stay_readable(tmp_path):
+    """As when a store was moved, and written to by a version that did not correct its paths."""
+    old, new = tmp_path / "old" / "mlruns", tmp_path / "new" / "mlruns"
+    old.parent.mkdir()
+    write_version(old, 1)
+    shutil.copytree(old, new)
+    write_version(old, 2)
+    shutil.copy(old / "mlflow.db", new / "mlflow.db")
+    shutil.rmtree(
+        old
+        / "artifacts"
+        / "models"
+        / next(path.name for path in (new / "artifacts" / "models").iterdir())
+    )
+    tracking.connect(new)
+    for number in ("1", "2"):
+        assert models.load(models.find("alpha", number)) is not None

@@ -71,7 +71,7 @@ def test_runs_carry_dvc_s_digest_stage_and_commit(folder):
 def test_a_second_repro_runs_no_stage(folder):
     start = time.monotonic()
     assert stages_run(dvc(folder, "repro")) == []
-    assert time.monotonic() - start < 60  # the aim is 10 s on an idle machine
+    assert time.monotonic() - start < 30  # 2 s on an idle machine, of the default pipeline 4 s
 
 
 def test_deleted_outputs_come_back_from_the_cache_without_a_new_run(folder):

@@ -18,6 +18,8 @@ STALE = {
     "pipeline/evaluate.py": {"evaluate"},
     "search/params.py": {"search"},
     "search/cluster.py": {"search"},
+    # the study then repeats no trial: its identity is the code that a trial imports
+    "search/figures.py": {"search"},
     "galaxies/params.py": {"fetch"},
     "registry/card.py": {"promote"},
     "networks/bodies.py": {*TRAININGS, "evaluate", "promote"},

@@ -25,8 +25,8 @@ def add(commands: Commands) -> None:
         "place",
         place,
         "draw a simulated galaxy at several distances",
-        "Draw a simulated galaxy as the survey of params.yaml would see it at several distances, a "
-        "row a band and a column a distance (figure 2 of the paper).",
+        "Draw a simulated galaxy at several distances, in the pixels of observe in params.yaml, "
+        "without sky or noise: a row a band and a column a distance (figure 2 of the paper).",
         "peculiar place galaxy.fits --at 50 75 100 --bands gri --output galaxy.png",
     )
     command.add_argument("file", type=Path, metavar="FITS", help="Illustris or TNG SKIRT image")
@@ -81,7 +81,7 @@ def place(arguments: argparse.Namespace) -> None:
     from peculiar.core.params import load, params_or_defaults
     from peculiar.galaxies.formats import read_galaxy
     from peculiar.mock.params import Observe
-    from peculiar.predict.files import is_real, place_galaxy
+    from peculiar.predict.view import is_real, place_galaxy
 
     survey = load(Observe, params_or_defaults())
     galaxy = read_galaxy(arguments.file, arguments.bands)

@@ -12,6 +12,7 @@ from peculiar.core.errors import InputError
 # what add_subparsers returns, generic for type checkers only
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
+CHAMPION = "champion"  # as in `peculiar.runs.tracking`, which imports MLflow
 WIDTH = 88
 # keeps the lines of descriptions and examples, and a command and its help on one line
 FORMATTER = functools.partial(argparse.RawDescriptionHelpFormatter, max_help_position=28)
@@ -67,6 +68,17 @@ def add_store(command: argparse.ArgumentParser) -> None:
         help="folder of runs and models; default: mlruns/ in the folder that PECULIAR_HOME names, "
         "else in the working folder. A server named in MLFLOW_TRACKING_URI comes first",
     )
+
+
+def add_model(command: argparse.ArgumentParser) -> None:
+    """The options that name a promoted model: `--model` and `--store`."""
+    command.add_argument(
+        "--model",
+        default=CHAMPION,
+        metavar="VERSION",
+        help="number or alias of the model's version; default: champion",
+    )
+    add_store(command)
 
 
 def add_distances(command: argparse.ArgumentParser, default: Sequence[float] | None = None) -> None:

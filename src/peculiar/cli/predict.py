@@ -5,11 +5,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from peculiar.cli.options import (
+    CHAMPION,
     Commands,
     add_atlas,
     add_command,
     add_distances,
-    add_store,
+    add_model,
     check_distances,
     check_inputs,
     model_name,
@@ -21,7 +22,6 @@ if TYPE_CHECKING:  # takes seconds to import
 
     from peculiar.registry.champion import Champion
 
-CHAMPION = "champion"
 FOR_CATALOGUES = ("images", "pictures", "scheduler")
 
 
@@ -67,13 +67,7 @@ def add(commands: Commands) -> None:
         metavar="TABLE",
         help="table to write: .ecsv, .csv, .fits or .parquet; required for a catalogue",
     )
-    command.add_argument(
-        "--model",
-        default=CHAMPION,
-        metavar="VERSION",
-        help="number or alias of the model's version; default: champion",
-    )
-    add_store(command)
+    add_model(command)
     _add_catalogue_options(command)
 
 
@@ -109,7 +103,7 @@ def add_serve(commands: Commands) -> None:
         "peculiar serve --port 5001",
     )
     command.add_argument("--port", type=int, default=5001, help="default: 5001")
-    add_store(command)
+    add_model(command)
 
 
 def predict(arguments: argparse.Namespace) -> None:
@@ -170,7 +164,8 @@ def _predict_image(
     """Predictions for one file: a row a camera, and of a simulated galaxy a row a distance too."""
     from peculiar.galaxies.formats import read_galaxy
     from peculiar.galaxies.sources import SOURCE_LABELS
-    from peculiar.predict.files import is_real, predict_galaxy, predict_real
+    from peculiar.predict.files import predict_galaxy, predict_real
+    from peculiar.predict.view import is_real
 
     galaxy = read_galaxy(path, champion.bands, atlas)
     if not is_real(galaxy):
@@ -237,4 +232,4 @@ def serve(arguments: argparse.Namespace) -> None:
     """Serve the champion until interrupted."""
     from peculiar.predict.server import serve
 
-    serve(model_name(), arguments.port, arguments.store)
+    serve(model_name(), arguments.port, arguments.store, arguments.model)

@@ -40,6 +40,7 @@ KPC_M = MPC_M * 1e-3
 TEN_PARSEC_KPC = 0.01
 ARCSEC_RAD = np.pi / (180 * 3600)
 SPEED_OF_LIGHT_MS = 299_792_458.0
+SPEED_OF_LIGHT_KMS = SPEED_OF_LIGHT_MS * 1e-3
 
 
 def flux_density(mag_ab: NDArray[np.floating] | float, band: str) -> NDArray[np.floating]:

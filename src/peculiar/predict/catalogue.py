@@ -16,13 +16,12 @@ import astropy.units as u
 import numpy as np
 
 from peculiar.core.errors import InputError
-from peculiar.core.photometry import SPEED_OF_LIGHT_MS
+from peculiar.core.photometry import SPEED_OF_LIGHT_KMS
 from peculiar.galaxies.fits import open_whole
 from peculiar.predict.cells import NAMES, TABLES, Cells, read_cells
 
 ENDINGS = (".csv", ".ecsv", ".parquet", ".fits", ".fits.gz")
 UNITS = {"cz_kms": u.km / u.s, "cz_error_kms": u.km / u.s, "distance_mpc": u.Mpc}
-LIGHT_KMS = SPEED_OF_LIGHT_MS * 1e-3
 
 
 @dataclass(frozen=True)
@@ -135,9 +134,10 @@ def _row(number: int, cells: Cells, factors: Mapping[str, float]) -> Row:
                 flags.append("bad_cz")
                 reasons.append("it has no cz_error_kms (write 0 for none)")
             continue
-        least, most = {"cz_kms": (-LIGHT_KMS, LIGHT_KMS), "cz_error_kms": (0, LIGHT_KMS)}.get(
-            name, (5e-324, math.inf)
-        )
+        least, most = {
+            "cz_kms": (-SPEED_OF_LIGHT_KMS, SPEED_OF_LIGHT_KMS),
+            "cz_error_kms": (0, SPEED_OF_LIGHT_KMS),
+        }.get(name, (5e-324, math.inf))
         if least <= value * factor <= most and math.isfinite(value):
             values[name] = value * factor
         else:

@@ -77,6 +77,7 @@ def _read_text(path: Path) -> Read:
             raise InputError(f"{path} has a damaged header ({type(error).__name__})") from None
     names = next(csv.reader([header], delimiter=delimiter), [])
     columns = _check(path, names)
+    masks = {name: f"{column}.mask" for name, column in columns.items()}
 
     def rows() -> Iterator[Cells]:
         with path.open(**encoding) as stream:  # type: ignore[call-overload]
@@ -86,7 +87,10 @@ def _read_text(path: Path) -> Read:
                 for cells in reader:
                     if cells:  # no empty line
                         row = dict(zip(names, cells, strict=False))
-                        yield {name: row.get(column) for name, column in columns.items()}
+                        yield {
+                            name: None if row.get(masks[name]) == "True" else row.get(column)
+                            for name, column in columns.items()
+                        }
             except csv.Error as error:
                 line = len(comments) + 1 + reader.line_num
                 raise InputError(f"{path} is no CSV at line {line} ({error})") from None
@@ -140,6 +144,7 @@ def _read_fits(path: Path) -> Read:
             raise InputError(f"{path} has no table: give a catalogue of galaxies")
         names = _check(path, column_names(path, tables[0]))
         units = {name: str(tables[0].columns[at].unit or "") for name, at in names.items()}
+        null = {at: _null(tables[0].columns[at]) for at in names.values()}
 
     def rows() -> Iterator[Cells]:
         with open_whole(path, memmap=True) as hdus:
@@ -147,13 +152,23 @@ def _read_fits(path: Path) -> Read:
             try:
                 for start in range(0, len(table.data), 1024):
                     part = table.data[start : start + 1024]
-                    values = [part.field(column).tolist() for column in names.values()]
+                    values = [
+                        [None if cell == null[at] else cell for cell in part.field(at).tolist()]
+                        for at in names.values()
+                    ]
                     for cells in zip(*values, strict=True):
                         yield dict(zip(names, cells, strict=True))
             except MANGLED as error:
                 raise _damaged(path, error) from None
 
     return units, rows()
+
+
+def _null(column: fits.Column) -> float | None:
+    """Number that stands for a masked cell (TNULL), scaled as the cells are; None for none."""
+    if not isinstance(column.null, int):
+        return None
+    return float(column.null * (column.bscale or 1) + (column.bzero or 0))
 
 
 def _damaged(path: Path, error: Exception) -> InputError:

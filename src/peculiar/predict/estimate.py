@@ -12,7 +12,7 @@ import torch
 from astropy.table import QTable
 from numpy.typing import ArrayLike, NDArray
 
-from peculiar.core.photometry import SPEED_OF_LIGHT_MS, half_light_arcsec, magnitudes
+from peculiar.core.photometry import SPEED_OF_LIGHT_KMS, half_light_arcsec, magnitudes
 from peculiar.predict.columns import COLUMNS, FLAGS, TEXT_COLUMNS
 from peculiar.predict.view import View
 from peculiar.registry.champion import Champion
@@ -23,7 +23,6 @@ Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 IMAGES_AT_ONCE = 16  # what a processor's cache holds: twice as fast as 64
 REACH = 3  # deviations of a redshift outside the champion's distances beyond which none fits
-LIGHT_KMS = SPEED_OF_LIGHT_MS * 1e-3
 
 
 def predict_images(
@@ -89,8 +88,10 @@ def _table(champion: Champion, columns: Mapping[str, Array], flags: Sequence[set
 
 def _redshifts(cz_kms: Array, cz_error_kms: Array) -> tuple[Array, Array, dict[int, str]]:
     """Redshifts and errors (n,), km/s, NaN where they cannot be used, and the flags by row."""
-    cz = np.where(np.abs(cz_kms) <= LIGHT_KMS, cz_kms, np.nan)
-    error = np.where((cz_error_kms >= 0) & (cz_error_kms <= LIGHT_KMS), cz_error_kms, np.nan)
+    cz = np.where(np.abs(cz_kms) <= SPEED_OF_LIGHT_KMS, cz_kms, np.nan)
+    error = np.where(
+        (cz_error_kms >= 0) & (cz_error_kms <= SPEED_OF_LIGHT_KMS), cz_error_kms, np.nan
+    )
     unknown, bad = np.isnan(cz_kms), ~np.isfinite(cz + error)
     return (
         cz,

@@ -10,19 +10,9 @@ from astropy.table import QTable
 
 from peculiar.galaxies.galaxy import Galaxy
 from peculiar.predict.estimate import predict_images
-from peculiar.predict.view import View, is_real, place_galaxy, resample_galaxy, view_galaxy
-from peculiar.registry.champion import Champion, load_champion
+from peculiar.predict.view import View, view_galaxy
+from peculiar.registry.champion import Champion
 from peculiar.velocity.hubble import redshift_distance_mpc
-
-__all__ = [
-    "Champion",
-    "is_real",
-    "load_champion",
-    "place_galaxy",
-    "predict_galaxy",
-    "predict_real",
-    "resample_galaxy",
-]
 
 
 def predict_galaxy(

@@ -14,7 +14,6 @@ from astropy.table import QTable, Table
 from numpy.typing import NDArray
 
 from peculiar.core.dataset import (
-    OBSERVED_COLUMNS,
     RAW_COLUMNS,
     TABLE,
     Observed,
@@ -23,6 +22,7 @@ from peculiar.core.dataset import (
     read_table,
 )
 from peculiar.core.errors import InputError
+from peculiar.core.survey import Survey
 from peculiar.galaxies.formats import read_galaxy
 from peculiar.galaxies.galaxy import Galaxy
 from peculiar.galaxies.nsa import read_catalogue
@@ -77,13 +77,12 @@ class Dataset:
 
     def galaxy(self, row: Row, champion: Champion) -> tuple[Galaxy, int]:
         """A galaxy with the one image that the row names, and 0, that image's number."""
-        images, table, positions = _open(self.folder)
+        images, table, survey, positions = _open(self.folder)
         position = positions.get((row.name, row.camera))
         if position is None:
             raise InputError(f"{self.folder} has no galaxy {row.name} with camera {row.camera}")
         held, dimming = table.meta["bands"], champion.dimming  # raw images are not dimmed yet
-        if not is_raw(table):
-            survey = Observed(images, table).survey
+        if survey is not None:
             held, dimming = survey.bands, survey.dimming
         bands = [_band(self.folder, held, band) for band in champion.bands]
         if dimming != champion.dimming:
@@ -92,7 +91,7 @@ class Dataset:
             )
         rows, cameras = np.array([position]), np.array([row.camera])
         image = images.pick(rows, cameras)[0] if is_raw(table) else images[rows][0]
-        return _galaxy(self.folder, images, table, position, row, image[bands]), 0
+        return _galaxy(self.folder, table, survey, position, row, image[bands]), 0
 
 
 def source_of(given: Path, images: Path | None, atlas: Path | None) -> Files | Dataset:
@@ -132,8 +131,8 @@ def is_raw(table: QTable) -> bool:
 
 def _galaxy(
     folder: Path,
-    images: Shards,
     table: QTable,
+    survey: Survey | None,
     position: int,
     row: Row,
     image: NDArray[np.float32],
@@ -144,8 +143,8 @@ def _galaxy(
         "images": image[None],
         "source": f"galaxy {row.name} of {folder}",
     }
-    if not is_raw(table):
-        scale = Observed(images, table).survey.pixel_scale_arcsec
+    if survey is not None:
+        scale = survey.pixel_scale_arcsec
         return Galaxy(**known, kpc_per_pixel=np.array([np.nan]), pixel_scale_arcsec=scale)
     offset = table["centre_offset"][position].to_value(u.pix)
     return Galaxy(
@@ -161,11 +160,11 @@ def rows_of(folder: Path, size: int) -> Iterator[list[Row]]:
 
     Redshifts are those of the dataset's table; for an observed one, D_z times its H0.
     """
-    images, table, positions = _open(folder)
-    if is_raw(table):
+    _, table, survey, positions = _open(folder)
+    if survey is None:
         cz = table["cz_kms"].to_value(u.km / u.s)
     else:
-        cz = table["distance_z_mpc"].to_value(u.Mpc) * Observed(images, table).survey.H0_kms_mpc
+        cz = table["distance_z_mpc"].to_value(u.Mpc) * survey.H0_kms_mpc
 
     def row(number: int, name: str, camera: int, cz_kms: float) -> Row:
         if np.isnan(cz_kms):
@@ -191,15 +190,20 @@ def _band(folder: Path, held: Sequence[str], band: str) -> int:
 
 
 @lru_cache(maxsize=2)
-def _open(folder: Path) -> tuple[Shards, QTable, dict[tuple[str, int], int]]:
-    """Shards, table, and the position of each galaxy's camera in them."""
+def _open(
+    folder: Path,
+) -> tuple[Shards, QTable, Survey | None, dict[tuple[str, int], int]]:
+    """Shards, table, survey (None for raw images), and the position of each galaxy's camera."""
     if is_raw(read_table(folder, ())):
         images, table = open_set(folder, RAW_COLUMNS)
         cameras, ids = range(images.shape[1]), table["id"].tolist()
-        return images, table, {(str(id_), c): k for k, id_ in enumerate(ids) for c in cameras}
-    images, table = open_set(folder, OBSERVED_COLUMNS)
+        raw = {(str(id_), c): k for k, id_ in enumerate(ids) for c in cameras}
+        return images, table, None, raw
+    observed = Observed.read(folder)
+    images, table = observed.images, observed.table
     pairs = zip(table["galaxy"].tolist(), table["camera"].tolist(), strict=True)
-    return images, table, {(str(id_), c): k for k, (id_, c) in enumerate(pairs)}
+    positions = {(str(id_), c): k for k, (id_, c) in enumerate(pairs)}
+    return images, table, observed.survey, positions
 
 
 @lru_cache(maxsize=4)  # the rows of a file's cameras follow one another

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from peculiar.core.errors import InputError
 from peculiar.registry.champion import Champion, load_champion
 from peculiar.runs import exported
+from peculiar.runs.tracking import CHAMPION
 from peculiar.velocity.posterior import moments
 
 HOST = "127.0.0.1"
@@ -57,8 +58,8 @@ def save(champion: Champion, folder: Path) -> None:
     exported.save_model(Served(champion), np.zeros(shape, dtype=np.float32), folder)
 
 
-def serve(model: str, port: int, store: Path | None = None) -> None:
-    """Serve the champion on 127.0.0.1 until interrupted.
+def serve(model: str, port: int, store: Path | None = None, which: str = CHAMPION) -> None:
+    """Serve a promoted model on 127.0.0.1 until interrupted.
 
     Parameters
     ----------
@@ -68,13 +69,15 @@ def serve(model: str, port: int, store: Path | None = None) -> None:
         Port.
     store : Path, optional
         Folder of the store; by default `peculiar.runs.store.store_folder()`.
+    which : str
+        Number or alias of its version.
 
     Raises
     ------
     InputError
         When there is no champion, its files have changed, or the server fails.
     """
-    champion = load_champion(model, store)
+    champion = load_champion(model, store, which)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / "served"
         save(champion, folder)

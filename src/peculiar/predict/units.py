@@ -76,6 +76,11 @@ def _factor(unit: u.UnitBase, band: str, pixel_scale_arcsec: float | None) -> fl
     refusal = InputError(f"images is in {str(unit) or 'no unit'}, which is none of {READABLE}")
     if not isinstance(unit, u.UnitBase):  # logarithmic, but not AB
         raise refusal
+    if unit.is_equivalent(u.W / u.m**2 / u.sr):
+        raise InputError(
+            f"images is in {unit}, integrated over wavelength: divide it by the band's width, or "
+            f"give one of {READABLE}"
+        )
     at_pivot = u.spectral_density(PIVOT_WAVELENGTH_M[band] * u.m)
     try:
         return float(_per_solid_angle(unit, pixel_scale_arcsec).to_value(BRIGHTNESS, at_pivot))

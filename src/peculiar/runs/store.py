@@ -72,18 +72,25 @@ def has_runs(database: Path) -> bool:
 
 
 def relocate(database: Path) -> None:
-    """Correct the recorded paths of a database that was moved; call it under the store's lock."""
+    """Correct the recorded paths of a database that was moved; call it under the store's lock.
+
+    A path whose files are still at the old place and not at the new one stays as it is.
+    """
     before, now = _recorded_artifacts(database), _artifacts_beside(database)
     if before is None or before == now or not before.startswith(("file:", "/")):
         return
     with _open(database, "rw") as connection, connection:
         for table, column in RECORDED:
-            connection.execute(
-                f"UPDATE {table} SET {column} = :now || substr({column}, length(:before) + 1) "
-                f"WHERE {column} = :before OR substr({column}, 1, length(:before) + 1) = "
-                ":before || '/'",
-                {"before": before, "now": now},
-            )
+            recorded = [
+                row[0] for row in connection.execute(f"SELECT DISTINCT {column} FROM {table}")
+            ]
+            for uri in recorded:
+                below = str(uri).removeprefix(before)
+                moved = uri == before or (below != uri and below.startswith("/"))
+                if moved and (not _exists(uri) or _exists(now + below) or uri == before):
+                    connection.execute(
+                        f"UPDATE {table} SET {column} = ? WHERE {column} = ?", [now + below, uri]
+                    )
 
 
 def present(uri: str, database: Path) -> str:
@@ -106,6 +113,11 @@ def present(uri: str, database: Path) -> str:
         return uri
     below = uri.removeprefix(before)
     return now + below if (database.parent / ARTIFACTS / below[1:]).exists() else uri
+
+
+def _exists(uri: str) -> bool:
+    """Whether a place as MLflow records it, a path or a file URI, has files."""
+    return Path(unquote(uri.removeprefix("file://"))).exists()
 
 
 def _artifacts_beside(database: Path) -> str:

