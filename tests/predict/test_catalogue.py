@@ -180,7 +180,7 @@ def test_cells_that_fits_or_ecsv_mask_are_missing(tmp_path):
 
 
 @pytest.mark.parametrize("zero", [0, 2**15])
-def test_the_null_of_a_scaled_column_is_scaled_as_well(tmp_path, zero):
+def test_the_null_of_a_scaled_column_is_scaled_as_well(zero):
     column = fits.Column(
         "cz_kms", "I", null=-99, bscale=2, bzero=zero, array=np.array([5000, 6000])
     )
