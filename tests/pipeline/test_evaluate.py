@@ -18,7 +18,7 @@ from peculiar.pipeline import evaluate
 from peculiar.runs import record, tracking
 from peculiar.training.predictions import baselines, column_mpc, predict_split
 from peculiar.velocity.metrics import METRICS
-from peculiar.velocity.posterior import velocity, velocity_on_grid
+from peculiar.velocity.posterior import velocity_from_distance, velocity_on_grid
 
 TEST_KINDS = ("distances", "redshift_distances", "velocities", "calibration")
 UNITS = ("_mpc", "_kms", "_err")
@@ -206,7 +206,7 @@ def test_sigma_comes_from_validation(pipeline):
     run = record.read_run(pipeline / "results/train/uniform-cnn2")
     predicted = Table.read(pipeline / "results/evaluate/predictions/uniform-cnn2.csv")
     D_p, D_z = np.array(predicted["D_p_mpc"]), np.array(predicted["D_z_mpc"])
-    v = velocity(D_p, D_z, run.sigma_D_mpc, 400, 70, (50, 100))
+    v = velocity_from_distance(D_p, D_z, run.sigma_D_mpc, 400, 70, (50, 100))
     np.testing.assert_allclose(predicted["v_hat_kms"], v.mean_kms)
     np.testing.assert_allclose(predicted["v_error_kms"], v.deviation_kms)
     np.testing.assert_allclose(predicted["v_low95_kms"], v.low_kms[95])

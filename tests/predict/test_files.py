@@ -26,7 +26,7 @@ from peculiar.mock.instrument import observe_through, psf_kernel, sky_noise
 from peculiar.mock.params import Observe
 from peculiar.pipeline import promote
 from peculiar.pipeline.fetch import galaxy_table, table_row
-from peculiar.pipeline.observe import observe
+from peculiar.pipeline.observe import observe_dataset
 from peculiar.predict import files
 from peculiar.predict.estimate import predict_images
 from peculiar.predict.view import View
@@ -152,7 +152,7 @@ def observed_real(galaxy, pixels, section, folder):
         for _ in range(10):
             shards.append(framed.images)
     write_table(raw, folder / "raw", RAW_COLUMNS)
-    observe(section, "measured", folder / "raw", folder / "measured")
+    observe_dataset(section, "measured", folder / "raw", folder / "measured")
     return Observed.read(folder / "measured").images[np.arange(10)]
 
 
@@ -167,7 +167,7 @@ def test_predict_and_observe_see_the_same_of_a_parent_image(parent_600, params_f
 
 
 def test_observe_refuses_frames_that_end_within_its_field(parent_600, params_file, tmp_path):
-    words = r"fetch\.nsa\.pixels: frames of 256 pixels .* end within .*: fetch 440 or more"
+    words = r"fetch\.nsa\.pixels: 256 pixels .* do not cover .*: fetch 440 pixels or more"
     with pytest.raises(InputError, match=words):
         observed_real(parent_600, 256, load(Observe, params_file), tmp_path)
     assert not (tmp_path / "measured").exists()

@@ -16,7 +16,7 @@ from peculiar.core.params import load
 from peculiar.mock.params import Observe
 from peculiar.networks.heads import DistanceHead, DistributionNetwork
 from peculiar.networks.params import NetworkSection
-from peculiar.pipeline.observe import observe
+from peculiar.pipeline.observe import observe_dataset
 from peculiar.training import predictions as judgement
 from peculiar.training import train as experiment
 from peculiar.training.predictions import (
@@ -32,7 +32,7 @@ from peculiar.training.predictions import (
 from peculiar.training.prior import CELL_MPC, distance_prior
 from peculiar.training.train import SHARPEST, calibrate_sharpness, train_network
 from peculiar.velocity.metrics import METRICS, l2, measures
-from peculiar.velocity.posterior import normal, velocity, velocity_on_grid
+from peculiar.velocity.posterior import normal, velocity_from_distance, velocity_on_grid
 
 SPEC = {
     "family": "cnn",
@@ -180,7 +180,7 @@ def test_predictions_are_in_the_order_of_the_split(observed):
 def test_predictions_obey_hubbles_law_row_by_row(observed):
     D, D_z = D_and_Dz(observed, "test")
     D_p = D + np.random.default_rng(0).normal(0, 5, D.size)
-    p = predictions(observed, "test", D_p, velocity(D_p, D_z, 5.0, 400, 70, None))
+    p = predictions(observed, "test", D_p, velocity_from_distance(D_p, D_z, 5.0, 400, 70, None))
     rows = observed.rows("test")
     for name, expected in [
         ("galaxy", observed.table["galaxy"]),
@@ -205,7 +205,7 @@ def test_measures_agree_with_the_columns_they_come_from(observed):
     D, D_z = D_and_Dz(observed, "test")
     D_p = D + np.random.default_rng(0).normal(1, 5, D.size)
     p, unbounded = (
-        predictions(observed, "test", D_p, velocity(D_p, D_z, 5.0, 400, 70, ends))
+        predictions(observed, "test", D_p, velocity_from_distance(D_p, D_z, 5.0, 400, 70, ends))
         for ends in ((50, 100), None)
     )
     m = measures(p, 70)
@@ -462,7 +462,7 @@ def test_distributions_are_learnt_from_redshifts_and_are_those_of_distances(obse
 def test_velocities_are_by_the_grid_or_by_the_error_of_point_heads(observed):
     D, D_z = D_and_Dz(observed, "test")
     point = velocity_of(observed, "test", D, 5.0, None)
-    expected = velocity(D, D_z, 5.0, 400, 70, observed.survey.range_mpc)
+    expected = velocity_from_distance(D, D_z, 5.0, 400, 70, observed.survey.range_mpc)
     np.testing.assert_array_equal(point.mean_kms, expected.mean_kms)
     grid = np.linspace(40, 110, 71)
     p = np.random.default_rng(0).dirichlet(np.ones(71), 60)
@@ -544,7 +544,7 @@ def placed(raw_folder, params_file, tmp_path_factory):
     """24 images of 8 pixels that `observe` placed, and the folder they are from."""
     params = load(Observe, params_file).model_copy(update={"pixels": 8})
     folder = tmp_path_factory.mktemp("placed") / "uniform"
-    observe(params, "uniform", raw_folder, folder)
+    observe_dataset(params, "uniform", raw_folder, folder)
     return Observed.read(folder), raw_folder
 
 

@@ -9,7 +9,7 @@ from astropy.table import Table
 
 from peculiar.core.errors import InputError
 from peculiar.galaxies import nsa, skirt, sunrise
-from peculiar.galaxies.fits import open_whole
+from peculiar.galaxies.fits import open_fits
 from peculiar.galaxies.galaxy import Galaxy
 
 
@@ -53,7 +53,7 @@ def layout_of(path: Path) -> str:
     InputError
         When the file is missing, not FITS, truncated, or of no supported layout.
     """
-    with open_whole(path) as hdus:
+    with open_fits(path) as hdus:
         for name, layout in LAYOUTS.items():
             if layout.recognises(hdus):
                 return name

@@ -34,7 +34,7 @@ from peculiar.galaxies.fits import (
     column_names,
     finite,
     header_number,
-    open_whole,
+    open_fits,
     pixels,
 )
 from peculiar.galaxies.galaxy import Galaxy
@@ -69,7 +69,7 @@ def recognises(hdus: fits.HDUList) -> bool:
 
 def bands_in(path: Path) -> tuple[str, ...]:
     """SDSS bands that a file holds, in the order of `BANDS`; refusals as in `read_nsa`."""
-    with open_whole(path) as hdus:
+    with open_fits(path) as hdus:
         return tuple(_numbers(path, hdus))
 
 
@@ -92,7 +92,7 @@ def read_catalogue(path: Path) -> Table:
     InputError
         When the file is not FITS, truncated, or lacks a column.
     """
-    with open_whole(path, memmap=True) as hdus:
+    with open_fits(path, memmap=True) as hdus:
         if len(hdus) < 2 or not isinstance(hdus[1], fits.BinTableHDU):
             raise InputError(f"{path} has no table in HDU 1: give nsa_v0_1_2.fits")
         names = column_names(path, hdus[1])
@@ -143,7 +143,7 @@ def read_nsa(path: Path, bands: Sequence[str], catalogue: Table | None = None) -
         When the file is not FITS, truncated, not in the catalogue, or lacks or contradicts what is
         needed.
     """
-    with open_whole(path) as hdus:
+    with open_fits(path) as hdus:
         numbers = _numbers(path, hdus)
         for band in bands:
             if band not in numbers:

@@ -18,7 +18,7 @@ from peculiar.galaxies.fits import (
     column,
     column_names,
     header_number,
-    open_whole,
+    open_fits,
     plane,
     subhalo_of_name,
 )
@@ -36,7 +36,7 @@ def recognises(hdus: fits.HDUList) -> bool:
 
 def bands_in(path: Path) -> tuple[str, ...]:
     """SDSS bands that a file holds, in the order of `BANDS`; refusals as in `read_broadband`."""
-    with open_whole(path) as hdus:
+    with open_fits(path) as hdus:
         filters = filter_names(path, hdus)
         return tuple(band for band in BANDS if SUNRISE_FILTERS[band] in filters)
 
@@ -64,7 +64,7 @@ def read_broadband(path: Path, bands: Sequence[str]) -> Galaxy:
     InputError
         When the file is not FITS, truncated, or lacks or contradicts what is needed.
     """
-    with open_whole(path) as hdus:
+    with open_fits(path) as hdus:
         filters = filter_names(path, hdus)
         planes = [_index(path, filters, band) for band in bands]
         cubes = [_cube(path, hdus, camera, len(filters)) for camera in range(NUMBER_OF_CAMERAS)]

@@ -10,7 +10,7 @@ from peculiar.networks.heads import DistanceNetwork, Network
 from peculiar.networks.inference import run_network
 from peculiar.velocity.hubble import distance_given_redshift_mpc, peculiar_velocity_kms
 from peculiar.velocity.metrics import distance_error_mpc, measures
-from peculiar.velocity.posterior import Velocity, normal, velocity, velocity_on_grid
+from peculiar.velocity.posterior import Velocity, normal, velocity_from_distance, velocity_on_grid
 
 Array = NDArray[np.float64]
 
@@ -69,7 +69,9 @@ def velocity_of(
     sigma_v, H0 = observed.survey.sigma_v_kms, observed.survey.H0_kms_mpc
     D_z = column_mpc(observed, "distance_z_mpc")[observed.rows(split)]
     if grid_mpc is None:
-        return velocity(output, D_z, sigma_D_mpc, sigma_v, H0, observed.survey.range_mpc)
+        return velocity_from_distance(
+            output, D_z, sigma_D_mpc, sigma_v, H0, observed.survey.range_mpc
+        )
     return velocity_on_grid(output, np.asarray(grid_mpc, dtype=float), D_z, sigma_v, H0)
 
 
@@ -178,7 +180,7 @@ def baselines(observed: Observed, split: str, prior_mpc: ArrayLike) -> dict[str,
     H0, sigma_v = survey.H0_kms_mpc, survey.sigma_v_kms
     D_z = column_mpc(observed, "distance_z_mpc")[observed.rows(split)]
     mean = np.full(len(D_z), prior.mean())
-    of_mean = velocity(mean, D_z, float(prior.std()), sigma_v, H0, None)
+    of_mean = velocity_from_distance(mean, D_z, float(prior.std()), sigma_v, H0, None)
     constant = predictions(observed, split, mean, of_mean)
     if survey.measured:
         return {"constant distance": constant}

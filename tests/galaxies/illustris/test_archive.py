@@ -26,7 +26,7 @@ from builders.illustris_server import (
     running,
 )
 from peculiar.core.errors import InputError
-from peculiar.core.files import write_whole
+from peculiar.core.files import write_atomically
 from peculiar.galaxies.illustris import archive as store
 from peculiar.galaxies.illustris import http
 from peculiar.galaxies.params import IllustrisSection
@@ -417,7 +417,7 @@ def test_a_file_that_cannot_be_written_leaves_nothing(tmp_path, monkeypatch):
     (tmp_path / "a").write_bytes(b"before")
     monkeypatch.setattr("os.fsync", broken)
     with pytest.raises(OSError, match="Input/output error"):
-        write_whole(tmp_path / "a", b"after")
+        write_atomically(tmp_path / "a", b"after")
     assert contents(tmp_path) == {"a": b"before"}
 
 

@@ -12,7 +12,7 @@ from urllib.parse import urlencode, urlsplit
 import requests
 
 from peculiar.core.errors import InputError
-from peculiar.galaxies.illustris.http import Again, Failed, Session, patiently, plain
+from peculiar.galaxies.illustris.http import Again, Failed, Session, plain, retrying
 from peculiar.galaxies.illustris.http import download as download_file
 
 KEY_VARIABLE = "ILLUSTRIS_API_KEY"
@@ -220,7 +220,7 @@ def _json(session: Session, url: str) -> Any:
                 raise Again("connection cut") from None
 
     try:
-        return patiently(session, Again, ValueError)(once)
+        return retrying(session, Again, ValueError)(once)
     except ValueError:
         raise ValueError("it is no JSON") from None
 

@@ -16,10 +16,10 @@ from threading import Lock
 from filelock import FileLock, Timeout
 
 from peculiar.core.errors import InputError
-from peculiar.core.files import write_whole
-from peculiar.galaxies.fits import open_whole
+from peculiar.core.files import write_atomically
+from peculiar.galaxies.fits import open_fits
 from peculiar.galaxies.illustris import api
-from peculiar.galaxies.illustris.http import Failed, Missing, Progress, Session, discard, patiently
+from peculiar.galaxies.illustris.http import Failed, Missing, Progress, Session, discard, retrying
 from peculiar.galaxies.illustris.skipped import (
     IN_A_ROW,
     NO_IMAGE,
@@ -41,7 +41,7 @@ from peculiar.galaxies.sunrise import read_broadband, read_masses
 LEDGER = "skipped.json"
 
 READING = Lock()
-"""Held while a FITS file is open: `open_whole` switches warnings off for all threads at once."""
+"""Held while a FITS file is open: `open_fits` switches warnings off for all threads at once."""
 
 
 class Damaged(Failed):
@@ -128,7 +128,7 @@ def fill(settings: IllustrisSection, bands: Sequence[str], key: str) -> Filled:
     """
     try:
         (settings.folder / "partial").mkdir(parents=True, exist_ok=True)
-        with _alone(settings.folder):
+        with _exclusive(settings.folder):
             outcomes = _obtain_all(settings, bands, key)
             with suppress(OSError):  # where something failed, what is half downloaded stays
                 (settings.folder / "partial").rmdir()
@@ -151,7 +151,7 @@ def fill(settings: IllustrisSection, bands: Sequence[str], key: str) -> Filled:
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[None]:
+def _exclusive(folder: Path) -> Iterator[None]:
     try:
         with FileLock(folder / ".lock", timeout=0):
             yield
@@ -182,7 +182,7 @@ def _obtain_all(settings: IllustrisSection, bands: Sequence[str], key: str) -> l
                 if outcome.what != "skipped" or settings.galaxies is None:
                     progress.done()
                 if outcome.fault and outcome.subhalo not in standing:
-                    progress.say(f"subhalo {outcome.subhalo} {outcome.what}: {outcome.reason}")
+                    progress.write(f"subhalo {outcome.subhalo} {outcome.what}: {outcome.reason}")
             if not ledger.trusted:
                 check_first(outcome for outcome in outcomes if outcome.subhalo not in standing)
     return sorted(outcomes, key=lambda outcome: outcome.subhalo)
@@ -252,7 +252,7 @@ def _held(order: Order, subhalo: int) -> tuple[bool, float] | None:
     try:
         with READING:
             galaxy, complete = read_broadband(path, order.bands), intact(path)
-            with open_whole(path) as hdus:
+            with open_fits(path) as hdus:
                 primary = bool(hdus[0].header.get("PRIMARY", True))
     except InputError:
         return None
@@ -283,10 +283,10 @@ def _store(order: Order, session: Session, details: api.Details) -> None:
             if copy in seen:
                 raise Refused(reason)
             seen.add(copy)
-        order.progress.say(f"subhalo {details.id}: {reason}")
+        order.progress.write(f"subhalo {details.id}: {reason}")
         raise Damaged(reason)
 
-    write_whole(order.path(details.id), patiently(session, Damaged)(attempt))
+    write_atomically(order.path(details.id), retrying(session, Damaged)(attempt))
     discard(part)
 
 

@@ -69,7 +69,7 @@ class Progress:
         with self._lock:
             self._bar.update()
 
-    def say(self, line: str) -> None:
+    def write(self, line: str) -> None:
         """Print a line above the bar."""
         tqdm.write(line, file=sys.stderr)
 
@@ -147,7 +147,7 @@ def plain(url: str) -> str:
     return urlsplit(url)._replace(query="", fragment="").geturl()
 
 
-def patiently(session: Session, *faults: type[Exception]) -> Retrying:
+def retrying(session: Session, *faults: type[Exception]) -> Retrying:
     """Return what calls a function again after `faults`, `session.attempts` times in all."""
     return Retrying(
         retry=retry_if_exception_type(faults),
@@ -228,7 +228,7 @@ def download(
     def pause(_: RetryCallState) -> float:
         return random.uniform(0, min(BACKOFF_S * 2**in_vain, BACKOFF_MAX_S))
 
-    patiently(session, Again).copy(stop=stuck, wait=pause)(attempt)
+    retrying(session, Again).copy(stop=stuck, wait=pause)(attempt)
 
 
 def _receive(

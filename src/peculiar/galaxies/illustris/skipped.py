@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from peculiar.core.errors import InputError
-from peculiar.core.files import write_whole
+from peculiar.core.files import write_atomically
 
 NO_IMAGE = "no image"
 NO_SUBHALO = "no such subhalo"
@@ -169,7 +169,7 @@ class Ledger:
     def _write(self) -> None:
         skipped = {str(number): self.skipped[number] for number in sorted(self.skipped)}
         content = {"snapshot": self.snapshot, "skipped": skipped}
-        write_whole(self.path, json.dumps(content, indent=1).encode())
+        write_atomically(self.path, json.dumps(content, indent=1).encode())
 
     def _read(self) -> None:
         try:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from peculiar.core.errors import InputError
 from peculiar.core.photometry import SUNRISE_FILTERS
-from peculiar.galaxies.fits import MANGLED, REFETCH, open_whole
+from peculiar.galaxies.fits import MANGLED, REFETCH, open_fits
 
 KEPT = r"BROADBAND|CAMERA[0-3]-PARAMETERS"
 CUBE = r"CAMERA[0-3]-BROADBAND-NONSCATTER"
@@ -46,7 +46,7 @@ def trimmed(path: Path, bands: Sequence[str], cards: Mapping[str, Card]) -> byte
     InputError
         When a header that the reader does not need cannot be written again.
     """
-    with open_whole(path) as hdus:
+    with open_fits(path) as hdus:
         try:
             return _content(hdus, {SUNRISE_FILTERS[band] for band in bands}, cards)
         except MANGLED as error:
@@ -82,7 +82,7 @@ def intact(path: Path) -> bool:
     path : Path
         File of `trimmed`, or another SUNRISE file, which has no checksum and so cannot fail.
     """
-    with open_whole(path) as hdus:
+    with open_fits(path) as hdus:
         header = hdus[0].header
         if "SHA256" not in header:
             return True
