@@ -249,7 +249,7 @@ def test_real_and_simulated_galaxies_are_not_mixed_up(
 
 def test_real_frames_smaller_than_the_field_are_refused(params, real_folder, tmp_path):
     params = with_laws(params, pixel_scale_arcsec=0.61)  # 16 x 0.61 = 24.4 x 0.4 arcsec
-    words = r"fetch\.nsa\.pixels: frames of 24 pixels of 0\.4 arcsec .*: fetch 25 or more"
+    words = r"fetch\.nsa\.pixels: 24 pixels of 0\.4 arcsec .*: fetch 25 pixels or more"
     with pytest.raises(InputError, match=words):
         observe_dataset(params, "measured", real_folder, tmp_path / "out")
     observe_dataset(

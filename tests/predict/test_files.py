@@ -222,7 +222,7 @@ def test_a_champion_of_distributions_comes_back_from_the_registry(pipeline, tmp_
         ]
 
     monkeypatch.setattr(promote, "candidates", pyramid)
-    monkeypatch.setattr(selection, "_unsure", lambda candidate, *_: candidate)
+    monkeypatch.setattr(selection, "_require_share", lambda candidate, *_: candidate)
     with inside(folder):
         promote.main([])
         champion = files.load_champion("peculiar-velocity")
