@@ -157,7 +157,11 @@ NOTHING_LEFT = [
         [],
         r"\(5 log10 mass below 12\.5, 1 not primary\): lower fetch\.illustris\.log10_m",
     ),
-    ({}, [9, 10, 4], r"\(2 no image, 1 not primary\): delete .*/store/skipped\.json to ask again"),
+    (
+        {},
+        [9, 10, 4],
+        r"\(2 no image, 1 not primary\): delete .*/store/skipped\.json to request them",
+    ),
     ({}, [4], r"\(1 not primary\): set fetch\.illustris\.primary to false"),
     ({}, [], r"135 has no galaxy of log10 mass 10 or more: lower fetch\.illustris\.log10_mass_min"),
 ]

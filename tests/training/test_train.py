@@ -364,7 +364,7 @@ def many():
 
 @pytest.mark.parametrize("label", ["D", "D_z"])
 @pytest.mark.parametrize("stated", [0.6, 1.0, 1.6])
-def test_sharpness_mends_what_a_network_says_of_its_errors(many, label, stated):
+def test_sharpness_corrects_the_errors_a_network_states(many, label, stated):
     """A likelihood to the power a is a Gaussian whose deviation is smaller by sqrt(a)."""
     true, D = 6.0, many.table["distance_mpc"].value
     D_p = D + np.random.default_rng(0).normal(0, true, D.size)

@@ -85,8 +85,8 @@ def filter_names(path: Path, hdu: fits.PrimaryHDU) -> list[str]:
     """Filter of each plane, in order, after checking the cube's shape and units."""
     if len(hdu.shape) != 3:
         raise InputError(
-            f"{path} is no TNG SKIRT image, which is one cube (bands, N, N) with FILTER0 and so "
-            "on: take it out of fetch.skirt.folder, or correct fetch.source"
+            f"{path} is not a TNG SKIRT image, which is one cube (bands, N, N) with FILTER0 and so "
+            "on: remove it from fetch.skirt.folder, or correct fetch.source"
         )
     if hdu.shape[1] != hdu.shape[2]:
         raise InputError(f"{path} has an image of shape {hdu.shape}, not (bands, N, N): {REFETCH}")

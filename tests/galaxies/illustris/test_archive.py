@@ -225,13 +225,13 @@ def test_what_was_skipped_is_asked_for_again_when_the_reason_has_gone(folder, se
 def test_a_damaged_ledger_is_named(folder, server, content):
     folder.mkdir()
     (folder / "skipped.json").write_text(content)
-    with pytest.raises(InputError, match=r"skipped\.json is damaged: delete it, and what it lists"):
+    with pytest.raises(InputError, match=r"skipped\.json is damaged: delete it, and its subhaloes"):
         fill(folder, server)
 
 
 def test_a_folder_holds_one_snapshot(folder, server):
     fill(folder, server)
-    with pytest.raises(InputError, match=r"holds Illustris-1/snapshots/135: take another folder"):
+    with pytest.raises(InputError, match=r"holds Illustris-1/snapshots/135: set another folder"):
         fill(folder, server, simulation="Illustris-2")
 
 
