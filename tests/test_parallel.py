@@ -82,7 +82,7 @@ def test_processes_and_dask_s_workers_do_the_same(far, dask_scheduler):
         assert list(parallel.in_order(pool, later, arguments)) == list(range(12))
 
 
-def test_a_fault_on_a_worker_is_told_here(dask_scheduler):
+def test_an_error_on_a_worker_is_raised_here(dask_scheduler):
     def faulty(_):
         raise InputError("broadband_3.fits: truncated")
 

@@ -229,7 +229,7 @@ def test_images_and_table_of_different_lengths_are_refused(tmp_path, observed):
         Observed.read(tmp_path)
 
 
-def test_a_folder_appears_only_when_it_is_whole(tmp_path):
+def test_a_folder_appears_only_when_it_is_complete(tmp_path):
     folder = tmp_path / "deep" / "set"
     with replace_folder(folder) as partial:
         (partial / "a").write_text("new")

@@ -50,7 +50,7 @@ def test_other_layouts_are_refused_by_name(tmp_path):
             assert name in str(refusal.value)
 
 
-def test_files_that_are_not_whole_are_refused(tmp_path):
+def test_incomplete_files_are_refused(tmp_path):
     with pytest.raises(InputError, match=r"gone\.fits is missing"):
         layout_of(tmp_path / "gone.fits")
     path = sunrise(tmp_path)
@@ -68,7 +68,7 @@ def test_a_file_without_our_bands_is_refused(tmp_path):
         bands_in(path)
 
 
-def test_lacking_bands_are_told_with_those_held(tmp_path):
+def test_missing_bands_are_named_with_those_of_the_file(tmp_path):
     words = r"nsa_5\.fits has the bands r, but the champion or --bands requires griz"
     with pytest.raises(InputError, match=words):
         read_galaxy(nsa(tmp_path), "griz")
@@ -83,9 +83,7 @@ def test_lacking_bands_are_told_with_those_held(tmp_path):
         (skirt, read_nsa, "is not an image of the NASA-Sloan Atlas, which has 14 HDUs"),
     ],
 )
-def test_a_file_in_the_folder_of_another_layout_is_told_what_belongs_there(
-    tmp_path, write, read, words
-):
+def test_a_file_of_another_layout_is_refused_with_the_expected_one(tmp_path, write, read, words):
     with pytest.raises(InputError, match=rf"{words}.*: remove it from fetch\..*, or correct fetch"):
         read(write(tmp_path), "r")
 

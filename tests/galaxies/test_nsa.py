@@ -317,7 +317,7 @@ def test_beyond_6400_km_s_zdist_is_the_redshift_in_the_local_group():
     assert (np.abs(flow[~far] - solar[~far]) > 9).all()
 
 
-def test_the_wcs_of_the_tests_is_as_they_say():
+def test_the_wcs_of_the_tests_is_as_documented():
     header = fits.Header(wcs_cards(3.0, 4.0))
     x, y = WCS(header).world_to_pixel_values(RA, DEC)
     assert (float(x), float(y)) == pytest.approx((3.0, 4.0))

@@ -211,7 +211,7 @@ def test_truncated_files_are_refused_wherever_they_end(file, part):
         read_broadband(file, BANDS)
 
 
-def test_every_truncation_to_whole_blocks_is_refused(file):
+def test_every_truncation_to_complete_blocks_is_refused(file):
     whole = file.read_bytes()
     for end in range(0, len(whole), 2880):
         file.write_bytes(whole[:end])
@@ -230,7 +230,7 @@ def test_random_bytes_are_refused(file):
 
 
 @pytest.mark.parametrize("content", [b"fetch:\n  source: standin\n", b"<html>", b"S", b"\x1f-"])
-def test_a_file_that_is_no_fits_file_is_told_from_a_damaged_one(file, content):
+def test_a_file_that_is_not_fits_differs_from_a_damaged_one(file, content):
     file.write_bytes(content)
     damaged = content == b"S"  # may be the begin of one
     words = "delete it and fetch it again" if damaged else "is not a FITS file: give a FITS file"

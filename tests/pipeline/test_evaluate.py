@@ -52,7 +52,7 @@ def test_velocity_error_is_hubble_times_distance_error_on_every_row(pipeline):
         )
 
 
-def test_metrics_json_says_the_same_as_the_table(pipeline):
+def test_metrics_json_agrees_with_the_table(pipeline):
     metrics = json.loads((pipeline / "results/evaluate/metrics.json").read_text())
     for row in table(pipeline):
         for key, value in metrics[f"{row['dataset']}-{row['network']}"].items():
@@ -79,7 +79,7 @@ def test_file_names_of_baselines_are_safe_and_no_network_s():
             TypeAdapter(Name).validate_python(name)
 
 
-def test_measured_distances_have_no_velocities_to_judge(pipeline, tmp_path):
+def test_measured_distances_have_no_true_velocities(pipeline, tmp_path):
     folder = tmp_path / "real"
     as_measured(pipeline, folder)
     rows, uniform = table(folder), table(pipeline)
@@ -173,7 +173,7 @@ def test_baselines_state_their_errors(pipeline):
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_intervals_are_where_the_posterior_probability_says(pipeline, name):
+def test_intervals_hold_the_stated_posterior_probability(pipeline, name):
     p = Table.read(pipeline / f"results/evaluate/predictions/uniform-{name}.csv")
     assert ((p["pit"] >= 0) & (p["pit"] <= 1)).all()
     for level, tail in {68: 0.158655, 95: 0.0227501}.items():

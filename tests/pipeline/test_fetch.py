@@ -168,7 +168,9 @@ NOTHING_LEFT = [
 
 
 @pytest.mark.parametrize(("changes", "left", "words"), NOTHING_LEFT)
-def test_illustris_without_a_galaxy_says_why(tmp_path, server, monkeypatch, changes, left, words):
+def test_illustris_without_a_galaxy_states_the_reason(
+    tmp_path, server, monkeypatch, changes, left, words
+):
     monkeypatch.setenv("ILLUSTRIS_API_KEY", KEY)
     if not changes:
         known = [*server.behaviour.subhaloes, Subhalo(10, image=False)]

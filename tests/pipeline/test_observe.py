@@ -148,7 +148,7 @@ def test_every_image_is_its_galaxy_at_its_distance(params, raw_folder, tmp_path,
         np.testing.assert_allclose(observed.images[np.array([number])], alone, atol=1e-6)
 
 
-def test_table_has_units_and_says_how_it_was_made(params, raw_folder, tmp_path):
+def test_table_has_units_and_records_how_it_was_made(params, raw_folder, tmp_path):
     observe_dataset(params, "uniform", raw_folder, tmp_path / "uniform")
     table = Observed.read(tmp_path / "uniform").table
     assert table["distance_mpc"].unit == table["distance_z_mpc"].unit == u.Mpc
@@ -267,7 +267,7 @@ def test_a_real_galaxy_needs_its_redshifts(params, real_folder, tmp_path, wrong)
         observe_dataset(params, "measured", real_folder, tmp_path / "out")
 
 
-def test_an_instrument_adds_its_noise_and_says_so(params, raw_folder, tmp_path, monkeypatch):
+def test_an_instrument_adds_its_noise_and_is_named(params, raw_folder, tmp_path, monkeypatch):
     observe_dataset(params, "uniform", raw_folder, tmp_path / "clean")
     noisy = with_laws(params, instrument="sdss")
     observe_dataset(noisy, "uniform", raw_folder, tmp_path / "noisy")

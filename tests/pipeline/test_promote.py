@@ -156,7 +156,7 @@ def test_a_better_network_takes_the_place_and_the_history_is_complete(copy, monk
 
 
 @pytest.mark.usefixtures("copy")
-def test_of_two_promotions_at_once_one_says_why():
+def test_the_second_of_two_promotions_is_refused_with_the_reason():
     """Both compare with no champion; the second to act finds one."""
     params = load(Promote)
     tested = promote.read_tested(Paths())

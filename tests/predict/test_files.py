@@ -312,7 +312,7 @@ def test_small_cutouts_are_filled_with_sky_noise_about_the_same_middle(script, p
     np.testing.assert_array_equal(script.filled(large, champion).images, large.images)
 
 
-def test_the_network_for_real_galaxies_is_whole(script, shipped):
+def test_the_network_for_real_galaxies_is_complete(script, shipped):
     params = script.changed(shipped, 7)
     train = validate(Train, params["train"], "train")
     assert train.items()[0] == ("far", "real")

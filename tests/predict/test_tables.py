@@ -45,7 +45,7 @@ def test_parts_are_joined_with_units_descriptions_and_meta(tmp_path, ending):
         assert pandas.read_csv(output, comment="#")["row"].tolist() == [0, 1, 2]
 
 
-def test_a_file_is_whole_or_as_before(tmp_path):
+def test_a_file_is_complete_or_unchanged(tmp_path):
     path = tmp_path / "x"
     path.write_text("before")
 

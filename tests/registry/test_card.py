@@ -32,7 +32,7 @@ def written(**changes):
     return model_card("velocity", "3", run, predicted(), TESTED, DECISION)
 
 
-def test_a_card_says_what_where_and_how_good():
+def test_a_card_has_data_range_and_metrics():
     text = written()
     for wanted in (
         "# velocity 3: uniform-",

@@ -150,7 +150,7 @@ def test_a_version_is_found_by_number_and_alias(version):
     assert models.register(name, "elsewhere", found.run_id, {}).version == found.version
 
 
-def test_the_history_is_in_order_and_says_before_and_after(version):
+def test_the_history_is_in_order_with_before_and_after(version):
     name = version[0].name
     for number in range(12):
         models.move(name, {"champion": "1"}, {"what": str(number)})

@@ -137,7 +137,7 @@ redshifts = arrays(float, 3, elements=st.floats(40, 110))
 
 
 @given(D_p=arrays(float, 3, elements=st.floats(45, 105)), D_z=redshifts, sigma_D=st.floats(2, 20))
-def test_a_gaussian_on_a_grid_is_what_velocity_says(D_p, D_z, sigma_D):
+def test_a_gaussian_on_a_grid_agrees_with_velocity_from_distance(D_p, D_z, sigma_D):
     edges = np.linspace(50, 100, 501)
     fine = (edges[1:] + edges[:-1]) / 2
     ours = velocity_on_grid(gaussian(D_p, sigma_D, fine), fine, D_z, 400, 70)
@@ -162,7 +162,7 @@ def posteriors(p, D_z):
 
 
 @given(p=rows, D_z=redshifts)
-def test_the_ends_of_intervals_have_the_pit_of_whole_deviations(p, D_z):
+def test_the_ends_of_intervals_have_the_pit_of_one_and_two_deviations(p, D_z):
     for v in posteriors(p, D_z):
         for level, k in ((68, 1), (95, 2)):
             np.testing.assert_allclose(v.pit(v.low_kms[level]), norm.cdf(-k), atol=1e-9)
@@ -240,7 +240,7 @@ def test_another_prior_takes_the_place_of_the_learnt_one(kind, before, after, ra
 
 
 @given(p=rows, D_z=st.floats(50, 100), error=st.floats(1, 900))
-def test_intervals_of_redshifts_with_errors_hold_what_they_say(p, D_z, error):
+def test_intervals_of_redshifts_with_errors_have_the_stated_coverage(p, D_z, error):
     D_z = np.full(3, D_z)
     sharp = velocity_on_grid(p, GRID, D_z, 400, 70)
     v = velocity_on_grid(p, GRID, D_z, 400, 70, cz_error_kms=[0, error, error])

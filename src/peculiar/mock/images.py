@@ -97,6 +97,16 @@ def draw_kernels(size: int, rng: np.random.Generator) -> Kernels:
     return Kernels(*map(torch.from_numpy, (slope, width, share < BOXES)))
 
 
+def _simulated_distances(survey: Survey) -> Simulated:
+    """Distribution of simulated distances; `InputError` for real galaxies."""
+    if not isinstance(survey.distances, Simulated):
+        raise InputError(
+            f"dataset {survey.dataset} has real galaxies, which cannot be moved to fresh "
+            "distances: set fresh: false in train"
+        )
+    return survey.distances
+
+
 def fresh_views(
     observed: Observed,
     raw: Path,
@@ -141,14 +151,8 @@ def fresh_views(
         When the galaxies are real and cannot be moved, or `raw` holds other galaxies.
     """
     images, galaxies = open_set(raw, RAW_COLUMNS)
-    table, survey = observed.table, observed.survey
-    law = survey.distances
-    if not isinstance(law, Simulated):
-        raise InputError(
-            f"dataset {survey.dataset} has real galaxies, which cannot be moved to fresh "
-            "distances: set fresh: false in train"
-        )
-    cameras = images.shape[1]
+    table, survey, cameras = observed.table, observed.survey, images.shape[1]
+    law = _simulated_distances(survey)
     if not np.array_equal(np.repeat(galaxies["id"], cameras), table["galaxy"]):
         raise InputError(
             f"{raw} does not hold the galaxies of dataset {survey.dataset}: run `dvc repro observe`"

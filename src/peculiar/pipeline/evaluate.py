@@ -76,7 +76,7 @@ def row(
     name : mapping
         First columns: names of dataset and network, and properties of the dataset.
     predicted : dict of str to ndarray, (n,)
-        From `peculiar.training.predictions.predictions`.
+        From `peculiar.training.predictions.prediction_columns`.
     H0_kms_mpc : float
         Hubble constant, km/s/Mpc.
     params : Evaluate

@@ -1,6 +1,7 @@
 """Figures of one network: its training, and its predictions as in the paper's figures 3 to 5.
 
-`predicted` has the columns of `peculiar.training.predictions.predictions`, one row per image.
+`predicted` has the columns of `peculiar.training.predictions.prediction_columns`, one row per
+image.
 """
 
 from collections.abc import Mapping

@@ -189,7 +189,7 @@ def measure_run(
     run : Run
         Content of `run.json`.
     predicted : dict of str to ndarray, (n,)
-        `peculiar.training.predictions.predictions` of the validation split.
+        `peculiar.training.predictions.prediction_columns` of the validation split.
     """
     sigma_D, predicted, validation = validate(network, observed)
     tracking.log_metrics(run_id, {**validation, "sigma_D_mpc": sigma_D}, prefix="validation_")

@@ -157,7 +157,7 @@ def write(
     history : sequence of mapping
         Curves, one mapping per epoch.
     predicted : mapping of str to ndarray, (n,)
-        `peculiar.training.predictions.predictions` of the validation split.
+        `peculiar.training.predictions.prediction_columns` of the validation split.
     run : Run
         Content of `run.json`.
     """

@@ -98,7 +98,7 @@ def validate(
     sigma_D_mpc : float
         Error of the distances, Mpc.
     predicted : dict of str to ndarray, (n,)
-        See `predictions`.
+        See `prediction_columns`.
     metrics : dict of str to float
         See `peculiar.velocity.metrics.measures`.
     """
@@ -116,7 +116,9 @@ def grid_of(network: Network) -> Array | None:
     return network.head.grid_mpc.double().numpy(force=True)
 
 
-def predictions(observed: Observed, split: str, D_p_mpc: Array, v: Velocity) -> dict[str, Array]:
+def prediction_columns(
+    observed: Observed, split: str, D_p_mpc: Array, v: Velocity
+) -> dict[str, Array]:
     """Collect true and predicted distances and velocities of one split.
 
     Parameters
@@ -164,13 +166,13 @@ def predictions_of(
     sigma_D_mpc: float,
     grid_mpc: ArrayLike | None,
 ) -> dict[str, Array]:
-    """Compute `predictions` from the output of a network; parameters as in `velocity_of`."""
+    """Compute `prediction_columns` from the output of a network; parameters as in `velocity_of`."""
     v = velocity_of(observed, split, output, sigma_D_mpc, grid_mpc)
-    return predictions(observed, split, expected_mpc(output, grid_mpc), v)
+    return prediction_columns(observed, split, expected_mpc(output, grid_mpc), v)
 
 
 def velocity_columns(v: Velocity) -> dict[str, Array]:
-    """Columns of `predictions` with the posterior velocities."""
+    """Columns of `prediction_columns` with the posterior velocities."""
     return {
         "v_hat_kms": v.mean_kms,
         "v_error_kms": v.deviation_kms,
@@ -180,7 +182,7 @@ def velocity_columns(v: Velocity) -> dict[str, Array]:
 
 
 def baselines(observed: Observed, split: str, prior_mpc: ArrayLike) -> dict[str, dict[str, Array]]:
-    """Compute `predictions` without images.
+    """Compute `prediction_columns` without images.
 
     `v = 0` takes D_z as the distance, `constant distance` the mean of the prior, and `E[D | D_z]`
     combines D_z with the prior. Without true velocities, only `constant distance` is given, since
@@ -198,14 +200,14 @@ def baselines(observed: Observed, split: str, prior_mpc: ArrayLike) -> dict[str,
     Returns
     -------
     dict of str to dict
-        `predictions` by the name of the baseline.
+        `prediction_columns` by the name of the baseline.
     """
     survey, prior = observed.survey, np.asarray(prior_mpc, dtype=float)
     H0, sigma_v = survey.H0_kms_mpc, survey.sigma_v_kms
     D_z = column_mpc(observed, "distance_z_mpc")[observed.rows(split)]
     mean = np.full(len(D_z), prior.mean())
     of_mean = velocity_from_distance(mean, D_z, float(prior.std()), sigma_v, H0, None)
-    constant = predictions(observed, split, mean, of_mean)
+    constant = prediction_columns(observed, split, mean, of_mean)
     if survey.measured:
         return {"constant distance": constant}
     prior_v = normal(np.zeros(len(D_z)), np.full(len(D_z), sigma_v))
@@ -213,7 +215,7 @@ def baselines(observed: Observed, split: str, prior_mpc: ArrayLike) -> dict[str,
     # already a posterior, so it is not shrunk again
     v = normal(peculiar_velocity_kms(D_z, expected, H0), H0 * deviation)
     return {
-        "v = 0": predictions(observed, split, D_z, prior_v),
+        "v = 0": prediction_columns(observed, split, D_z, prior_v),
         "constant distance": constant,
-        "E[D | D_z]": predictions(observed, split, expected, v),
+        "E[D | D_z]": prediction_columns(observed, split, expected, v),
     }

@@ -155,7 +155,7 @@ def bootstrap_rows(
 
 
 def measures(predicted: dict[str, Array], H0_kms_mpc: float) -> dict[str, float]:
-    """Compute all `METRICS` from the columns of `peculiar.training.predictions.predictions`."""
+    """Compute all `METRICS` from `peculiar.training.predictions.prediction_columns`."""
     return measure(
         predicted["D_mpc"],
         predicted["D_z_mpc"],

@@ -91,7 +91,7 @@ def test_a_key_that_no_header_can_hold_is_refused_and_not_shown(key_file, conten
     assert content.decode(errors="replace") not in str(refusal.value)
 
 
-def test_a_missing_key_is_one_sentence_that_says_where_to_get_and_put_it(key_file):
+def test_a_missing_key_is_one_sentence_with_where_to_get_it(key_file):
     with pytest.raises(InputError) as refusal:
         api.read_key()
     assert str(refusal.value) == (
@@ -205,7 +205,7 @@ def test_pages_are_followed_to_the_end(server, session, snapshot):
     assert numbers(session, snapshot, primary=False) == [*range(250), 301, 302]
 
 
-def test_a_next_page_that_says_http_is_asked_for_as_the_first_was(server, session, snapshot):
+def test_a_next_page_is_requested_with_the_scheme_of_the_first(server, session, snapshot):
     server.behaviour.subhaloes = [Subhalo(number) for number in range(150)]
     server.behaviour.page_link = "https://127.0.0.1{path}"
     assert len(numbers(session, snapshot)) == 150
@@ -396,7 +396,7 @@ def test_a_server_without_ranges_begins_anew(server, session, snapshot, part):
     assert part.read_bytes() == broadband(7)
 
 
-def test_a_part_that_was_whole_already_is_left(session, snapshot, part):
+def test_a_part_that_was_complete_is_not_downloaded_again(session, snapshot, part):
     part.write_bytes(broadband(7))
     received = []
     api.download_images(session, snapshot, 7, part, received.append)
@@ -462,7 +462,7 @@ def test_a_page_of_text_is_not_taken_for_the_file(server, session, snapshot, par
         api.download_images(session, snapshot, 8, part.with_name("broadband_8.fits"))
 
 
-def test_a_missing_image_is_told_from_a_failure(server, session, snapshot, part):
+def test_a_missing_image_differs_from_a_failure(server, session, snapshot, part):
     with pytest.raises(Missing, match=r"/subhalos/6/stellar_mocks/broadband.fits does not exist"):
         api.download_images(session, snapshot, 6, part)
     assert len(server.requests) == 1

@@ -323,7 +323,7 @@ def test_a_list_that_does_not_exist_or_cannot_be_had_is_named(folder, server):
         fill(folder, server, attempts=2)
 
 
-def test_a_second_process_is_told_to_wait(folder, server):
+def test_a_second_process_is_refused(folder, server):
     begun, ended = threading.Event(), threading.Event()
 
     def wait(path, _):
@@ -475,7 +475,7 @@ def test_the_key_is_nowhere(start, folder, server):
 
 
 @pytest.mark.slow
-def test_ctrl_c_ends_at_once_even_while_the_server_lets_us_wait(start, server, folder, undisturbed):
+def test_ctrl_c_ends_at_once_while_the_server_does_not_answer(start, server, folder, undisturbed):
     server.behaviour.retry_after = "600"
     server.behaviour.fault = lambda path, _: "429" if path >= "/data/4" and "data" in path else ""
     process = start()

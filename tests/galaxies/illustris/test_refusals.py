@@ -167,7 +167,7 @@ REASONS = [
 
 @pytest.mark.parametrize(("edit", "reason"), REASONS)
 @pytest.mark.parametrize("galaxies", [None, 1])
-def test_one_reason_for_all_is_told_after_the_first(
+def test_one_reason_for_all_stops_after_the_first_batch(
     folder, server, monkeypatch, edit, reason, galaxies
 ):
     change(monkeypatch, edit)
@@ -198,7 +198,7 @@ def test_what_has_no_image_is_no_fault(folder, server, monkeypatch):
     assert skipped(folder) == {"2": "no image"}
 
 
-def test_three_bad_files_are_no_reason_to_stop_once_one_was_whole(folder, server, monkeypatch):
+def test_three_bad_files_do_not_stop_once_one_was_complete(folder, server, monkeypatch):
     change(monkeypatch, in_jansky, 2, 3, 4)
     assert fill(folder, server).skipped == dict.fromkeys((2, 3, 4), "damaged")
     for number in (1, 5, 6, 7, 8):
