@@ -21,7 +21,8 @@ from peculiar.mock.instrument import observe_through, psf_kernel, sky_noise
 from peculiar.mock.params import Observe, Split
 from peculiar.mock.resample import arcsec_per_pixel, place
 from peculiar.pipeline import observe as stage
-from peculiar.pipeline.observe import draw_splits, draw_table, observe_dataset
+from peculiar.pipeline.observe import observe_dataset
+from peculiar.pipeline.tables import draw_splits, draw_table
 
 UNIFORM = Uniform(distribution="uniform", min_mpc=50, max_mpc=100)
 NORMAL = Normal(distribution="normal", mean_mpc=75, sigma_mpc=14.5, min_mpc=25)

@@ -16,7 +16,6 @@ from tqdm import tqdm
 from peculiar.core.dataset import (
     OBSERVED_COLUMNS,
     RAW_COLUMNS,
-    SPLITS,
     TABLE,
     Shards,
     ShardWriter,
@@ -27,13 +26,13 @@ from peculiar.core.device import best_device
 from peculiar.core.errors import InputError, one_sentence
 from peculiar.core.files import replace_folder
 from peculiar.core.params import load
-from peculiar.core.survey import Measured, Simulated, Survey
-from peculiar.mock.distances import draw_distances_mpc
+from peculiar.core.survey import Measured, Survey
 from peculiar.mock.images import views
-from peculiar.mock.params import Observe, Split
+from peculiar.mock.params import Observe
 from peculiar.mock.resample import kpc_per_arcsec
 from peculiar.parallel import in_order, pool, scheduler
 from peculiar.pipeline.paths import Paths
+from peculiar.pipeline.tables import draw_table, measured_table
 
 GALAXIES_AT_ONCE = 8
 NOISE = 1  # separates the noise from other random streams of the same seed
@@ -52,94 +51,6 @@ def main(arguments: Sequence[str] | None = None, root: Path = Path()) -> None:
             known = ", ".join(params.distances)
             raise InputError(f"params.yaml: observe.distances has no {dataset!r}: take {known}")
         observe_dataset(params, dataset, paths.fetched, paths.observed(dataset))
-
-
-def draw_splits(
-    galaxy: NDArray[np.int64], split: Split, rng: np.random.Generator
-) -> NDArray[np.str_]:
-    """Assign each image to a split (paper, section 3.1: 65, 10 and 25 per cent).
-
-    Parameters
-    ----------
-    galaxy : ndarray, (n,)
-        Galaxy of each image.
-    split : Split
-        Fractions, and whether galaxies or images are split.
-    rng : numpy.random.Generator
-        Source of randomness.
-
-    Returns
-    -------
-    ndarray of str, (n,)
-        One of `SPLITS` for each image.
-
-    Raises
-    ------
-    InputError
-        When there are too few galaxies to fill every split.
-    """
-    unit = galaxy if split.by == "galaxy" else np.arange(len(galaxy))
-    units, unit_of = np.unique(unit, return_inverse=True)
-    fractions = (split.train, split.train + split.validation)
-    first, second = (round(fraction * len(units)) for fraction in fractions)
-    if not 0 < first < second < len(units):
-        raise InputError(
-            f"observe.split: {len(units)} units (by {split.by}) are too few for "
-            f"{', '.join(SPLITS)}: fetch more galaxies"
-        )
-    rank = rng.permutation(len(units))
-    return np.array(SPLITS)[np.searchsorted([first, second], rank, side="right")][unit_of]
-
-
-def draw_table(
-    params: Observe, distances: Simulated, ids: NDArray[np.int64], cameras: int
-) -> QTable:
-    """Draw distances, velocities and splits of all images; all datasets have equal splits."""
-    _, distance_rng, velocity_rng = np.random.default_rng(params.seed).spawn(3)
-    size = len(ids) * cameras
-    distance_mpc = draw_distances_mpc(distances, size, distance_rng)
-    velocity_kms = velocity_rng.normal(0, params.sigma_v_kms, size)
-    return image_table(params, ids, cameras, distance_mpc, velocity_kms)
-
-
-def measured_table(params: Observe, galaxies: QTable, cameras: int) -> QTable:
-    """Image table of real galaxies: distances of the flow model and measured redshifts.
-
-    Raises
-    ------
-    InputError
-        When a galaxy has no redshift, or none of a flow model above zero.
-    """
-    cz, flow = (galaxies[name].to_value(u.km / u.s) for name in ("cz_kms", "cz_flow_kms"))
-    bad = ~(np.isfinite(cz) & (flow > 0))
-    if bad.any():
-        raise InputError(
-            f"galaxy {galaxies['id'][bad][0]} ({galaxies['source'][bad][0]}) has no redshift of a "
-            "flow model above zero: remove it, or set another distribution in observe.distances"
-        )
-    distance_mpc = np.repeat(flow, cameras) / params.H0_kms_mpc
-    velocity_kms = np.repeat(cz - flow, cameras)
-    return image_table(params, np.asarray(galaxies["id"]), cameras, distance_mpc, velocity_kms)
-
-
-def image_table(
-    params: Observe,
-    ids: NDArray[np.int64],
-    cameras: int,
-    distance_mpc: NDArray[np.float64],
-    velocity_kms: NDArray[np.float64],
-) -> QTable:
-    """Make the table of all images, in the order of galaxies and then cameras."""
-    split_rng, _, _ = np.random.default_rng(params.seed).spawn(3)
-    galaxy = np.repeat(ids, cameras)
-    table = QTable()
-    table["galaxy"] = galaxy
-    table["camera"] = np.tile(np.arange(cameras), len(ids))
-    table["distance_mpc"] = distance_mpc * u.Mpc
-    table["velocity_kms"] = velocity_kms * u.km / u.s
-    table["distance_z_mpc"] = (distance_mpc + velocity_kms / params.H0_kms_mpc) * u.Mpc
-    table["split"] = draw_splits(galaxy, params.split, split_rng)
-    return table
 
 
 def survey_of(params: Observe, dataset: str, galaxies: QTable) -> Survey:

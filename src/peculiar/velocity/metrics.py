@@ -173,7 +173,24 @@ def measures(predicted: dict[str, Array], H0_kms_mpc: float) -> dict[str, float]
 def bootstrap_errors(
     predicted: dict[str, Array], H0_kms_mpc: float, samples: int, rng: np.random.Generator
 ) -> dict[str, float]:
-    """Standard deviation of each of `measures` over bootstrap samples of galaxies."""
+    """Compute the standard deviation of all metrics over bootstrap samples of galaxies.
+
+    Parameters
+    ----------
+    predicted : dict of str to ndarray, (n,)
+        From `peculiar.training.predictions.prediction_columns`.
+    H0_kms_mpc : float
+        Hubble constant, km/s/Mpc.
+    samples : int
+        Number of bootstrap samples.
+    rng : numpy.random.Generator
+        Source of randomness.
+
+    Returns
+    -------
+    dict of str to float
+        Error of each of `METRICS`, in its unit.
+    """
     galaxy = predicted["galaxy"].astype(np.int64)
     measured = [
         measures({key: value[rows] for key, value in predicted.items()}, H0_kms_mpc)

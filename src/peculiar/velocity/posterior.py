@@ -89,14 +89,42 @@ def moments(q: Values, grid_mpc: Values) -> tuple[Values, Values]:
 
 
 def cdf(q: Array, grid_mpc: Array, D_mpc: ArrayLike) -> Array:
-    """Probability (n,) of a distance below `D_mpc` (n,), Mpc; of true distances, the PIT values."""
+    """Compute the probability of a distance below a given one.
+
+    Parameters
+    ----------
+    q : ndarray, (n, G)
+        Distributions, each row summing to one.
+    grid_mpc : ndarray, (G,)
+        Equally spaced distances, Mpc.
+    D_mpc : array_like, (n,)
+        Distances, Mpc.
+
+    Returns
+    -------
+    ndarray, (n,)
+        Probabilities; for true distances, the PIT values.
+    """
     step = grid_mpc[1] - grid_mpc[0]
     position = (np.asarray(D_mpc, dtype=float) - grid_mpc[0]) / step + 0.5
     return np.asarray((q * np.clip(position[:, None] - np.arange(len(grid_mpc)), 0, 1)).sum(axis=1))
 
 
 def quantile(q: Array, grid_mpc: Array, level: float) -> Array:
-    """Distance (n,), Mpc, with the probability `level` below it: the inverse of `cdf`."""
+    """Compute the distance with a given probability below it: the inverse of `cdf`.
+
+    Parameters
+    ----------
+    q, grid_mpc
+        See `cdf`.
+    level : float
+        Probability, from 0 to 1.
+
+    Returns
+    -------
+    ndarray, (n,)
+        Distances, Mpc.
+    """
     step = grid_mpc[1] - grid_mpc[0]
     edges = np.append(grid_mpc - step / 2, grid_mpc[-1] + step / 2)
     below = np.concatenate([np.zeros((len(q), 1)), np.cumsum(q, axis=1)], axis=1)
@@ -104,7 +132,22 @@ def quantile(q: Array, grid_mpc: Array, level: float) -> Array:
 
 
 def gaussian(mean_mpc: ArrayLike, sigma_mpc: float, grid_mpc: Array) -> Array:
-    """p(D | image), (n, G), for Gaussian errors about `mean_mpc` (n,), truncated to the grid."""
+    """Compute p(D | image) for Gaussian errors, truncated to the grid.
+
+    Parameters
+    ----------
+    mean_mpc : array_like, (n,)
+        Predicted distances, Mpc.
+    sigma_mpc : float
+        Their error, Mpc.
+    grid_mpc : ndarray, (G,)
+        Equally spaced distances, Mpc.
+
+    Returns
+    -------
+    ndarray, (n, G)
+        Rows sum to one.
+    """
     z = (grid_mpc - np.asarray(mean_mpc, dtype=float)[:, None]) / sigma_mpc
     # relative to the largest, so that a mean far beyond the grid does not underflow to 0/0
     p = np.exp(-0.5 * (z**2 - (z**2).min(axis=1, keepdims=True)))

@@ -115,7 +115,8 @@ def young_stars(
 ) -> Floats:
     """Draw young stars along the arms: positions (n, 3), kpc, for a disc of scale `scale_kpc`.
 
-    Two thirds are in clumps of 0.3 to 0.8 kpc (twice the deviation); the others are single.
+    Two thirds are in clumps of 0.3 to 0.8 kpc (twice the deviation); the others are single. `arms`
+    is as in `old_stars`.
     """
     clumps = 1 + n // 8
     centres = clumps + n  # first of the clumps, then of the single stars
@@ -170,6 +171,24 @@ def populations(
     Medians are rounded from Gallazzi et al. (2005, MNRAS 362, 41, table 2), who combine both
     classes. Discs are younger and of lower metallicity than bulges. The scatter is 0.2 dex within a
     galaxy, and 0.1 dex times `k` between galaxies.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+        Source of randomness.
+    log10_mass : float
+        log10(M*/Msun) of the galaxy.
+    red : bool
+        Whether the galaxy is in the red class.
+    in_bulge : ndarray of bool, (particle,)
+        From `old_stars`.
+    k : float
+        Factor on the scatter between galaxies.
+
+    Returns
+    -------
+    log_age, log_metallicity : ndarray, (particle,)
+        log10(age/yr) and log10(Z/Z_sun).
     """
     mass = [10.0, 10.5, 11.0, 11.5, 12.0]
     age = np.interp(log10_mass, mass, [9.45, 9.60, 9.75, 9.85, 9.90]) + (0.1 if red else 0.0)
