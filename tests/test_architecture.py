@@ -256,11 +256,11 @@ def test_stages_that_may_draw_fresh_distances_depend_on_the_raw_images(stage):
 
 
 @pytest.mark.parametrize("stage", ["evaluate", "promote"])
-def test_stages_that_judge_do_not_depend_on_the_raw_images(stage):
+def test_evaluate_and_promote_do_not_depend_on_the_raw_images(stage):
     assert "data/fetch" not in pipeline()[stage]["deps"]
 
 
-def test_dvc_tracks_every_knob():
+def test_dvc_tracks_every_parameter():
     """Each leaf of params.yaml is a param of some stage, but for the lists that make matrices."""
     tracked = {param for entry in pipeline().values() for param in entry["params"]}
     prefixes = {param.split(".${")[0] for param in tracked}

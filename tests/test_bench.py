@@ -44,7 +44,7 @@ def test_the_last_table_is_the_newest_of_the_same_machine(tmp_path):
 
 
 @pytest.mark.parametrize(("unit", "ratio"), [("images/s", 3.0), ("s", 3.0)])
-def test_ratios_say_how_much_better_ours_is(unit, ratio):
+def test_ratios_state_how_much_better_ours_is(unit, ratio):
     work = Work("g", "w", unit, 6, {"ours": lambda: 0.5, "theirs": lambda: 1.5}, limit=24.0)
     ours, theirs = by_turns(work, 3)
     assert (ours.ratio, theirs.ratio) == pytest.approx((1, ratio))
@@ -82,7 +82,7 @@ def test_placing_equals_torch_where_it_has_our_kernel():
     np.testing.assert_allclose(own[inside], theirs[inside], atol=1e-4 * own.max())
 
 
-def test_placing_equals_whole_matrices():
+def test_placing_equals_complete_matrices():
     images = torch.as_tensor(rows_placing.galaxies(2, np.random.default_rng(0)))
     ratio = torch.tensor([1.2, 1.9])
     kernels = Kernels(torch.tensor([-0.5, -0.5]), torch.ones(2), torch.zeros(2, dtype=torch.bool))

@@ -82,7 +82,7 @@ def test_processes_and_dask_s_workers_do_the_same(far, dask_scheduler):
         assert list(parallel.in_order(pool, later, arguments)) == list(range(12))
 
 
-def test_a_fault_on_a_worker_is_told_here(dask_scheduler):
+def test_an_error_on_a_worker_is_raised_here(dask_scheduler):
     def faulty(_):
         raise InputError("broadband_3.fits: truncated")
 
@@ -110,7 +110,7 @@ def test_a_result_that_cannot_be_read_here_is_an_error(dask_scheduler):
 @pytest.mark.parametrize("lost", [CancelledError(), KilledWorker("task", None, 3)])
 def test_lost_workers_are_one_sentence(lost, dask_scheduler):
     with (
-        pytest.raises(InputError, match=r"KEY: tcp://.* lost its workers .*: see their logs"),
+        pytest.raises(InputError, match=r"KEY: tcp://.* lost its workers .*: read their logs"),
         parallel.pool(dask_scheduler, "KEY"),
     ):
         raise lost
@@ -125,7 +125,7 @@ def client_of(answers):
 @pytest.mark.parametrize("answer", ["old", AttributeError("no loaded_code")])
 def test_workers_of_other_code_are_refused(answer):
     answers = {"tcp://a:1": loaded_code(), "tcp://b:1": answer}
-    with pytest.raises(InputError, match="KEY: the worker tcp://b:1 has other code than this: st"):
+    with pytest.raises(InputError, match="KEY: the worker tcp://b:1 has other code than this pro"):
         parallel.check_code(client_of(answers), "KEY")
 
 

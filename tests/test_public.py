@@ -41,7 +41,7 @@ def test_errors_and_names_cost_no_heavy_import():
     assert {"torch", "mlflow", "numpy", "astropy"}.isdisjoint(done.stdout.split())
 
 
-def test_a_model_says_what_it_is_in_five_lines():
+def test_a_model_is_described_in_five_lines():
     model = mean_champion(model="peculiar-velocity", grid_mpc=GRID)
     assert repr(model).splitlines() == [
         "Champion peculiar-velocity version 1, trained on stand-in",

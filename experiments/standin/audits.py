@@ -166,7 +166,7 @@ def networks(work: Path) -> Iterator[DistributionNetwork]:
 def predicted(
     network: DistributionNetwork, judge: Judge, scaled: Sequence[torch.Tensor]
 ) -> dict[str, Array]:
-    """`predictions` of all images of the set, from what the front gives."""
+    """`prediction_columns` of all images of the set, from what the front gives."""
     p = torch.cat([network.probability(piece) for piece in scaled]).double().numpy()
     return predictions_of(judge.observed, "judge", p, 0.0, grid_of(network))
 

@@ -1,7 +1,7 @@
-"""Processes that do a stage's work: this machine's, or the workers of a scheduler of Dask's.
+"""Run the tasks of a stage on all cores of this machine, or on the workers of a Dask scheduler.
 
-A scheduler is named as Dask names it, in the environment: `DASK_SCHEDULER_ADDRESS`. What is
-computed does not depend on it, and therefore it stands in no `params.yaml`.
+The environment variable `DASK_SCHEDULER_ADDRESS` names the scheduler, as for Dask itself. Results
+do not depend on it, so it is not a key of `params.yaml`.
 """
 
 import multiprocessing
@@ -22,35 +22,40 @@ if TYPE_CHECKING:
 
 SCHEDULER = "DASK_SCHEDULER_ADDRESS"
 CONNECT_S = 20
-AHEAD = 2  # tasks sent ahead for each that runs
+AHEAD = 2  # tasks queued per running task
 
 
 def scheduler() -> str | None:
-    """Address of the scheduler that the environment names, or None."""
+    """Address of the scheduler in `DASK_SCHEDULER_ADDRESS`, or None."""
     return os.environ.get(SCHEDULER) or None
 
 
 @contextmanager
 def connected(address: str, named: str) -> "Iterator[Client]":
-    """A client of a scheduler.
+    """Connect to a scheduler.
 
     Parameters
     ----------
     address : str
-        For example tcp://headnode:8786.
+        Address of the scheduler, for example tcp://headnode:8786.
     named : str
-        What names it: an option, a key or a variable.
+        Option, key or variable that holds the address, for error messages.
+
+    Yields
+    ------
+    distributed.Client
+        Its workers run the code of this process.
 
     Raises
     ------
     InputError
-        When none answers, it has no workers, or they have other code.
+        When no scheduler answers, it has no workers, or a worker has other code.
     """
-    from distributed import Client  # takes a second, and is seldom asked for
+    from distributed import Client  # a second to import, and seldom needed
 
     try:
         client = Client(address, timeout=CONNECT_S)  # type: ignore[no-untyped-call]
-    except Exception as error:  # of many kinds, where something else listens
+    except Exception as error:  # many kinds, when another server listens there
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(
             f"{named}: no Dask scheduler at {address} ({reason}): start one with `dask scheduler`"
@@ -62,14 +67,14 @@ def connected(address: str, named: str) -> "Iterator[Client]":
 
 @dataclass(frozen=True)
 class Pool:
-    """Where tasks go.
+    """Processes or workers that run tasks.
 
     Attributes
     ----------
     submit : callable
-        Takes a task and its arguments, gives a future with `result` and `cancel`.
+        Takes a task and its arguments; returns a future with `result` and `cancel`.
     at_once : int
-        How many tasks are done at a time.
+        Number of tasks that run at the same time.
     """
 
     submit: Callable[..., Any]
@@ -78,19 +83,24 @@ class Pool:
 
 @contextmanager
 def pool(address: str | None, named: str = SCHEDULER) -> Iterator[Pool]:
-    """All cores of this machine, or the workers of a scheduler.
+    """Open a pool of all cores of this machine, or of the workers of a scheduler.
 
     Parameters
     ----------
     address : str or None
-        Of a scheduler, or None for this machine.
+        Address of a scheduler, or None for this machine.
     named : str
-        What names the scheduler.
+        Option, key or variable that holds the address, for error messages.
+
+    Yields
+    ------
+    Pool
+        Open until the block ends.
 
     Raises
     ------
     InputError
-        When no scheduler answers, it has no workers, they have other code, or are lost.
+        As in `connected`, and when the workers are lost.
     """
     if address is None:
         cores = os.cpu_count() or 1
@@ -107,34 +117,37 @@ def pool(address: str | None, named: str = SCHEDULER) -> Iterator[Pool]:
             yield Pool(partial(client.submit, pure=False), threads)
         except (KilledWorker, CancelledError) as error:
             raise InputError(
-                f"{named}: {address} lost its workers ({type(error).__name__}): see their logs, "
-                "then start the same command again"
+                f"{named}: {address} lost its workers ({type(error).__name__}): read their logs, "
+                "then run the same command again"
             ) from None
 
 
 def check_code(client: "Client", named: str) -> None:
-    """Refuse a scheduler without workers, and workers of other code, which they may have imported.
+    """Check that a scheduler has workers, and that they have imported the code of this process.
 
     Raises
     ------
     InputError
-        Naming the first such worker.
+        When there are no workers, or one has other code; the message names the first such worker.
     """
     address = client.scheduler.address  # type: ignore[union-attr]
-    found = client.run(loaded_code, on_error="return")
-    if not found:
+    code_of_worker = client.run(loaded_code, on_error="return")
+    if not code_of_worker:
         raise InputError(f"{named}: {address} has no workers: start `dask worker {address}`")
-    for worker, code in found.items():
+    for worker, code in code_of_worker.items():
         if code != loaded_code():
             raise InputError(
-                f"{named}: the worker {worker} has other code than this: start it again"
+                f"{named}: the worker {worker} has other code than this process: restart the worker"
             )
 
 
 def in_order(
     pool: Pool, task: Callable[..., Any], arguments: Iterable[tuple[Any, ...]]
 ) -> Iterator[Any]:
-    """What a task returns for each of some arguments, in their order, a few of them sent ahead."""
+    """Run a task for each tuple of arguments, and yield the results in the same order.
+
+    At most `AHEAD` tasks per running task are queued, so that few results wait in memory.
+    """
     waiting: deque[Any] = deque()
     try:
         for each in arguments:

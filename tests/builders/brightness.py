@@ -1,4 +1,4 @@
-"""Images whose brightness tells the distance, and a small network that can learn it."""
+"""Images whose brightness depends on the distance, and a small network that can learn it."""
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ PRIOR = Prior(np.linspace(50.5, 99.5, 50), np.full(50, 1 / 50), 2.0)
 
 
 class Recorder:
-    """Images whose brightness tells the distance, and which remember the rows asked for."""
+    """Images whose brightness depends on the distance; they record the requested rows."""
 
     def __init__(self):
         noise = np.random.default_rng(2).normal(1, 0.02, (N, 1, 8, 8))
@@ -30,7 +30,7 @@ class Recorder:
 
 
 class Views:
-    """Fresh views that are the stored images and labels, and remember the rows asked for."""
+    """Fresh views that are the stored images and labels; they record the requested rows."""
 
     def __init__(self, labels_mpc=D):
         self.images = torch.from_numpy(Recorder().images)

@@ -27,7 +27,7 @@ needs_chromium = pytest.mark.skipif(
 
 @contextmanager
 def chromium(profile: Path) -> Iterator[webdriver.Chrome]:
-    """A browser with an empty profile, which keeps what its console says."""
+    """A browser with an empty profile, which records the messages of its console."""
     options = webdriver.ChromeOptions()
     options.binary_location = CHROMIUM
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})

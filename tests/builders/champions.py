@@ -1,4 +1,4 @@
-"""Champions made by hand."""
+"""Champions built without training."""
 
 import numpy as np
 import torch
@@ -31,7 +31,7 @@ GRID = np.linspace(50.5, 99.5, 50)
 
 
 def brightness_distribution(images):
-    """p(D | image) on `GRID`, skewed, of a place and width that the image tells."""
+    """p(D | image) on `GRID`, skewed; its position and width depend on the image."""
     level = images.flatten(1).double()
     middle, width = 60 + 30 * level[:, :1].tanh(), 3 + 5 * level.std(dim=1, keepdim=True).tanh()
     z = (torch.from_numpy(GRID) - middle) / width

@@ -1,4 +1,4 @@
-"""A server on this machine that behaves as Illustris' API does, with its faults."""
+"""A server on this machine that imitates the Illustris API and its faults."""
 
 import json
 import random
@@ -27,7 +27,7 @@ IMAGE = "/stellar_mocks/broadband.fits"
 
 @dataclass(frozen=True)
 class Subhalo:
-    """What the server knows of a subhalo."""
+    """Properties of a subhalo on the server."""
 
     id: int
     log10_mass: float = 10.5
@@ -47,7 +47,7 @@ class Subhalo:
 
 @cache
 def broadband(number: int, pixels: int = 16, filters: int = 36) -> bytes:
-    """A file as the project has it: 36 filters, cubes with and without scattering, tables."""
+    """A file as in Illustris: 36 filters, cubes with and without scattering, tables."""
     images = np.random.default_rng(number).random((4, 5, pixels, pixels), dtype=np.float32)
     with TemporaryDirectory() as folder:
         path = Path(folder) / f"broadband_{number}.fits"
@@ -79,7 +79,7 @@ def garbage(content: bytes, pixels: int, plane: int = 3, seed: int = 1) -> bytes
 
 @dataclass
 class Behaviour:
-    """Knobs of the server; `fault(path, n)` names what goes wrong at the n-th request of a path."""
+    """Settings of the server; `fault(path, n)` names the fault at the n-th request of a path."""
 
     subhaloes: list[Subhalo] = field(default_factory=list)
     fault: Callable[[str, int], str] = lambda _path, _n: ""
@@ -100,7 +100,7 @@ class Behaviour:
 
 
 def faults(rate: float, seed: int = 0) -> Callable[[str, int], str]:
-    """Faults of every kind at that rate, the same ones whatever the order of requests."""
+    """Faults of all kinds at a given rate, independent of the order of requests."""
 
     def fault(path: str, n: int) -> str:
         dice = random.Random(f"{seed} {path} {n}")
@@ -130,17 +130,17 @@ class Server(ThreadingHTTPServer):
         return f"http://127.0.0.1:{self.server_address[1]}"
 
     def paths(self, ending: str = "") -> list[str]:
-        """Paths asked for so far that end so, without queries."""
+        """Requested paths with a given ending, without queries."""
         paths = [urlsplit(path).path for path, _ in self.requests]
         return [path for path in paths if path.endswith(ending)]
 
     def wait_for(self, ready: Callable[[], bool], timeout_s: float = 60) -> None:
-        """Wait until something holds; it is looked at after each request and piece."""
+        """Wait until a condition is true; it is checked after each request and piece."""
         with self.changed:
             assert self.changed.wait_for(ready, timeout_s)
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """Clients of ours do break off."""
+        """Ignore errors of clients that disconnect."""
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -288,6 +288,6 @@ def order(folder: Path, server: Server, **changes: object) -> dict:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """Everything in a store, but its lock."""
+    """All files of a store, except its lock."""
     files = (path for path in folder.rglob("*") if path.is_file() and path.name != ".lock")
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}

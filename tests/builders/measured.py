@@ -27,7 +27,7 @@ def as_measured(pipeline, folder):
         trained_at = folder / f"results/train/measured-{name}"
         trained_at.with_name(f"uniform-{name}").rename(trained_at)
         run = json.loads((trained_at / "run.json").read_text())
-        # the true velocities of this copy are nobody's: v = 0 must not be asked to be beaten
+        # this copy has no true velocities, so v = 0 must not be a baseline
         run["survey"] |= {"dataset": "measured", "distances": MEASURED}
         run["zero_rms_kms"] = 1.0
         run["data"] = {"data/observe/measured": "0.dir"}

@@ -9,7 +9,7 @@ LAYER = {"filters": 3, "kernel": 3, "stride": 2}
 
 
 def network_section(family="cnn", **changes):
-    """Parameters of a network of one convolution where it has layers, trained for two epochs."""
+    """Parameters of a network of one convolution (if it has layers), trained for two epochs."""
     values = {
         "family": family,
         "label": "D_z",

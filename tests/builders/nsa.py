@@ -45,7 +45,7 @@ def wcs_cards(x, y, scale=0.396):
 
 
 def write(path, images, **cards):
-    """Write images as HDUs with the same cards in each, gzipped where the name says so."""
+    """Write images as HDUs with the same cards in each, gzipped if the name ends in .gz."""
     hdus = [fits.PrimaryHDU(images[0]), *(fits.ImageHDU(image) for image in images[1:])]
     for hdu in hdus:
         hdu.header.update({key: value for key, value in cards.items() if value is not None})

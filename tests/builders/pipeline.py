@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def tiny_params(bands: str = "griz") -> dict[str, Any]:
-    """The shipped parameters, made small."""
+    """The shipped parameters, reduced in size."""
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
     params["fetch"]["bands"] = list(bands)
     params["fetch"]["shard_galaxies"] = 32
@@ -71,7 +71,7 @@ def run_stages(folder: Path, params: dict[str, Any]) -> None:
 
 
 def clone(folder: Path) -> None:
-    """A checkout of the working tree with a history of its own, for runs of DVC."""
+    """A checkout of the working tree with a new history, for runs of DVC."""
     folder.mkdir(exist_ok=True)
     for name in (".gitignore", ".dvcignore", "dvc.yaml", "pyproject.toml"):
         shutil.copy(ROOT / name, folder)
@@ -88,7 +88,7 @@ def clone(folder: Path) -> None:
         subprocess.run(["git", *arguments], cwd=folder, check=True, env=os.environ | identity)
 
 
-# where the user's own work goes
+# folders of the user's work
 for other in ("MLFLOW_TRACKING_URI", "PECULIAR_HOME", "DASK_SCHEDULER_ADDRESS"):
     os.environ.pop(other, None)
 ENVIRONMENT = os.environ | {

@@ -1,4 +1,4 @@
-"""A port that nobody listens at."""
+"""A port without a server."""
 
 import socket
 

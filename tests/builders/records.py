@@ -36,7 +36,7 @@ SAID = {"galaxy": np.array([7, 7, 9]), "D_p_mpc": np.array([60.0, np.nan, 1 / 3]
 
 
 def make_run(**changes):
-    """A run; changes of its survey are told by name too."""
+    """A run; keywords may also change fields of its survey."""
     of_survey = {key: changes.pop(key) for key in Survey.model_fields if key in changes}
     values = {
         "survey": make_survey(**({"source": "stand-in"} | of_survey)),

@@ -1,4 +1,4 @@
-"""What the images of a test's dataset have in common."""
+"""Properties that all images of a test dataset share."""
 
 from peculiar.core.survey import Survey
 

@@ -124,9 +124,9 @@ def test_the_parameters_of_the_folder_come_first_and_a_broken_file_is_an_error(t
     (tmp_path / "params.yaml").write_text("observe: [")
     with inside(tmp_path):
         assert params.params_or_defaults() == params.PARAMS
-        with pytest.raises(SystemExit, match=r"params\.yaml is no valid YAML"):
+        with pytest.raises(SystemExit, match=r"params\.yaml is not valid YAML"):
             main(["inspect", str(file)])
-        with pytest.raises(InputError, match=r"params\.yaml is no valid YAML"):
+        with pytest.raises(InputError, match=r"params\.yaml is not valid YAML"):
             params.load(Observe, params.params_or_defaults())
 
 

@@ -95,7 +95,7 @@ def test_predict_takes_another_version_than_the_champion(pipeline, file, tmp_pat
 
 def test_predict_names_both_sets_of_bands(pipeline, tmp_path):
     cutout = nsa.cutout(tmp_path / "nsa_1.fits")
-    words = r"nsa_1\.fits holds the bands r, but griz are asked for, by the champion"
+    words = r"nsa_1\.fits has the bands r, but the champion or --bands requires"
     with inside(pipeline), pytest.raises(SystemExit, match=words):
         main(["predict", str(cutout)])
 

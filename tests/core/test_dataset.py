@@ -23,7 +23,7 @@ from peculiar.core.dataset import (
     write_table,
 )
 from peculiar.core.errors import InputError
-from peculiar.core.files import whole_folder
+from peculiar.core.files import replace_folder
 
 
 def numbered(total, shape=(2, 3)):
@@ -188,7 +188,7 @@ def test_a_missing_table_is_refused(tmp_path):
 
 
 def test_missing_columns_are_refused_on_both_ways(tmp_path):
-    with pytest.raises(InputError, match=r"lacks the columns \['camera'\]: make it again"):
+    with pytest.raises(InputError, match=r"lacks the columns \['camera'\]: run the stage again"):
         write_table(small_table(), tmp_path, (*COLUMNS, "camera"))
     assert not any(tmp_path.iterdir())
     write_table(small_table(), tmp_path, COLUMNS)
@@ -229,9 +229,9 @@ def test_images_and_table_of_different_lengths_are_refused(tmp_path, observed):
         Observed.read(tmp_path)
 
 
-def test_a_folder_appears_only_when_it_is_whole(tmp_path):
+def test_a_folder_appears_only_when_it_is_complete(tmp_path):
     folder = tmp_path / "deep" / "set"
-    with whole_folder(folder) as partial:
+    with replace_folder(folder) as partial:
         (partial / "a").write_text("new")
         assert partial.parent == folder.parent  # so that renaming moves no bytes
         assert not folder.exists()
@@ -240,7 +240,7 @@ def test_a_folder_appears_only_when_it_is_whole(tmp_path):
 
 
 def fail_half_way(folder, error):
-    with whole_folder(folder) as partial:
+    with replace_folder(folder) as partial:
         (partial / "a").write_text("half")
         raise error
 
@@ -255,17 +255,17 @@ def test_a_failure_leaves_no_folder(tmp_path, error):
 def test_an_old_folder_is_replaced_wholly(tmp_path):
     folder = tmp_path / "set"
     for name in ("old", "new"):
-        with whole_folder(folder) as partial:
+        with replace_folder(folder) as partial:
             (partial / name).touch()
     assert [path.name for path in folder.iterdir()] == ["new"]
 
 
 def test_what_a_killed_process_left_is_not_mixed_in(tmp_path):
-    with whole_folder(tmp_path / "set") as partial:
+    with replace_folder(tmp_path / "set") as partial:
         where = partial
     where.mkdir()
     (where / "stale").touch()
-    with whole_folder(tmp_path / "set") as partial:
+    with replace_folder(tmp_path / "set") as partial:
         (partial / "fresh").touch()
     assert [path.name for path in (tmp_path / "set").iterdir()] == ["fresh"]
 
@@ -287,7 +287,7 @@ def test_a_full_disk_is_an_error_and_leaves_no_folder(tmp_path, monkeypatch):
     monkeypatch.setattr(Path, "open", lambda self, *mode: FullDisk(original(self, *mode)))
     with (
         pytest.raises(OSError, match="No space left") as full,
-        whole_folder(tmp_path / "set") as partial,
+        replace_folder(tmp_path / "set") as partial,
     ):
         write(partial, numbered(9, (4, 4)), 9)
     assert full.value.errno == errno.ENOSPC

@@ -23,7 +23,7 @@ SECTIONS = {
     section.__name__.lower(): section
     for section in (Fetch, Observe, Search, Train, Evaluate, Promote)
 }
-EXPLAINED = {"seed", "train", "validation", "test"}  # knobs that need no comment
+EXPLAINED = {"seed", "train", "validation", "test"}  # parameters that need no comment
 
 
 def walk(values, above=()):
@@ -175,7 +175,7 @@ WRONG = [
     ("fetch.illustris.timeout_s", 0, "greater than 0"),
     ("fetch.skirt.pixels", 0, "greater than 0"),
     ("fetch.nsa.folder", None, "path"),
-    ("observe.instrument", "lsst", "no instrument is called 'lsst'; known are sdss"),
+    ("observe.instrument", "lsst", "no instrument is called 'lsst': take one of sdss"),
     ("observe.instruments.sdss.psf", "airy", "'moffat' or 'gaussian'"),
     ("observe.instruments.sdss.moffat_beta", 1, "greater than or equal to 2"),
     ("observe.instruments.sdss.fwhm_arcsec.r", 0, "greater than 0"),
@@ -184,8 +184,8 @@ WRONG = [
     ("observe.instruments.sdss.sky_mag_arcsec2.r", float("nan"), "finite number"),
     ("observe.distances.measured.distribution", "guessed", "'guessed'"),
     ("observe.datasets", [], "at least 1 item"),
-    ("observe.datasets", ["uniform", "uniform"], "a dataset stands twice in"),
-    ("observe.datasets", ["flat"], "no dataset is called 'flat'; known are uniform, normal"),
+    ("observe.datasets", ["uniform", "uniform"], "a dataset is repeated in"),
+    ("observe.datasets", ["flat"], "no dataset is called 'flat': take one of uniform, normal"),
     ("observe.distances.uniform.min_mpc", 100, "min_mpc must be below max_mpc"),
     ("observe.distances.uniform.min_mpc", -5, "greater than 0"),
     ("observe.distances.normal.min_mpc", 75, "min_mpc must be below mean_mpc"),
@@ -221,8 +221,8 @@ WRONG = [
     ("search.pruner", "median", "median compares epochs: it needs 3 or more"),
     ("search.pruner", "wilcoxon", "wilcoxon compares seeds, .* it needs 5 seeds or more"),
     ("search.space.max_multiply_adds", -1, "greater than 0"),
-    ("train.networks", ["cnn9"], "no network is called 'cnn9'; known are cnn2, "),
-    ("train.networks", ["cnn2", "cnn2"], "a network stands twice in"),
+    ("train.networks", ["cnn9"], "no network is called 'cnn9': take one of cnn2, "),
+    ("train.networks", ["cnn2", "cnn2"], "a network is repeated in"),
     ("train.specs.cnn2.label", "z", "'D' or 'D_z'"),
     ("train.best.normalise", "perhaps", "valid boolean"),
     ("train.best.family", "resnet18", "'cnn'"),
@@ -316,7 +316,7 @@ def test_a_missing_file_is_refused(tmp_path):
 
 @pytest.mark.parametrize("text", ["a: [1, 2", "a: b: c", "\tfetch: 1"])
 def test_what_is_no_yaml_is_refused_in_one_line(tmp_path, text):
-    with pytest.raises(InputError, match="is no valid YAML: ") as refusal:
+    with pytest.raises(InputError, match="is not valid YAML: ") as refusal:
         load(Fetch, write(tmp_path / "params.yaml", text))
     assert "\n" not in str(refusal.value)
 
@@ -365,14 +365,14 @@ def test_best_is_completed_by_the_search():
     assert params.best.complete({"layers": layers, "learning_rate": 1e-3}, epochs=2).epochs == 2
 
 
-def test_every_knob_of_the_file_is_explained(params_file):
+def test_every_key_of_the_file_is_explained(params_file):
     explained_above = []  # (indent, has a comment) of the blocks around a line
     bare = []
     for line in params_file.read_text().splitlines():
-        knob = re.match(r"( *)(\w+):(.*)", line)
-        if not knob:
+        line_of_key = re.match(r"( *)(\w+):(.*)", line)
+        if not line_of_key:
             continue
-        indent, key, rest = len(knob[1]), knob[2], knob[3]
+        indent, key, rest = len(line_of_key[1]), line_of_key[2], line_of_key[3]
         explained_above = [block for block in explained_above if block[0] < indent]
         comment = "#" in rest
         if not re.sub(r"&\w+", "", rest.split("#")[0]).strip():

@@ -254,7 +254,7 @@ class Page(HTMLParser):
             self.cells[-1] += data.strip()
 
 
-def test_the_report_says_what_the_table_says_and_needs_nothing_else(clones, tmp_path):
+def test_the_report_agrees_with_the_table_and_is_self_contained(clones, tmp_path):
     paper_report.report(clones, KEYS, tmp_path / "out")
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
         "figure_1.png",

@@ -93,7 +93,7 @@ def test_main_effects_are_shares_of_the_variance():
 
 
 @pytest.mark.parametrize(("scatter", "verdict"), [(0.0001, "holds"), (0.1, "does not hold")])
-def test_the_report_says_whether_the_claim_holds(scatter, verdict):
+def test_the_report_states_whether_the_claim_holds(scatter, verdict):
     array = 10 + scatter * rng.normal(size=(3, 4, 3, 4, 3))
     survey = make_survey(source="stand-in")
     text = preliminary.report(array, np.array([9.9, 10.1]), survey, {"train": 8, "validation": 4})

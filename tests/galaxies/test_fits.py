@@ -13,7 +13,7 @@ from peculiar.galaxies.fits import (
     column_names,
     finite,
     header_number,
-    open_whole,
+    open_fits,
     pixels,
     plane,
     subhalo_of_name,
@@ -37,7 +37,7 @@ def zipped(plain):
 
 
 def check(path):
-    with open_whole(path) as hdus:
+    with open_fits(path) as hdus:
         np.testing.assert_array_equal(hdus[0].data, IMAGE)
         np.testing.assert_array_equal(hdus[1].data, -IMAGE)
 
@@ -105,7 +105,7 @@ def test_a_mapped_table_is_read(tmp_path):
     path = tmp_path / "table.fits"
     columns = [fits.Column("A", "D", array=[1.0, 2.0]), fits.Column("B", "3A", array=["x", "yz"])]
     fits.BinTableHDU.from_columns(columns).writeto(path)
-    with open_whole(path, memmap=True) as hdus:
+    with open_fits(path, memmap=True) as hdus:
         np.testing.assert_array_equal(column(path, hdus[1], "A", float), [1, 2])
         assert column(path, hdus[1], 1, str).tolist() == ["x", "yz"]
         with pytest.raises(InputError, match="has no readable column C in table 1: delete it"):
@@ -129,7 +129,7 @@ def test_what_float32_cannot_hold_is_refused(tmp_path):
     path = tmp_path / "image.fits"
     fits.PrimaryHDU(np.full((1, 2, 2), 1e300)).writeto(path)
     with (
-        open_whole(path) as hdus,
+        open_fits(path) as hdus,
         pytest.raises(InputError, match="4 pixels that are not finite in it"),
     ):
         plane(path, hdus[0], 0, "it")
@@ -138,7 +138,7 @@ def test_what_float32_cannot_hold_is_refused(tmp_path):
 def test_a_mangled_header_of_an_image_is_refused(plain):
     card = b"BITPIX  =                  -32"
     plain.write_bytes(plain.read_bytes().replace(card, card.replace(b"32", b"31")))
-    with pytest.raises(InputError, match="is not a complete FITS file"), open_whole(plain) as hdus:
+    with pytest.raises(InputError, match="is not a complete FITS file"), open_fits(plain) as hdus:
         pixels(plain, hdus[0])
 
 

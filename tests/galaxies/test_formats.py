@@ -44,13 +44,13 @@ def test_other_layouts_are_refused_by_name(tmp_path):
     path = tmp_path / "other.fits"
     fits.PrimaryHDU(IMAGES).writeto(path)
     for ask in (layout_of, bands_in, lambda path: read_galaxy(path, "r")):
-        with pytest.raises(InputError, match=r"other\.fits is of none of the supported") as refusal:
+        with pytest.raises(InputError, match=r"other\.fits has none of the supported") as refusal:
             ask(path)
         for name in ("SUNRISE", "TNG SKIRT", "NASA-Sloan Atlas"):
             assert name in str(refusal.value)
 
 
-def test_files_that_are_not_whole_are_refused(tmp_path):
+def test_incomplete_files_are_refused(tmp_path):
     with pytest.raises(InputError, match=r"gone\.fits is missing"):
         layout_of(tmp_path / "gone.fits")
     path = sunrise(tmp_path)
@@ -64,12 +64,12 @@ def test_a_file_without_our_bands_is_refused(tmp_path):
     with fits.open(path, memmap=False) as hdus:
         hdus["FILTERS"].data["filter"] = [f"other_{k}.res" for k in range(5)]
         hdus.writeto(path, overwrite=True)
-    with pytest.raises(InputError, match=r"broadband_7\.fits holds none of the SDSS bands"):
+    with pytest.raises(InputError, match=r"broadband_7\.fits has none of the SDSS bands"):
         bands_in(path)
 
 
-def test_lacking_bands_are_told_with_those_held(tmp_path):
-    words = r"nsa_5\.fits holds the bands r, but griz are asked for, by the champion or --bands"
+def test_missing_bands_are_named_with_those_of_the_file(tmp_path):
+    words = r"nsa_5\.fits has the bands r, but the champion or --bands requires griz"
     with pytest.raises(InputError, match=words):
         read_galaxy(nsa(tmp_path), "griz")
 
@@ -77,16 +77,14 @@ def test_lacking_bands_are_told_with_those_held(tmp_path):
 @pytest.mark.parametrize(
     ("write", "read", "words"),
     [
-        (sunrise, read_skirt, "is no TNG SKIRT image, which is one cube"),
-        (nsa, read_skirt, "is no TNG SKIRT image, which is one cube"),
-        (sunrise, read_nsa, "is no image of the NASA-Sloan Atlas, which has 14 HDUs"),
-        (skirt, read_nsa, "is no image of the NASA-Sloan Atlas, which has 14 HDUs"),
+        (sunrise, read_skirt, "is not a TNG SKIRT image, which is one cube"),
+        (nsa, read_skirt, "is not a TNG SKIRT image, which is one cube"),
+        (sunrise, read_nsa, "is not an image of the NASA-Sloan Atlas, which has 14 HDUs"),
+        (skirt, read_nsa, "is not an image of the NASA-Sloan Atlas, which has 14 HDUs"),
     ],
 )
-def test_a_file_in_the_folder_of_another_layout_is_told_what_belongs_there(
-    tmp_path, write, read, words
-):
-    with pytest.raises(InputError, match=rf"{words}.*: take it out of fetch\..*, or correct fetch"):
+def test_a_file_of_another_layout_is_refused_with_the_expected_one(tmp_path, write, read, words):
+    with pytest.raises(InputError, match=rf"{words}.*: remove it from fetch\..*, or correct fetch"):
         read(write(tmp_path), "r")
 
 

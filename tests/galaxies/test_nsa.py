@@ -162,9 +162,9 @@ HOLED = np.where(BOTH_SIGNS > 3, np.nan, BOTH_SIGNS)
 REFUSALS = {
     "no images": (
         {"images": [UV, UV, UV]},
-        r"no image of the NASA.*14 HDUs \(parent\), .* take it out of",
+        r"not an image of the NASA.*14 HDUs \(parent\), .* remove it from",
     ),
-    "cube": ({"images": [BOTH_SIGNS]}, "is no image of the NASA-Sloan Atlas"),
+    "cube": ({"images": [BOTH_SIGNS]}, "is not an image of the NASA-Sloan Atlas"),
     "no NSAID": ({"NSAID": None}, r"or 1 with NSAID \(cut-out\)"),
     "no Z": ({"Z": None}, "has no Z in its header: give the Atlas"),
     "no ZDIST": ({"ZDIST": None}, "has no ZDIST in its header: give the Atlas"),
@@ -208,8 +208,12 @@ def test_parent_images_are_refused_without_a_catalogue(tmp_path):
     [
         (HOLED, None, "not finite in band r"),
         (BOTH_SIGNS, HOLED, "not finite in the inverse variance of band r"),
-        (BOTH_SIGNS, 0 * BOTH_SIGNS, "has no data in band r: take it out of fetch.nsa.folder"),
-        (BOTH_SIGNS, BOTH_SIGNS[:, 1:], "has an inverse variance of another size in r"),
+        (BOTH_SIGNS, 0 * BOTH_SIGNS, "has no data in band r: remove it from fetch.nsa.folder"),
+        (
+            BOTH_SIGNS,
+            BOTH_SIGNS[:, 1:],
+            "has an inverse variance of another size than the image in r",
+        ),
         ([*BOTH_SIGNS[:2], BOTH_SIGNS[2, 1:], *BOTH_SIGNS[3:]], None, "bands of different sizes"),
     ],
 )
@@ -229,7 +233,7 @@ def test_catalogues_of_another_kind_are_refused(tmp_path):
         with pytest.raises(InputError, match=f"no column {missing}: give nsa_v0_1_2"):
             read_catalogue(path)
     write_catalogue(path, ROWS | {"PETROFLUX": np.ones((3, 5))}, PETROFLUX="5E")
-    with pytest.raises(InputError, match="has no 7 values in PETROFLUX"):
+    with pytest.raises(InputError, match="does not have 7 values per row in PETROFLUX"):
         read_catalogue(path)
     write(path, [UV])
     with pytest.raises(InputError, match=r"has no table in HDU 1: give nsa_v0_1_2"):
@@ -313,7 +317,7 @@ def test_beyond_6400_km_s_zdist_is_the_redshift_in_the_local_group():
     assert (np.abs(flow[~far] - solar[~far]) > 9).all()
 
 
-def test_the_wcs_of_the_tests_is_as_they_say():
+def test_the_wcs_of_the_tests_is_as_documented():
     header = fits.Header(wcs_cards(3.0, 4.0))
     x, y = WCS(header).world_to_pixel_values(RA, DEC)
     assert (float(x), float(y)) == pytest.approx((3.0, 4.0))

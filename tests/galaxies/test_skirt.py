@@ -78,7 +78,10 @@ def test_filters_are_found_by_name(path):
         ({"USE_Z": None}, "no usable USE_Z"),
         ({"FILTER2": None}, "the filter of plane 2"),
         ({"FILTER1": "other"}, "has no filter sloan/sdss_r"),
-        ({"counts": COUNTS[0]}, r"is no TNG SKIRT image, .* take it out of fetch\.skirt\.folder"),
+        (
+            {"counts": COUNTS[0]},
+            r"is not a TNG SKIRT image, .* remove it from fetch\.skirt\.folder",
+        ),
         ({"counts": COUNTS[:, 1:]}, r"shape \(4, 7, 8\), not \(bands, N, N\)"),
         ({"counts": np.where(COUNTS > 0.9, np.nan, COUNTS)}, "not finite in band g"),
     ],

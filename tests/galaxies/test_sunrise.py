@@ -159,7 +159,10 @@ REFUSALS = {
     "no radius": (set_header(0, "HALFMASS", -1.0), r"usable HALFMASS \(-1.0"),
     "odd magnitude": (set_header(0, "ABSMAG_R", "bright"), "usable ABSMAG_R"),
     "unit": (set_header(CUBE, "IMUNIT", "Jy"), f"IMUNIT 'Jy' in {CUBE}, not 'W/m/m"),
-    "planes": (fewer_planes, r"cube of shape \(4, 16, 16\), not \(5, N, N\)"),
+    "planes": (
+        fewer_planes,
+        r"cube of shape \(4, 16, 16\) in CAMERA2-BROADBAND-NONSCATTER, not \(5, N, N\)",
+    ),
     "pixels": (fewer_pixels, "cameras of different sizes"),
     "no scale": (drop_scale, "neither linear_fov in CAMERA2-PARAMETERS nor CD1_1"),
     "zero scale": (set_header("CAMERA2-PARAMETERS", "linear_fov", 0.0), r"usable linear_fov \(0.0"),
@@ -171,7 +174,7 @@ OF_ANOTHER_KIND = ["unit", "planes", "pixels", "no scale"]
 
 
 @pytest.mark.parametrize("what", REFUSALS)
-def test_refusals_name_the_file_and_the_mend(file, what):
+def test_errors_name_the_file_and_the_fix(file, what):
     change, words = REFUSALS[what]
     edit(file, change)
     with pytest.raises(InputError, match=words) as refusal:
@@ -180,7 +183,7 @@ def test_refusals_name_the_file_and_the_mend(file, what):
     if what in OF_ANOTHER_KIND:
         advice = "give a SUNRISE broadband file of Illustris"
     else:
-        advice = "leave band i out" if what == "missing band" else "delete it and fetch it again"
+        advice = "remove band i" if what == "missing band" else "delete it and fetch it again"
     assert advice in str(refusal.value)
     assert ("fetch it again" in str(refusal.value)) == ("fetch" in advice)
     assert "\n" not in str(refusal.value)
@@ -208,7 +211,7 @@ def test_truncated_files_are_refused_wherever_they_end(file, part):
         read_broadband(file, BANDS)
 
 
-def test_every_truncation_to_whole_blocks_is_refused(file):
+def test_every_truncation_to_complete_blocks_is_refused(file):
     whole = file.read_bytes()
     for end in range(0, len(whole), 2880):
         file.write_bytes(whole[:end])
@@ -227,7 +230,7 @@ def test_random_bytes_are_refused(file):
 
 
 @pytest.mark.parametrize("content", [b"fetch:\n  source: standin\n", b"<html>", b"S", b"\x1f-"])
-def test_a_file_that_is_no_fits_file_is_told_from_a_damaged_one(file, content):
+def test_a_file_that_is_not_fits_differs_from_a_damaged_one(file, content):
     file.write_bytes(content)
     damaged = content == b"S"  # may be the begin of one
     words = "delete it and fetch it again" if damaged else "is not a FITS file: give a FITS file"

@@ -29,7 +29,7 @@ from peculiar.mock.instrument import sky_noise
 from peculiar.mock.params import Observe
 from peculiar.mock.resample import Kernels, place
 from peculiar.pipeline import observe as stage
-from peculiar.pipeline.observe import observe
+from peculiar.pipeline.observe import observe_dataset
 
 UNIFORM = Uniform(distribution="uniform", min_mpc=50, max_mpc=100)
 NORMAL = Normal(distribution="normal", mean_mpc=75, sigma_mpc=14.5, min_mpc=25)
@@ -73,7 +73,7 @@ def observed_as(raw, params, tmp_path_factory):
     for kind in KINDS:
         folder = tmp_path_factory.mktemp("views") / kind
         chosen = params.model_copy(update={"instrument": "sdss" if kind == "noisy" else None})
-        observe(chosen, "uniform" if kind == "noisy" else kind, raw, folder)
+        observe_dataset(chosen, "uniform" if kind == "noisy" else kind, raw, folder)
         found[kind] = Observed.read(folder)
     return found
 

@@ -305,7 +305,7 @@ def test_the_images_given_are_left_alone():
     [
         ({"images": np.zeros((2, 16, 16))}, r"\(n, 2, y, x\) for the bands r, z"),
         ({"images": np.zeros((3, 1, 16, 16))}, r"not \(3, 1, 16, 16\)"),
-        ({"rngs": generators(2)}, "3 images need a generator each, not 2"),
+        ({"rngs": generators(2)}, "rngs must hold 3 generators, one per image, not 2"),
         ({"pixel_scale_arcsec": 0.0}, "pixel_scale_arcsec must be positive, not 0"),
         ({"pixel_scale_arcsec": np.nan}, "pixel_scale_arcsec must be positive, not nan"),
         ({"images": np.full((3, 2, 16, 16), np.nan)}, "images must be finite"),

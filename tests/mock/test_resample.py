@@ -97,7 +97,7 @@ def test_weights_of_a_wide_input_sum_to_one(r):
     size=st.sampled_from([(40, 56), (61, 33)]),
     pixels=st.sampled_from([15, 16, 24, 33]),
 )
-def test_blocks_and_whole_matrices_give_the_same(mpc, x, size, pixels):
+def test_blocks_and_complete_matrices_give_the_same(mpc, x, size, pixels):
     """What a CPU does and what a GPU does."""
     images = torch.as_tensor(noise(2, 3, *size))
     scales = (column([KPC, 2 * KPC]), column([mpc, 1.5 * mpc]))
@@ -110,7 +110,9 @@ def test_blocks_and_whole_matrices_give_the_same(mpc, x, size, pixels):
     blocks = place(images, *scales, **settings)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            resample, "resample", lambda images, axes, _: _by_matrices(images, *axes(slice(None)))
+            resample,
+            "resample_images",
+            lambda images, axes, _: _by_matrices(images, *axes(slice(None))),
         )
         matrices = place(images, *scales, **settings)
     assert blocks.is_contiguous()

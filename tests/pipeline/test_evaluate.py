@@ -18,7 +18,7 @@ from peculiar.pipeline import evaluate
 from peculiar.runs import record, tracking
 from peculiar.training.predictions import baselines, column_mpc, predict_split
 from peculiar.velocity.metrics import METRICS
-from peculiar.velocity.posterior import velocity, velocity_on_grid
+from peculiar.velocity.posterior import velocity_from_distance, velocity_on_grid
 
 TEST_KINDS = ("distances", "redshift_distances", "velocities", "calibration")
 UNITS = ("_mpc", "_kms", "_err")
@@ -52,7 +52,7 @@ def test_velocity_error_is_hubble_times_distance_error_on_every_row(pipeline):
         )
 
 
-def test_metrics_json_says_the_same_as_the_table(pipeline):
+def test_metrics_json_agrees_with_the_table(pipeline):
     metrics = json.loads((pipeline / "results/evaluate/metrics.json").read_text())
     for row in table(pipeline):
         for key, value in metrics[f"{row['dataset']}-{row['network']}"].items():
@@ -79,7 +79,7 @@ def test_file_names_of_baselines_are_safe_and_no_network_s():
             TypeAdapter(Name).validate_python(name)
 
 
-def test_measured_distances_have_no_velocities_to_judge(pipeline, tmp_path):
+def test_measured_distances_have_no_true_velocities(pipeline, tmp_path):
     folder = tmp_path / "real"
     as_measured(pipeline, folder)
     rows, uniform = table(folder), table(pipeline)
@@ -173,7 +173,7 @@ def test_baselines_state_their_errors(pipeline):
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_intervals_are_where_the_posterior_probability_says(pipeline, name):
+def test_intervals_hold_the_stated_posterior_probability(pipeline, name):
     p = Table.read(pipeline / f"results/evaluate/predictions/uniform-{name}.csv")
     assert ((p["pit"] >= 0) & (p["pit"] <= 1)).all()
     for level, tail in {68: 0.158655, 95: 0.0227501}.items():
@@ -206,7 +206,7 @@ def test_sigma_comes_from_validation(pipeline):
     run = record.read_run(pipeline / "results/train/uniform-cnn2")
     predicted = Table.read(pipeline / "results/evaluate/predictions/uniform-cnn2.csv")
     D_p, D_z = np.array(predicted["D_p_mpc"]), np.array(predicted["D_z_mpc"])
-    v = velocity(D_p, D_z, run.sigma_D_mpc, 400, 70, (50, 100))
+    v = velocity_from_distance(D_p, D_z, run.sigma_D_mpc, 400, 70, (50, 100))
     np.testing.assert_allclose(predicted["v_hat_kms"], v.mean_kms)
     np.testing.assert_allclose(predicted["v_error_kms"], v.deviation_kms)
     np.testing.assert_allclose(predicted["v_low95_kms"], v.low_kms[95])

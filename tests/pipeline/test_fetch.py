@@ -20,7 +20,7 @@ from peculiar.galaxies.skirt import read_skirt
 from peculiar.galaxies.sources import downloaded
 from peculiar.galaxies.standin.simulation import make_broadband
 from peculiar.galaxies.sunrise import read_broadband
-from peculiar.pipeline.fetch import fetch
+from peculiar.pipeline.fetch import fetch_galaxies
 
 SHARED = ROOT.parent / "shared" / "data"
 
@@ -50,8 +50,8 @@ def folder(tmp_path):
 
 
 def test_files_and_standins_go_through_the_same_reader(tmp_path, folder):
-    fetch(params("files", folder), tmp_path / "a")
-    fetch(params("standin", galaxies=3), tmp_path / "b")
+    fetch_galaxies(params("files", folder), tmp_path / "a")
+    fetch_galaxies(params("standin", galaxies=3), tmp_path / "b")
     rows = np.arange(3)
     np.testing.assert_array_equal(Shards(tmp_path / "a")[rows], Shards(tmp_path / "b")[rows])
     one, other = (read_table(tmp_path / name, RAW_COLUMNS) for name in "ab")
@@ -64,14 +64,14 @@ def test_genuine_illustris_files_are_called_so(tmp_path, folder):
     for path in folder.iterdir():
         with fits.open(path, mode="update", memmap=False) as hdus:
             del hdus[0].header["ORIGIN"]
-    fetch(params("files", folder), tmp_path / "raw")
+    fetch_galaxies(params("files", folder), tmp_path / "raw")
     table = read_table(tmp_path / "raw", RAW_COLUMNS)
     assert table.meta["source"] == "Illustris files"
     assert list(table["source"]) == [f"illustris:broadband_{k}.fits" for k in range(3)]
 
 
 def test_a_galaxy_s_own_numbers_stay_with_it(tmp_path, folder):
-    fetch(params("files", folder, bands="gz"), tmp_path / "raw")
+    fetch_galaxies(params("files", folder, bands="gz"), tmp_path / "raw")
     table = read_table(tmp_path / "raw", RAW_COLUMNS)
     for row in range(3):
         path = folder / f"broadband_{row}.fits"
@@ -90,7 +90,7 @@ def test_a_galaxy_s_own_numbers_stay_with_it(tmp_path, folder):
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason=f"no genuine files at {SHARED}")
 def test_genuine_skirt_files_become_frames_of_one_size(tmp_path):
-    fetch(
+    fetch_galaxies(
         params("skirt", bands="gri", skirt={"folder": str(SHARED / "tng"), "pixels": 128}),
         tmp_path / "raw",
     )
@@ -109,7 +109,7 @@ def test_genuine_skirt_files_become_frames_of_one_size(tmp_path):
 @pytest.mark.skipif(not SHARED.is_dir(), reason=f"no genuine files at {SHARED}")
 def test_genuine_nsa_files_bring_their_redshifts(tmp_path):
     section = {"folder": str(SHARED / "nsa_r"), "pixels": 128}
-    fetch(params("nsa", bands="r", nsa=section), tmp_path / "raw")
+    fetch_galaxies(params("nsa", bands="r", nsa=section), tmp_path / "raw")
     shards, table = Shards(tmp_path / "raw"), read_table(tmp_path / "raw", RAW_COLUMNS)
     assert shards.shape == (24, 1, 1, 128, 128)
     assert table.meta["source"] == "NASA-Sloan Atlas"
@@ -137,7 +137,7 @@ def server():
 def test_illustris_comes_over_its_api(tmp_path, server, monkeypatch):
     monkeypatch.setenv("ILLUSTRIS_API_KEY", KEY)
     section = order(tmp_path / "store", server)
-    fetch(params("illustris", bands="gri", illustris=section), tmp_path / "raw")
+    fetch_galaxies(params("illustris", bands="gri", illustris=section), tmp_path / "raw")
     shards, table = Shards(tmp_path / "raw"), read_table(tmp_path / "raw", RAW_COLUMNS)
     assert list(table["id"]) == [3, 5, 8, 13]
     assert table.meta["skipped"] == {"no image": 1, "not primary": 1}
@@ -147,7 +147,7 @@ def test_illustris_comes_over_its_api(tmp_path, server, monkeypatch):
     np.testing.assert_allclose(table["absolute_mag"][:, 1].to_value("mag"), -21)
     assert shards.shape == (4, 4, 3, 16, 16)
     # the folder is one that `files` reads, without the network
-    fetch(params("files", tmp_path / "store", bands="gri"), tmp_path / "again")
+    fetch_galaxies(params("files", tmp_path / "store", bands="gri"), tmp_path / "again")
     np.testing.assert_array_equal(shards[np.arange(4)], Shards(tmp_path / "again")[np.arange(4)])
 
 
@@ -157,14 +157,20 @@ NOTHING_LEFT = [
         [],
         r"\(5 log10 mass below 12\.5, 1 not primary\): lower fetch\.illustris\.log10_m",
     ),
-    ({}, [9, 10, 4], r"\(2 no image, 1 not primary\): delete .*/store/skipped\.json to ask again"),
+    (
+        {},
+        [9, 10, 4],
+        r"\(2 no image, 1 not primary\): delete .*/store/skipped\.json to request them",
+    ),
     ({}, [4], r"\(1 not primary\): set fetch\.illustris\.primary to false"),
     ({}, [], r"135 has no galaxy of log10 mass 10 or more: lower fetch\.illustris\.log10_mass_min"),
 ]
 
 
 @pytest.mark.parametrize(("changes", "left", "words"), NOTHING_LEFT)
-def test_illustris_without_a_galaxy_says_why(tmp_path, server, monkeypatch, changes, left, words):
+def test_illustris_without_a_galaxy_states_the_reason(
+    tmp_path, server, monkeypatch, changes, left, words
+):
     monkeypatch.setenv("ILLUSTRIS_API_KEY", KEY)
     if not changes:
         known = [*server.behaviour.subhaloes, Subhalo(10, image=False)]
@@ -172,7 +178,7 @@ def test_illustris_without_a_galaxy_says_why(tmp_path, server, monkeypatch, chan
     section = order(tmp_path / "store", server, **changes)
     for _ in range(2):  # what was skipped is not asked for again, and still counts
         with pytest.raises(InputError, match=words):
-            fetch(params("illustris", illustris=section), tmp_path / "raw")
+            fetch_galaxies(params("illustris", illustris=section), tmp_path / "raw")
 
 
 @pytest.mark.slow
@@ -202,18 +208,18 @@ def test_the_key_is_written_nowhere(tmp_path, server, key):
 @pytest.mark.parametrize("source", ["skirt", "nsa"])
 def test_empty_folders_are_named(tmp_path, source):
     with pytest.raises(InputError, match=rf"fetch\.{source}\.folder: .* holds no \.fits file"):
-        fetch(params(source, **{source: {"folder": str(tmp_path)}}), tmp_path / "raw")
+        fetch_galaxies(params(source, **{source: {"folder": str(tmp_path)}}), tmp_path / "raw")
 
 
 def test_an_nsa_catalogue_is_not_an_image(tmp_path):
     Table({"NSAID": [1]}).write(tmp_path / "nsa_v0_1_2.fits")
     section = {"folder": str(tmp_path), "catalogue": str(tmp_path / "nsa_v0_1_2.fits")}
     with pytest.raises(InputError, match=r"nsa_v0_1_2\.fits .*IAUNAME"):
-        fetch(params("nsa", nsa=section), tmp_path / "raw")
+        fetch_galaxies(params("nsa", nsa=section), tmp_path / "raw")
 
 
 def test_images_table_and_checksums_belong_together(tmp_path, folder):
-    fetch(params("files", folder, bands="gz"), tmp_path / "raw")
+    fetch_galaxies(params("files", folder, bands="gz"), tmp_path / "raw")
     shards, table = Shards(tmp_path / "raw"), read_table(tmp_path / "raw", RAW_COLUMNS)
     assert shards.shape == (3, 4, 2, 32, 32)
     assert table["kpc_per_pixel"].unit == "kpc"
@@ -230,7 +236,7 @@ def test_images_table_and_checksums_belong_together(tmp_path, folder):
 def test_catalogue_gives_the_masses(tmp_path, folder):
     catalogue = tmp_path / "list.txt"
     catalogue.write_text("000 1 11.25\n000 2 10.5\n")
-    fetch(params("files", folder, catalogue), tmp_path / "raw")
+    fetch_galaxies(params("files", folder, catalogue), tmp_path / "raw")
     masses = read_table(tmp_path / "raw", RAW_COLUMNS)["log10_stellar_mass"]
     assert masses[1] == 11.25
     assert masses[2] == 10.5
@@ -241,14 +247,14 @@ def test_one_bad_file_leaves_nothing_and_is_named(tmp_path, folder):
     bad = folder / "broadband_1.fits"
     bad.write_bytes(bad.read_bytes()[:-5000])
     with pytest.raises(InputError, match=r"broadband_1\.fits"):
-        fetch(params("files", folder), tmp_path / "out/raw")
+        fetch_galaxies(params("files", folder), tmp_path / "out/raw")
     assert list((tmp_path / "out").iterdir()) == []
 
 
 def test_files_of_different_sizes_are_refused(tmp_path, folder):
     make_broadband(folder / "broadband_9.fits", 9, small_standin(pixels=48))
     with pytest.raises(InputError, match=r"broadband_9\.fits has images of shape .* one size"):
-        fetch(params("files", folder), tmp_path / "raw")
+        fetch_galaxies(params("files", folder), tmp_path / "raw")
 
 
 def test_empty_folder_is_refused(tmp_path):
@@ -263,9 +269,9 @@ def test_more_neighbours_than_particles_are_one_sentence():
 
 
 def test_dask_s_workers_make_the_same_galaxies(tmp_path, dask_scheduler, monkeypatch):
-    fetch(params(galaxies=5), tmp_path / "here")
+    fetch_galaxies(params(galaxies=5), tmp_path / "here")
     monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", dask_scheduler)
-    fetch(params(galaxies=5), tmp_path / "there")
+    fetch_galaxies(params(galaxies=5), tmp_path / "there")
     one, other = (
         {path.name: path.read_bytes() for path in (tmp_path / name).iterdir()}
         for name in ("here", "there")
@@ -276,5 +282,5 @@ def test_dask_s_workers_make_the_same_galaxies(tmp_path, dask_scheduler, monkeyp
 def test_a_scheduler_that_is_not_there_is_one_sentence(tmp_path, monkeypatch):
     monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", "nothing://here")
     with pytest.raises(InputError, match="DASK_SCHEDULER_ADDRESS: no Dask scheduler at nothing:"):
-        fetch(params(), tmp_path / "raw")
+        fetch_galaxies(params(), tmp_path / "raw")
     assert not list(tmp_path.iterdir())

@@ -21,7 +21,8 @@ from peculiar.mock.instrument import observe_through, psf_kernel, sky_noise
 from peculiar.mock.params import Observe, Split
 from peculiar.mock.resample import arcsec_per_pixel, place
 from peculiar.pipeline import observe as stage
-from peculiar.pipeline.observe import draw_splits, draw_table, observe
+from peculiar.pipeline.observe import observe_dataset
+from peculiar.pipeline.tables import draw_splits, draw_table
 
 UNIFORM = Uniform(distribution="uniform", min_mpc=50, max_mpc=100)
 NORMAL = Normal(distribution="normal", mean_mpc=75, sigma_mpc=14.5, min_mpc=25)
@@ -83,7 +84,7 @@ def test_one_galaxy_listed_twice_stays_in_one_split():
 
 @pytest.mark.parametrize(("by", "galaxies"), [("galaxy", 3), ("galaxy", 1), ("image", 1)])
 def test_too_few_galaxies_are_refused(by, galaxies):
-    words = rf"observe\.split: \d+ {by} units cannot fill train, validation, test: fetch more"
+    words = rf"observe\.split: \d+ units \(by {by}\) are too few for train, validation, test: f"
     with pytest.raises(InputError, match=words):
         draw_splits(np.repeat(np.arange(galaxies), 4), split(by), np.random.default_rng(0))
 
@@ -128,7 +129,7 @@ def test_the_seed_decides_the_table(params):
 @pytest.mark.parametrize("dimming", ["physical", "literal"])
 def test_every_image_is_its_galaxy_at_its_distance(params, raw_folder, tmp_path, dimming):
     params = params.model_copy(update={"dimming": dimming})
-    observe(params, "normal", raw_folder, tmp_path / "normal")
+    observe_dataset(params, "normal", raw_folder, tmp_path / "normal")
     observed = Observed.read(tmp_path / "normal")
     assert observed.images.shape == (24, 3, 16, 16)
     assert ("literal dimming" in observed.survey.source) == (dimming == "literal")
@@ -148,8 +149,8 @@ def test_every_image_is_its_galaxy_at_its_distance(params, raw_folder, tmp_path,
         np.testing.assert_allclose(observed.images[np.array([number])], alone, atol=1e-6)
 
 
-def test_table_has_units_and_says_how_it_was_made(params, raw_folder, tmp_path):
-    observe(params, "uniform", raw_folder, tmp_path / "uniform")
+def test_table_has_units_and_records_how_it_was_made(params, raw_folder, tmp_path):
+    observe_dataset(params, "uniform", raw_folder, tmp_path / "uniform")
     table = Observed.read(tmp_path / "uniform").table
     assert table["distance_mpc"].unit == table["distance_z_mpc"].unit == u.Mpc
     assert table["velocity_kms"].unit == u.km / u.s
@@ -192,7 +193,7 @@ def rewrite(table, folder):
 def test_the_law_of_distances_can_be_read_back(params, real_folder, raw_folder, tmp_path, dataset):
     params = with_laws(params, pixels=12, pixel_scale_arcsec=0.8)
     raw = real_folder if dataset == "measured" else raw_folder
-    observe(params, dataset, raw, tmp_path / "out")
+    observe_dataset(params, dataset, raw, tmp_path / "out")
     survey = Observed.read(tmp_path / "out").survey
     assert survey.distances == params.distances[dataset]
     assert survey.range_mpc == ((50, 100) if dataset == "uniform" else None)
@@ -204,7 +205,7 @@ def with_laws(params, **changes):
 
 def test_real_galaxies_stay_where_they_are(params, real_folder, tmp_path):
     params = with_laws(params, pixels=12, pixel_scale_arcsec=0.8)
-    observe(params, "measured", real_folder, tmp_path / "measured")
+    observe_dataset(params, "measured", real_folder, tmp_path / "measured")
     observed, raw = Observed.read(tmp_path / "measured"), read_table(real_folder, RAW_COLUMNS)
     table = observed.table
     kms = u.km / u.s
@@ -243,16 +244,18 @@ def test_real_and_simulated_galaxies_are_not_mixed_up(
 ):
     raw = {"real": real_folder, "simulated": raw_folder}[kind]
     with pytest.raises(InputError, match=words):
-        observe(with_laws(params, **changes), dataset, raw, tmp_path / "out")
+        observe_dataset(with_laws(params, **changes), dataset, raw, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
 def test_real_frames_smaller_than_the_field_are_refused(params, real_folder, tmp_path):
     params = with_laws(params, pixel_scale_arcsec=0.61)  # 16 x 0.61 = 24.4 x 0.4 arcsec
-    words = r"fetch\.nsa\.pixels: frames of 24 pixels of 0\.4 arcsec .*: fetch 25 or more"
+    words = r"fetch\.nsa\.pixels: 24 pixels of 0\.4 arcsec .*: fetch 25 pixels or more"
     with pytest.raises(InputError, match=words):
-        observe(params, "measured", real_folder, tmp_path / "out")
-    observe(with_laws(params, pixel_scale_arcsec=0.6), "measured", real_folder, tmp_path / "out")
+        observe_dataset(params, "measured", real_folder, tmp_path / "out")
+    observe_dataset(
+        with_laws(params, pixel_scale_arcsec=0.6), "measured", real_folder, tmp_path / "out"
+    )
 
 
 @pytest.mark.parametrize("wrong", [np.nan, 0.0, -100.0])
@@ -262,15 +265,15 @@ def test_a_real_galaxy_needs_its_redshifts(params, real_folder, tmp_path, wrong)
     table["cz_flow_kms"][3] = wrong * u.km / u.s
     rewrite(table, real_folder)
     with pytest.raises(InputError, match=r"galaxy 24 \(test\) has no redshift of a flow model"):
-        observe(params, "measured", real_folder, tmp_path / "out")
+        observe_dataset(params, "measured", real_folder, tmp_path / "out")
 
 
-def test_an_instrument_adds_its_noise_and_says_so(params, raw_folder, tmp_path, monkeypatch):
-    observe(params, "uniform", raw_folder, tmp_path / "clean")
+def test_an_instrument_adds_its_noise_and_is_named(params, raw_folder, tmp_path, monkeypatch):
+    observe_dataset(params, "uniform", raw_folder, tmp_path / "clean")
     noisy = with_laws(params, instrument="sdss")
-    observe(noisy, "uniform", raw_folder, tmp_path / "noisy")
+    observe_dataset(noisy, "uniform", raw_folder, tmp_path / "noisy")
     monkeypatch.setattr(stage, "GALAXIES_AT_ONCE", 5)
-    observe(noisy, "uniform", raw_folder, tmp_path / "again")
+    observe_dataset(noisy, "uniform", raw_folder, tmp_path / "again")
     clean, seen, again = (Observed.read(tmp_path / name) for name in ("clean", "noisy", "again"))
     sdss = params.instruments["sdss"]
     assert seen.survey.instrument == sdss
@@ -289,7 +292,7 @@ def test_an_instrument_adds_its_noise_and_says_so(params, raw_folder, tmp_path, 
     scale = params.pixel_scale_arcsec
     margin = max(len(psf_kernel(sdss, band, scale)) // 2 for band in bands)
     wide = with_laws(params, pixels=params.pixels + 2 * margin)
-    observe(wide, "uniform", raw_folder, tmp_path / "wide")
+    observe_dataset(wide, "uniform", raw_folder, tmp_path / "wide")
     image = Observed.read(tmp_path / "wide").images[rows[7:8]]
     noise = [np.random.default_rng([params.seed, 1, 7])]
     expected = observe_through(image, bands, scale, sdss, noise, margin)
@@ -304,7 +307,7 @@ def contents(folder):
 def test_same_seed_same_bytes(params, raw_folder, tmp_path):
     other = params.model_copy(update={"seed": params.seed + 1})
     for name, chosen in (("a", params), ("b", params), ("c", other)):
-        observe(chosen, "uniform", raw_folder, tmp_path / name)
+        observe_dataset(chosen, "uniform", raw_folder, tmp_path / name)
     a, b, c = (contents(tmp_path / name) for name in "abc")
     assert a == b
     assert a.keys() == c.keys() == {f"images-00{k}.npy" for k in range(3)} | {"table.ecsv"}
@@ -322,7 +325,7 @@ def test_nothing_is_left_after_a_failure(params, raw_folder, tmp_path, monkeypat
 
     monkeypatch.setattr(views, "place", failing)
     with pytest.raises(RuntimeError, match="half-way"):
-        observe(params, "uniform", raw_folder, tmp_path / "uniform")
+        observe_dataset(params, "uniform", raw_folder, tmp_path / "uniform")
     assert not any(tmp_path.iterdir())
 
 
@@ -335,7 +338,7 @@ def test_raw_images_and_table_of_different_lengths_are_refused(params, raw_folde
     else:
         (raw / "images-002.npy").unlink()
     with pytest.raises(InputError):
-        observe(params, "uniform", raw, tmp_path / "uniform")
+        observe_dataset(params, "uniform", raw, tmp_path / "uniform")
 
 
 def test_main_reads_params_and_writes_the_named_dataset(shipped, raw_folder, tmp_path, monkeypatch):
@@ -359,9 +362,9 @@ def test_dask_s_workers_place_the_same_images(
 ):
     noisy = with_laws(params, instrument="sdss")
     monkeypatch.setattr(stage, "GALAXIES_AT_ONCE", 5)  # a last piece that is not whole
-    observe(noisy, "uniform", raw_folder, tmp_path / "here")
+    observe_dataset(noisy, "uniform", raw_folder, tmp_path / "here")
     monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", dask_scheduler)
-    observe(noisy, "uniform", raw_folder, tmp_path / "there")
+    observe_dataset(noisy, "uniform", raw_folder, tmp_path / "there")
     one, other = (
         {path.name: path.read_bytes() for path in (tmp_path / name).iterdir()}
         for name in ("here", "there")

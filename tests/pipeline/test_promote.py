@@ -112,21 +112,21 @@ def only(*networks):
 
 @pytest.mark.usefixtures("copy")
 def test_a_dry_run_changes_nothing(capsys):
-    promote.promote(load(Promote), load(Train), Paths(), dry_run=True)
+    promote.promote_best(load(Promote), load(Train), Paths(), dry_run=True)
     assert "the next version would be champion" in capsys.readouterr().out
     assert versions() == []
     assert not Paths().promoted.exists()
 
 
-def test_a_better_network_takes_the_place_and_the_history_is_whole(copy, monkeypatch):
+def test_a_better_network_takes_the_place_and_the_history_is_complete(copy, monkeypatch):
     params = load(Promote)
     monkeypatch.setattr(Train, "items", lambda train: [("uniform", n) for n in train.networks])
-    promote.promote(params, only("starlet"), Paths())
+    promote.promote_best(params, only("starlet"), Paths())
     sure = params.model_copy(update={"confidence": 0.99})  # 20 galaxies are too few for that
-    promote.promote(sure, only("cnn2"), Paths())
+    promote.promote_best(sure, only("cnn2"), Paths())
     assert len(versions()) == 1
     bold = params.model_copy(update={"confidence": 0.8})
-    promote.promote(bold, only("cnn2"), Paths())
+    promote.promote_best(bold, only("cnn2"), Paths())
     aliases = {"champion": "2", "previous": "1", "champion-uniform-stand-in": "2"}
     assert models.aliases_of("peculiar-velocity") == aliases
     first, second = models.history("peculiar-velocity")
@@ -146,7 +146,7 @@ def test_a_better_network_takes_the_place_and_the_history_is_whole(copy, monkeyp
     swapped = {"champion": "1", "previous": "2", "champion-uniform-stand-in": "1"}
     assert models.aliases_of("peculiar-velocity") == swapped
     assert models.history("peculiar-velocity")[2]["what"] == "rollback"
-    promote.promote(bold, only("cnn2"), Paths())
+    promote.promote_best(bold, only("cnn2"), Paths())
     decision = json.loads((Paths().promoted / "decision.json").read_text())
     assert decision["why"] == "it was rolled back: --allow withdrawn"
     rollback("peculiar-velocity", "it was right")
@@ -156,16 +156,16 @@ def test_a_better_network_takes_the_place_and_the_history_is_whole(copy, monkeyp
 
 
 @pytest.mark.usefixtures("copy")
-def test_of_two_promotions_at_once_one_says_why():
-    """Both weigh against no champion; the second to act finds one."""
+def test_the_second_of_two_promotions_is_refused_with_the_reason():
+    """Both compare with no champion; the second to act finds one."""
     params = load(Promote)
     tested = promote.read_tested(Paths())
     networks = promote.candidates(load(Train), tested, Paths())
     chosen = [promote.choices(networks, params, ()) for _ in range(2)]
     decisions = [promote.describe(c[0], c[1:]) for c in chosen]
-    promote.act(params.model, chosen[0], decisions[0], tested)
-    with pytest.raises(InputError, match=r"champion is version 1 by now, not None .* run the same"):
-        promote.act(params.model, chosen[1], decisions[1], tested)
+    promote.move_aliases(params.model, chosen[0], decisions[0], tested)
+    with pytest.raises(InputError, match=r"champion is now version 1, not None .* run the same"):
+        promote.move_aliases(params.model, chosen[1], decisions[1], tested)
     assert len(versions()) == len(models.history(params.model)) == 1
 
 
@@ -173,13 +173,13 @@ RACE = """
 import sys, time
 from pathlib import Path
 from peculiar.pipeline import promote
-act = promote.act
+move_aliases = promote.move_aliases
 def together(*arguments):
     Path(sys.argv[1]).touch()
     while not all(Path(f"ready{i}").exists() for i in range(2)):
         time.sleep(0.01)
-    act(*arguments)
-promote.act = together
+    move_aliases(*arguments)
+promote.move_aliases = together
 promote.main([])
 """
 
@@ -201,15 +201,15 @@ def test_two_processes_promote_at_the_same_time():
     said = [process.communicate(timeout=100) for process in processes]
     codes = [process.returncode for process in processes]
     assert sorted(codes) == [0, 1], said
-    assert "nothing is promoted: champion is version 1 by now" in said[codes.index(1)][1]
+    assert "nothing is promoted: champion is now version 1" in said[codes.index(1)][1]
     assert len(versions()) == len(models.history("peculiar-velocity")) == 1
 
 
 @pytest.mark.usefixtures("copy")
 def test_a_model_that_changed_since_training_is_not_promoted(monkeypatch):
     monkeypatch.setattr(exported, "model_sha256", lambda _: "0" * 64)
-    with pytest.raises(InputError, match=r"are not those that cnn2 was trained to: give back"):
-        promote.promote(load(Promote), load(Train), Paths())
+    with pytest.raises(InputError, match=r"changed since cnn2 was trained: restore"):
+        promote.promote_best(load(Promote), load(Train), Paths())
     assert versions() == []
 
 

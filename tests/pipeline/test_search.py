@@ -82,16 +82,16 @@ def test_an_interrupted_study_goes_on_and_a_finished_one_trains_nothing(pipeline
         params, train = load(Search), load(Train)
         found = search.open_study(params, train, Paths())
         left_running = found.ask()  # as a killed process leaves it
-        search.search(params, train, Paths())
+        search.search_networks(params, train, Paths())
         states = [trial.state.name for trial in search.open_study(params, train, Paths()).trials]
         assert states[left_running.number] == "FAIL"
         assert states.count("COMPLETE") == 2
         best = (folder / "results/search/best.yaml").read_text()
-        search.search(params, train, Paths())
+        search.search_networks(params, train, Paths())
         assert [t.state.name for t in search.open_study(params, train, Paths()).trials] == states
         assert (folder / "results/search/best.yaml").read_text() == best
         more, _ = sections(folder, trials=3, epochs=1, seed=99)
-        search.search(more, train, Paths())
+        search.search_networks(more, train, Paths())
         states = [trial.state.name for trial in search.open_study(more, train, Paths()).trials]
         assert states.count("COMPLETE") == 3
 
@@ -129,7 +129,7 @@ def test_networks_that_give_distributions_can_be_searched(pipeline, tmp_path):
     params["search"]["space"] |= {"depth": [3], "kernel": [3, 7], "stride": [1, 2]}
     write_params(params, tmp_path)
     with inside(tmp_path):
-        search.search(load(Search), load(Train), Paths())
+        search.search_networks(load(Search), load(Train), Paths())
         found = search.open_study(load(Search), load(Train), Paths())
     finished = found.get_trials(states=(optuna.trial.TrialState.COMPLETE,))
     assert len(finished) == 3
@@ -145,5 +145,5 @@ def test_an_empty_space_is_refused(pipeline, tmp_path):
         inside(tmp_path),
         pytest.raises(InputError, match=r"search\.space: every network .* widen"),
     ):
-        search.search(load(Search), load(Train), Paths())
+        search.search_networks(load(Search), load(Train), Paths())
     assert not (tmp_path / "results/search").exists()

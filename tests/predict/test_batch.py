@@ -128,7 +128,7 @@ WITHOUT_VELOCITY = [
 ]
 
 
-def test_bad_rows_say_why_and_good_ones_are_as_if_alone(champion, galaxies, tmp_path):
+def test_bad_rows_state_the_reason_and_do_not_change_good_ones(champion, galaxies, tmp_path):
     bad = [*FAULTS, *WITHOUT_VELOCITY]
     lines = ["path,cz_kms,cz_error_kms,distance_mpc,camera", GOOD.format(camera=0)]
     lines += [line for line, _, _ in bad]

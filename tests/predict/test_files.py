@@ -26,7 +26,7 @@ from peculiar.mock.instrument import observe_through, psf_kernel, sky_noise
 from peculiar.mock.params import Observe
 from peculiar.pipeline import promote
 from peculiar.pipeline.fetch import galaxy_table, table_row
-from peculiar.pipeline.observe import observe
+from peculiar.pipeline.observe import observe_dataset
 from peculiar.predict import files
 from peculiar.predict.estimate import predict_images
 from peculiar.predict.view import View, is_real, place_galaxy, resample_galaxy
@@ -151,7 +151,7 @@ def observed_real(galaxy, pixels, section, folder):
         for _ in range(10):
             shards.append(framed.images)
     write_table(raw, folder / "raw", RAW_COLUMNS)
-    observe(section, "measured", folder / "raw", folder / "measured")
+    observe_dataset(section, "measured", folder / "raw", folder / "measured")
     return Observed.read(folder / "measured").images[np.arange(10)]
 
 
@@ -166,7 +166,7 @@ def test_predict_and_observe_see_the_same_of_a_parent_image(parent_600, params_f
 
 
 def test_observe_refuses_frames_that_end_within_its_field(parent_600, params_file, tmp_path):
-    words = r"fetch\.nsa\.pixels: frames of 256 pixels .* end within .*: fetch 440 or more"
+    words = r"fetch\.nsa\.pixels: 256 pixels .* do not cover .*: fetch 440 pixels or more"
     with pytest.raises(InputError, match=words):
         observed_real(parent_600, 256, load(Observe, params_file), tmp_path)
     assert not (tmp_path / "measured").exists()
@@ -219,7 +219,7 @@ def test_a_champion_of_distributions_comes_back_from_the_registry(pipeline, tmp_
         ]
 
     monkeypatch.setattr(promote, "candidates", pyramid)
-    monkeypatch.setattr(selection, "_unsure", lambda candidate, *_: candidate)
+    monkeypatch.setattr(selection, "_require_share", lambda candidate, *_: candidate)
     with inside(folder):
         promote.main([])
         champion = load_champion("peculiar-velocity")
@@ -309,7 +309,7 @@ def test_small_cutouts_are_filled_with_sky_noise_about_the_same_middle(script, p
     np.testing.assert_array_equal(script.filled(large, champion).images, large.images)
 
 
-def test_the_network_for_real_galaxies_is_whole(script, shipped):
+def test_the_network_for_real_galaxies_is_complete(script, shipped):
     params = script.changed(shipped, 7)
     train = validate(Train, params["train"], "train")
     assert train.items()[0] == ("far", "real")

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 from astropy.table import QTable
 
-from peculiar.core.files import whole_file
+from peculiar.core.files import replace_file
 from peculiar.predict.columns import Column
 from peculiar.predict.tables import assemble, write_part
 
@@ -45,12 +45,12 @@ def test_parts_are_joined_with_units_descriptions_and_meta(tmp_path, ending):
         assert pandas.read_csv(output, comment="#")["row"].tolist() == [0, 1, 2]
 
 
-def test_a_file_is_whole_or_as_before(tmp_path):
+def test_a_file_is_complete_or_unchanged(tmp_path):
     path = tmp_path / "x"
     path.write_text("before")
 
     def interrupted():
-        with whole_file(path) as partial:
+        with replace_file(path) as partial:
             partial.write_text("half")
             raise KeyboardInterrupt
 

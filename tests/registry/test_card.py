@@ -3,7 +3,7 @@ import pytest
 
 from builders.records import BINNED, make_run
 from builders.surveys import NORMAL
-from peculiar.registry.card import LONGEST, card
+from peculiar.registry.card import LONGEST, model_card
 from peculiar.velocity.metrics import METRICS
 
 DECISION = {"when": "2026-11-24T00:00:00+00:00", "who": "somebody", "why": "lower rms"}
@@ -29,10 +29,10 @@ def predicted():
 
 def written(**changes):
     run = make_run(**{"validation": dict.fromkeys(METRICS, 2.0), **changes})
-    return card("velocity", "3", run, predicted(), TESTED, DECISION)
+    return model_card("velocity", "3", run, predicted(), TESTED, DECISION)
 
 
-def test_a_card_says_what_where_and_how_good():
+def test_a_card_has_data_range_and_metrics():
     text = written()
     for wanted in (
         "# velocity 3: uniform-",

@@ -9,21 +9,21 @@ from peculiar.registry.selection import (
     Candidate,
     Holder,
     alias_of_kind,
+    compare_candidates,
     data_digest,
     pair,
     refusal,
     same_images,
     table,
-    weigh,
 )
 from peculiar.velocity.metrics import METRICS
 
 GOOD = dict.fromkeys(METRICS, 1.0)
-KNOBS = {"confidence": 0.95, "samples": 2000, "seed": 1}
+SETTINGS = {"confidence": 0.95, "samples": 2000, "seed": 1}
 RMS = "posterior_rms_kms"
 
 
-def said(error_kms, seed=0, galaxies=50):
+def validation_table(error_kms, seed=0, galaxies=50):
     """Four views of each galaxy, which err together, by one error a galaxy of this deviation."""
     rng = np.random.default_rng(seed)
     galaxy = np.repeat(np.arange(galaxies), 4)
@@ -44,7 +44,7 @@ def run(rms=300.0, **changes):
 
 
 def candidate(error_kms, seed=0, **changes):
-    predicted = said(error_kms, seed)
+    predicted = validation_table(error_kms, seed)
     rms = float(np.sqrt(np.mean((predicted["v_kms"] - predicted["v_hat_kms"]) ** 2)))
     one = run(rms, run_id=f"{error_kms}-{seed}", **changes)
     return Candidate(one, predicted, refusal(one, GOOD))
@@ -55,7 +55,7 @@ def holder(error_kms, seed=0, **changes):
         "version": "3",
         "run_id": "old",
         "data": data_digest(run()),
-        "validation": said(error_kms, seed),
+        "validation": validation_table(error_kms, seed),
     }
     return Holder(**{**values, **changes})
 
@@ -89,9 +89,9 @@ def test_of_measured_distances_only_the_labels_are_asked_for():
     assert refusal(worse, metrics).endswith("does not beat a constant distance, 15.0")
 
 
-def test_whole_galaxies_are_drawn():
+def test_galaxies_are_drawn_with_all_their_images():
     """The error of a mean over 50 galaxies of four equal views is that of 50, not 200."""
-    better, worse = said(100), said(130)
+    better, worse = validation_table(100), validation_table(130)
     found = pair(better, worse, RMS, 2000, np.random.default_rng(0))
     rms = np.sqrt(np.mean((better["v_kms"] - better["v_hat_kms"]) ** 2))
     assert found.difference == pytest.approx(-0.3 * rms)
@@ -103,22 +103,22 @@ def test_whole_galaxies_are_drawn():
 
 def test_the_first_is_the_better_of_the_pair_and_equal_is_not_better():
     rng = np.random.default_rng
-    there = pair(said(100, 1), said(120, 2), RMS, 500, rng(0))
-    back = pair(said(120, 2), said(100, 1), RMS, 500, rng(0))
+    there = pair(validation_table(100, 1), validation_table(120, 2), RMS, 500, rng(0))
+    back = pair(validation_table(120, 2), validation_table(100, 1), RMS, 500, rng(0))
     assert there.share == pytest.approx(1 - back.share)
     assert there.difference == -back.difference
-    assert pair(said(100), said(100), RMS, 500, rng(0)).share == 0.0
+    assert pair(validation_table(100), validation_table(100), RMS, 500, rng(0)).share == 0.0
 
 
 def test_a_champion_stays_unless_surely_beaten():
-    surely = weigh([candidate(100)], holder(130), **KNOBS)[0]
+    surely = compare_candidates([candidate(100)], holder(130), **SETTINGS)[0]
     assert surely.against is None
     assert surely.paired.share > 0.95
     # better on these images, but for few galaxies more than for others
-    (perhaps,) = weigh([candidate(100, 1)], holder(105, 2), **KNOBS)
+    (perhaps,) = compare_candidates([candidate(100, 1)], holder(105, 2), **SETTINGS)
     assert 0.05 < perhaps.paired.share < 0.95
-    assert "of the bootstrap samples, more than 95.00% are asked for" in perhaps.against
-    assert weigh([candidate(100)], None, **KNOBS)[0].against is None
+    assert "of the bootstrap samples, but more than 95.00% are required" in perhaps.against
+    assert compare_candidates([candidate(100)], None, **SETTINGS)[0].against is None
 
 
 def test_many_candidates_must_each_be_surer():
@@ -126,7 +126,9 @@ def test_many_candidates_must_each_be_surer():
     won = 0
     for trial in range(40):
         many = [candidate(100, 1000 + 10 * trial + i) for i in range(5)]
-        best = weigh(many, holder(100, 5000 + trial), confidence=0.95, samples=300, seed=0)[0]
+        best = compare_candidates(
+            many, holder(100, 5000 + trial), confidence=0.95, samples=300, seed=0
+        )[0]
         won += best.against is None
     assert won <= 6  # P(more than 6 of 40 at 5%) = 0.3%
 
@@ -136,43 +138,46 @@ def test_many_candidates_must_each_be_surer():
     [
         ({}, {"data": "others"}, "other-data"),
         ({}, {"validation": None}, "other-data"),
-        ({}, {"validation": said(130, galaxies=49)}, "other-data"),
+        ({}, {"validation": validation_table(130, galaxies=49)}, "other-data"),
         ({"split_by": "image"}, {}, "leaking-split"),
         ({"dimming": "literal"}, {}, "literal-dimming"),
     ],
 )
-def test_what_is_kept_out_unless_allowed(changes, held, key):
+def test_candidates_are_excluded_unless_allowed(changes, held, key):
     one, champion = candidate(100, **changes), holder(130, **held)
-    assert weigh([one], champion, **KNOBS)[0].against.endswith(f": --allow {key}")
-    allowed = weigh([one], champion, allowed=[key], **KNOBS)[0]
+    assert compare_candidates([one], champion, **SETTINGS)[0].against.endswith(f": --allow {key}")
+    allowed = compare_candidates([one], champion, allowed=[key], **SETTINGS)[0]
     assert allowed.against is None
     assert (allowed.paired is None) == (key == "other-data")
 
 
-def test_what_was_rolled_back_is_kept_out():
+def test_a_withdrawn_network_is_excluded():
     one = candidate(100)
-    kept = weigh([one], holder(130), withdrawn={one.run.run_id}, **KNOBS)[0]
+    kept = compare_candidates([one], holder(130), withdrawn={one.run.run_id}, **SETTINGS)[0]
     assert kept.against == "it was rolled back: --allow withdrawn"
 
 
-def test_allowing_lets_no_bad_network_through():
+def test_allow_does_not_admit_a_bad_network():
     everything = ["other-data", "leaking-split", "literal-dimming", "withdrawn"]
-    bad = Candidate(run(450.0), said(450), refusal(run(450.0), GOOD))
-    assert "does not beat v = 0" in weigh([bad], None, allowed=everything, **KNOBS)[0].against
+    bad = Candidate(run(450.0), validation_table(450), refusal(run(450.0), GOOD))
+    assert (
+        "does not beat v = 0"
+        in compare_candidates([bad], None, allowed=everything, **SETTINGS)[0].against
+    )
 
 
 def test_the_champion_itself_is_named():
     one = candidate(100)
     itself = holder(100, run_id=one.run.run_id)
-    assert weigh([one], itself, **KNOBS)[0].against == "it is version 3 already"
+    assert compare_candidates([one], itself, **SETTINGS)[0].against == "it is version 3 already"
 
 
-def test_the_best_that_may_stands_first_and_the_table_says_all():
-    weighed = weigh(
-        [candidate(110), candidate(90, dimming="literal"), candidate(100)], holder(130), **KNOBS
+def test_the_best_allowed_candidate_is_first_and_the_table_has_all():
+    compared = compare_candidates(
+        [candidate(110), candidate(90, dimming="literal"), candidate(100)], holder(130), **SETTINGS
     )
-    assert [c.run.run_id for c in weighed] == ["100-0", "110-0", "90-0"]
-    text = table(weighed, holder(130))
+    assert [c.run.run_id for c in compared] == ["100-0", "110-0", "90-0"]
+    text = table(compared, holder(130))
     assert len(text.splitlines()) == 4
     assert "less version 3's [95%]" in text
     assert "may take its place" in text
@@ -186,6 +191,6 @@ def test_kinds_of_data_have_aliases_that_mlflow_takes():
 
 
 def test_images_in_another_order_are_not_the_same():
-    one = said(100)
-    assert same_images(one, said(120, 3))
+    one = validation_table(100)
+    assert same_images(one, validation_table(120, 3))
     assert not same_images(one, {key: value[::-1] for key, value in one.items()})

@@ -184,5 +184,5 @@ def test_runs_are_frozen():
 
 @pytest.mark.parametrize("changes", [{"grid_mpc": GRID}, ENSEMBLE | {"grid_mpc": None}])
 def test_a_grid_belongs_to_heads_that_give_distributions(changes):
-    with pytest.raises(ValueError, match="a grid_mpc belongs to heads that give distributions"):
+    with pytest.raises(ValueError, match="grid_mpc must be set for heads that give distributions"):
         make_run(**changes)

@@ -42,7 +42,7 @@ def test_a_scheduler_that_is_not_there_is_one_sentence(monkeypatch):
         pass
 
 
-def test_slurm_s_jobs_say_what_the_parameters_say():
+def test_slurm_jobs_have_the_resources_of_the_parameters():
     search = params(cluster="slurm", storage="postgresql://me@db/optuna")
     slurm = search.slurm.model_copy(
         update={

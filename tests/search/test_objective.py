@@ -155,7 +155,7 @@ def test_a_diverged_network_is_worse_than_any_other(root, monkeypatch):
     assert run_trial(root)[0].value == math.inf
 
 
-def test_a_pruned_trial_s_run_says_so_and_has_not_failed(root, monkeypatch):
+def test_the_run_of_a_pruned_trial_is_tagged_and_has_not_failed(root, monkeypatch):
     def prune(_trial, _value, step):
         raise study.PrunedError(f"pruned at step {step}")
 

@@ -108,7 +108,7 @@ def test_a_grid_has_no_parameters_of_layers_or_families_that_are_not_there():
     assert not any("filters_2" in point for point in points if point["depth"] == 1)
 
 
-def test_a_grid_that_nobody_could_train_or_count_is_refused():
+def test_a_grid_too_large_to_train_is_refused():
     with pytest.raises(InputError, match=r"search\.space: a grid of \d+ networks: narrow it"):
         spaces.grid(space(learning_rate=[1e-3]))
     with pytest.raises(ValueError, match="a grid has lists of values and no low and high"):
@@ -129,7 +129,7 @@ def test_networks_that_shrink_to_nothing_or_cost_too_much_are_refused():
     assert spaces.constraints({"family": "starlet", "layers": []}, space(), 5, 32) == {}
 
 
-def test_constraints_say_how_far_a_network_is_from_being_refused():
+def test_constraints_measure_how_far_a_network_is_from_refusal():
     layers = [{"filters": 8, "kernel": 5, "stride": 2}]
     searched_space = space(max_multiply_adds=1e6)
     shrinks, costs = spaces.constraints({"layers": layers}, searched_space, 5, 32).values()

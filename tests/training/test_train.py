@@ -16,8 +16,8 @@ from peculiar.core.params import load
 from peculiar.mock.params import Observe
 from peculiar.networks.heads import DistanceHead, DistributionNetwork
 from peculiar.networks.params import NetworkSection
-from peculiar.pipeline.observe import observe
-from peculiar.training import predictions as judgement
+from peculiar.pipeline.observe import observe_dataset
+from peculiar.training import predictions as prediction_module
 from peculiar.training import train as experiment
 from peculiar.training.predictions import (
     calibrate,
@@ -25,14 +25,14 @@ from peculiar.training.predictions import (
     expected_mpc,
     grid_of,
     predict_split,
-    predictions,
+    prediction_columns,
     validate,
     velocity_of,
 )
 from peculiar.training.prior import CELL_MPC, distance_prior
 from peculiar.training.train import SHARPEST, calibrate_sharpness, train_network
 from peculiar.velocity.metrics import METRICS, l2, measures
-from peculiar.velocity.posterior import normal, velocity, velocity_on_grid
+from peculiar.velocity.posterior import normal, velocity_from_distance, velocity_on_grid
 
 SPEC = {
     "family": "cnn",
@@ -76,7 +76,7 @@ SIGMA_Z = 400 / 70  # of the shared data set, Mpc
 
 @pytest.fixture(autouse=True)
 def _on_the_cpu(monkeypatch):
-    for module in (experiment, judgement):
+    for module in (experiment, prediction_module):
         monkeypatch.setattr(module, "best_device", lambda: torch.device("cpu"))
 
 
@@ -180,7 +180,9 @@ def test_predictions_are_in_the_order_of_the_split(observed):
 def test_predictions_obey_hubbles_law_row_by_row(observed):
     D, D_z = D_and_Dz(observed, "test")
     D_p = D + np.random.default_rng(0).normal(0, 5, D.size)
-    p = predictions(observed, "test", D_p, velocity(D_p, D_z, 5.0, 400, 70, None))
+    p = prediction_columns(
+        observed, "test", D_p, velocity_from_distance(D_p, D_z, 5.0, 400, 70, None)
+    )
     rows = observed.rows("test")
     for name, expected in [
         ("galaxy", observed.table["galaxy"]),
@@ -205,7 +207,9 @@ def test_measures_agree_with_the_columns_they_come_from(observed):
     D, D_z = D_and_Dz(observed, "test")
     D_p = D + np.random.default_rng(0).normal(1, 5, D.size)
     p, unbounded = (
-        predictions(observed, "test", D_p, velocity(D_p, D_z, 5.0, 400, 70, ends))
+        prediction_columns(
+            observed, "test", D_p, velocity_from_distance(D_p, D_z, 5.0, 400, 70, ends)
+        )
         for ends in ((50, 100), None)
     )
     m = measures(p, 70)
@@ -244,8 +248,8 @@ def test_velocities_of_measured_distances_are_unknown(observed):
     """Their difference from cz is mostly the motion of the Sun; what is predicted stays."""
     _, D_z = D_and_Dz(observed, "test")
     v = normal(np.zeros(60), np.full(60, 400.0))
-    known = predictions(observed, "test", D_z, v)
-    real = predictions(other(observed, meta={"distances": MEASURED}), "test", D_z, v)
+    known = prediction_columns(observed, "test", D_z, v)
+    real = prediction_columns(other(observed, meta={"distances": MEASURED}), "test", D_z, v)
     for name in known:
         if name in ("v_kms", "pit"):
             assert np.isnan(real[name]).all()
@@ -364,7 +368,7 @@ def many():
 
 @pytest.mark.parametrize("label", ["D", "D_z"])
 @pytest.mark.parametrize("stated", [0.6, 1.0, 1.6])
-def test_sharpness_mends_what_a_network_says_of_its_errors(many, label, stated):
+def test_sharpness_corrects_the_errors_a_network_states(many, label, stated):
     """A likelihood to the power a is a Gaussian whose deviation is smaller by sqrt(a)."""
     true, D = 6.0, many.table["distance_mpc"].value
     D_p = D + np.random.default_rng(0).normal(0, true, D.size)
@@ -454,7 +458,7 @@ def test_distributions_are_learnt_from_redshifts_and_are_those_of_distances(obse
     if head == "gaussian":  # 63 bins learn no shape so soon
         assert stated.mean() < 0.8 * SIGMA_Z
     v = velocity_of(observed, "test", p, np.nan, grid)  # no need of a point head's error
-    m = measures(predictions(observed, "test", D_p, v), 70)
+    m = measures(prediction_columns(observed, "test", D_p, v), 70)
     assert m["velocity_rms_kms"] == pytest.approx(70 * m["l2_d_mpc"], rel=1e-9)
     assert m["posterior_rms_kms"] < 0.8 * l2(70 * (D_z - D), 0)
 
@@ -462,7 +466,7 @@ def test_distributions_are_learnt_from_redshifts_and_are_those_of_distances(obse
 def test_velocities_are_by_the_grid_or_by_the_error_of_point_heads(observed):
     D, D_z = D_and_Dz(observed, "test")
     point = velocity_of(observed, "test", D, 5.0, None)
-    expected = velocity(D, D_z, 5.0, 400, 70, observed.survey.range_mpc)
+    expected = velocity_from_distance(D, D_z, 5.0, 400, 70, observed.survey.range_mpc)
     np.testing.assert_array_equal(point.mean_kms, expected.mean_kms)
     grid = np.linspace(40, 110, 71)
     p = np.random.default_rng(0).dirichlet(np.ones(71), 60)
@@ -544,7 +548,7 @@ def placed(raw_folder, params_file, tmp_path_factory):
     """24 images of 8 pixels that `observe` placed, and the folder they are from."""
     params = load(Observe, params_file).model_copy(update={"pixels": 8})
     folder = tmp_path_factory.mktemp("placed") / "uniform"
-    observe(params, "uniform", raw_folder, folder)
+    observe_dataset(params, "uniform", raw_folder, folder)
     return Observed.read(folder), raw_folder
 
 

@@ -120,7 +120,7 @@ def test_distance_error_is_a_number_with_a_floor(D_z, D_p, sigma_z):
 
 
 @given(galaxy=arrays(np.int64, st.integers(1, 30), elements=st.integers(0, 6)))
-def test_bootstrap_draws_whole_galaxies(galaxy):
+def test_bootstrap_draws_galaxies_with_all_images(galaxy):
     sizes = dict(zip(*np.unique(galaxy, return_counts=True), strict=True))
     for rows in bootstrap_rows(galaxy, 5, np.random.default_rng(0)):
         times = np.bincount(rows, minlength=len(galaxy))

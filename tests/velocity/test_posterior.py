@@ -17,7 +17,7 @@ from peculiar.velocity.posterior import (
     moments,
     normal,
     quantile,
-    velocity,
+    velocity_from_distance,
     velocity_on_grid,
 )
 
@@ -101,8 +101,8 @@ def test_it_is_calibrated_and_never_worse_than_zero_where_the_model_holds():
 
 @given(D_p=st.floats(55, 95), D_z=st.floats(45, 105), sigma_D=st.floats(1, 15))
 def test_velocities_within_an_endless_range_have_their_closed_form(D_p, D_z, sigma_D):
-    closed = velocity([D_p], [D_z], sigma_D, 400, 70, None)
-    wide = velocity([D_p], [D_z], sigma_D, 400, 70, (-150, 300))
+    closed = velocity_from_distance([D_p], [D_z], sigma_D, 400, 70, None)
+    wide = velocity_from_distance([D_p], [D_z], sigma_D, 400, 70, (-150, 300))
     v_hat, v_error = velocity_posterior_kms([70 * (D_z - D_p)], sigma_D, 400, 70)
     assert closed.mean_kms == pytest.approx(v_hat)
     assert closed.deviation_kms == pytest.approx(v_error)
@@ -116,7 +116,7 @@ def test_velocities_within_an_endless_range_have_their_closed_form(D_p, D_z, sig
 
 @given(D_p=st.floats(-200, 400), D_z=st.floats(-200, 400), sigma_D=st.floats(0.6, 1e3))
 def test_no_galaxy_is_put_beyond_the_range(D_p, D_z, sigma_D):
-    v = velocity([D_p], [D_z], sigma_D, 400, 70, (50, 100))
+    v = velocity_from_distance([D_p], [D_z], sigma_D, 400, 70, (50, 100))
     near, far = D_z - v.high_kms[95] / 70, D_z - v.low_kms[95] / 70
     assert 50 - 1e-6 <= near[0] <= D_z - v.mean_kms[0] / 70 <= far[0] <= 100 + 1e-6
     assert v.deviation_kms[0] > 0
@@ -137,11 +137,11 @@ redshifts = arrays(float, 3, elements=st.floats(40, 110))
 
 
 @given(D_p=arrays(float, 3, elements=st.floats(45, 105)), D_z=redshifts, sigma_D=st.floats(2, 20))
-def test_a_gaussian_on_a_grid_is_what_velocity_says(D_p, D_z, sigma_D):
+def test_a_gaussian_on_a_grid_agrees_with_velocity_from_distance(D_p, D_z, sigma_D):
     edges = np.linspace(50, 100, 501)
     fine = (edges[1:] + edges[:-1]) / 2
     ours = velocity_on_grid(gaussian(D_p, sigma_D, fine), fine, D_z, 400, 70)
-    coarse = velocity(D_p, D_z, sigma_D, 400, 70, (50, 100))
+    coarse = velocity_from_distance(D_p, D_z, sigma_D, 400, 70, (50, 100))
     assert_same(ours, coarse, atol=4, rtol=0.01)
     v = 70 * (D_z - 75)
     np.testing.assert_allclose(ours.pit(v), coarse.pit(v), atol=3e-3)
@@ -162,7 +162,7 @@ def posteriors(p, D_z):
 
 
 @given(p=rows, D_z=redshifts)
-def test_the_ends_of_intervals_have_the_pit_of_whole_deviations(p, D_z):
+def test_the_ends_of_intervals_have_the_pit_of_one_and_two_deviations(p, D_z):
     for v in posteriors(p, D_z):
         for level, k in ((68, 1), (95, 2)):
             np.testing.assert_allclose(v.pit(v.low_kms[level]), norm.cdf(-k), atol=1e-9)
@@ -240,7 +240,7 @@ def test_another_prior_takes_the_place_of_the_learnt_one(kind, before, after, ra
 
 
 @given(p=rows, D_z=st.floats(50, 100), error=st.floats(1, 900))
-def test_intervals_of_redshifts_with_errors_hold_what_they_say(p, D_z, error):
+def test_intervals_of_redshifts_with_errors_have_the_stated_coverage(p, D_z, error):
     D_z = np.full(3, D_z)
     sharp = velocity_on_grid(p, GRID, D_z, 400, 70)
     v = velocity_on_grid(p, GRID, D_z, 400, 70, cz_error_kms=[0, error, error])
@@ -263,14 +263,14 @@ def test_a_redshift_of_no_use_leaves_the_prior_of_velocities():
 @given(D_p=st.floats(60, 90), D_z=st.floats(50, 100), s=st.floats(2, 20), e=st.floats(1, 900))
 def test_gaussians_with_errors_of_both_have_their_closed_form(D_p, D_z, s, e):
     on_grid = velocity_on_grid(gaussian([D_p], s, WIDE), WIDE, [D_z], 400, 70, cz_error_kms=e)
-    v = velocity([D_p], [D_z], s, 400, 70, None, cz_error_kms=[e])
+    v = velocity_from_distance([D_p], [D_z], s, 400, 70, None, cz_error_kms=[e])
     image = np.hypot(70 * s, e)
     assert v.mean_kms[0] == pytest.approx(70 * (D_z - D_p) / (1 + (image / 400) ** 2), abs=1e-6)
     assert v.deviation_kms[0] == pytest.approx(400 * image / np.hypot(400, image))
     assert on_grid.mean_kms[0] == pytest.approx(v.mean_kms[0], abs=0.1)
     assert on_grid.deviation_kms[0] == pytest.approx(v.deviation_kms[0], rel=1e-3)
     assert on_grid.low_kms[95][0] == pytest.approx(v.low_kms[95][0], abs=0.5)
-    cut = velocity([D_p], [D_z], s, 400, 70, (-500, 700), cz_error_kms=e)
+    cut = velocity_from_distance([D_p], [D_z], s, 400, 70, (-500, 700), cz_error_kms=e)
     assert cut.high_kms[68][0] == pytest.approx(v.high_kms[68][0], abs=5)
 
 

@@ -19,7 +19,7 @@ from peculiar.core.photometry import (
     ab_mag,
 )
 from peculiar.galaxies import skirt, sunrise
-from peculiar.galaxies.fits import header_number, open_whole
+from peculiar.galaxies.fits import header_number, open_fits
 from peculiar.galaxies.formats import layout_of
 from peculiar.galaxies.galaxy import Galaxy
 
@@ -130,7 +130,7 @@ def describe(path: Path, galaxy: Galaxy, bands: Sequence[str], H0_kms_mpc: float
         When a header has an impossible value.
     """
     layout = layout_of(path)
-    with open_whole(path) as hdus:
+    with open_fits(path) as hdus:
         standin = "stand-in" in str(hdus[0].header.get("ORIGIN", ""))
         if layout == "sunrise":
             headers = _sunrise_headers(path, hdus, galaxy)

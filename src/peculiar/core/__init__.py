@@ -1,1 +1,1 @@
-"""What every room needs: errors, parameters, photometry, image sets, files, provenance."""
+"""Shared by all packages: errors, parameters, photometry, image sets, files, provenance."""

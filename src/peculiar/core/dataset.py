@@ -1,8 +1,8 @@
-"""The only reader and writer of our image arrays and galaxy tables.
+"""Read and write sets of images: shards of arrays, and a table of galaxies or images.
 
-A set of images is a folder: `images-000.npy`, `images-001.npy`, ... (float32, W/m/m^2/sr, first
-axis galaxies or images, in the order of the table), which are memory-mapped and never read whole,
-and `table.ecsv`, an astropy table with units whose `meta` describes the set.
+A set of images is a folder. The shards `images-000.npy`, `images-001.npy`, ... hold float32 arrays
+in W/m/m^2/sr. Their first axis is galaxies or images, in the order of the table. They are
+memory-mapped. `table.ecsv` is an astropy table with units; its `meta` describes the set.
 """
 
 from dataclasses import dataclass
@@ -39,18 +39,23 @@ SPLITS = ("train", "validation", "test")
 
 
 class ShardWriter:
-    """Write equal float32 arrays one after the other into shards of `per_shard`.
+    """Write float32 arrays of one shape into shards of `per_shard` arrays.
 
-    Plain sequential writes, not memory maps: a full disk is then an `OSError` and not a SIGBUS.
+    Writes are sequential, not through memory maps, so a full disk raises `OSError`, not SIGBUS.
 
     Parameters
     ----------
     folder : Path
-        Existing folder for `images-000.npy` and so on.
+        Existing folder, which receives `images-000.npy`, `images-001.npy`, ...
     total : int
         Number of items that will be appended.
     per_shard : int
-        Items in each shard but the last.
+        Items in each shard; the last may have fewer.
+
+    Raises
+    ------
+    ValueError
+        On leaving the `with` block, when fewer than `total` items were appended.
     """
 
     def __init__(self, folder: Path, total: int, per_shard: int) -> None:
@@ -103,7 +108,7 @@ class ShardWriter:
 
 
 class Shards:
-    """Images in shards, memory-mapped; indexing with integers copies only what is asked for.
+    """Images in shards, memory-mapped; indexing copies only the images asked for.
 
     Parameters
     ----------
@@ -113,12 +118,12 @@ class Shards:
     Attributes
     ----------
     shape : tuple of int
-        Shape of the whole, first axis over all shards.
+        Shape of all shards together, joined along the first axis.
 
     Raises
     ------
     InputError
-        When the folder has no shards, or shards of different shapes, or a truncated one.
+        When the folder has no shards, shards of different shapes, or a damaged shard.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -133,7 +138,9 @@ class Shards:
             ) from None
         shapes = {shard.shape[1:] for shard in self._shards}
         if len(shapes) > 1:
-            raise InputError(f"{folder} has shards of different shapes {shapes}: make it again")
+            raise InputError(
+                f"{folder} has shards of different shapes {shapes}: run the stage again"
+            )
         self._starts = np.cumsum([0, *(len(shard) for shard in self._shards)])
         self.shape: tuple[int, ...] = (int(self._starts[-1]), *shapes.pop())
 
@@ -155,9 +162,19 @@ class Shards:
         cameras: NDArray[np.integer],
         middle: int | None = None,
     ) -> NDArray[np.float32]:
-        """One image (len(rows), band, y, x) of each item, or at least its middle of so many pixels.
+        """Read one camera's image of each row.
 
-        Items are (camera, band, y, x).
+        Parameters
+        ----------
+        rows, cameras : ndarray of int, (n,)
+            Row, and camera in that row; items must be (camera, band, y, x).
+        middle : int, optional
+            Side of the central square that is needed, pixels. The result may be larger.
+
+        Returns
+        -------
+        ndarray, (n, band, y, x), float32
+            Images in the unit of the shards, centred on the middle of the frame.
         """
         rim = 0 if middle is None else max(0, (min(self.shape[-2:]) - middle) // 2)
         y, x = (slice(rim, side - rim) for side in self.shape[-2:])
@@ -185,7 +202,7 @@ def read_table(folder: Path, columns: tuple[str, ...]) -> QTable:
     Returns
     -------
     QTable
-        With units; `meta` holds what describes the whole set.
+        With units; `meta` describes the set.
 
     Raises
     ------
@@ -207,11 +224,11 @@ def read_table(folder: Path, columns: tuple[str, ...]) -> QTable:
 def _check_columns(table: QTable, folder: Path, columns: tuple[str, ...]) -> None:
     missing = [name for name in columns if name not in table.colnames]
     if missing:
-        raise InputError(f"{folder / TABLE} lacks the columns {missing}: make it again")
+        raise InputError(f"{folder / TABLE} lacks the columns {missing}: run the stage again")
 
 
 def open_set(folder: Path, columns: tuple[str, ...]) -> tuple[Shards, QTable]:
-    """Open images and table of a set.
+    """Open the images and the table of a set.
 
     Parameters
     ----------
@@ -228,7 +245,7 @@ def open_set(folder: Path, columns: tuple[str, ...]) -> tuple[Shards, QTable]:
     Raises
     ------
     InputError
-        When either is missing or damaged, or they do not belong together.
+        When either is missing or damaged, or their lengths differ.
     """
     images, table = Shards(folder), read_table(folder, columns)
     if len(images) != len(table):
@@ -247,7 +264,7 @@ class Observed:
     images : Shards
         (image, band, y, x), W/m/m^2/sr.
     table : QTable
-        `OBSERVED_COLUMNS`, one row an image; its `meta` is the `Survey`.
+        `OBSERVED_COLUMNS`, one row per image; its `meta` holds the `Survey`.
     """
 
     images: Shards
@@ -255,18 +272,24 @@ class Observed:
 
     @classmethod
     def read(cls, folder: Path) -> Self:
-        """Open `folder`; see `open_set`."""
+        """Open an observed dataset and check its survey.
+
+        Raises
+        ------
+        InputError
+            As in `open_set`, and when `meta` of the table is no valid `Survey`.
+        """
         observed = cls(*open_set(folder, OBSERVED_COLUMNS))
         validate(Survey, observed._described(), str(folder / TABLE))
         return observed
 
     @cached_property
     def survey(self) -> Survey:
-        """What all images have in common."""
+        """Properties that all images share."""
         return validate(Survey, self._described(), TABLE)
 
     def _described(self) -> dict[str, Any]:
-        """`meta` of the table; datasets before 2026-11-26 did not state their pixels."""
+        """`meta` of the table, with `pixels`, which datasets before 2026-11-26 lack."""
         return {"pixels": self.images.shape[-1], **self.table.meta}
 
     def rows(self, split: str) -> NDArray[np.int64]:

@@ -1,4 +1,4 @@
-"""One clear sentence for the user instead of a traceback."""
+"""Errors for users, and their display as one sentence instead of a traceback."""
 
 import errno
 import os
@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 FIXABLE = (
     *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EACCES, errno.EPERM),
-    *(errno.ENOTDIR, errno.EISDIR, errno.EEXIST),  # a file where a folder is meant, or vice versa
+    *(errno.ENOTDIR, errno.EISDIR, errno.EEXIST),  # a file in place of a folder, or vice versa
 )
 
 
@@ -17,7 +17,7 @@ class PeculiarError(Exception):
 
 
 class InputError(PeculiarError):
-    """An error the user can fix; the message names the file, row or key and says how."""
+    """An error the user can fix; the message names the file, row or key, and the fix."""
 
 
 class NotFinite(InputError):
@@ -28,7 +28,7 @@ class NotFinite(InputError):
 def one_sentence() -> Iterator[None]:
     """Turn an error the user can fix into one line on stderr and exit code 1.
 
-    Everything else keeps its traceback: it is a bug of ours.
+    Any other error is a bug and keeps its traceback.
     """
     try:
         yield

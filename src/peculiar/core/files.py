@@ -1,4 +1,4 @@
-"""Write files and folders wholly or not at all, and digests of their contents."""
+"""Write files and folders completely or not at all, and compute digests of their contents."""
 
 import hashlib
 import os
@@ -9,11 +9,11 @@ from pathlib import Path
 
 
 @contextmanager
-def whole_folder(folder: Path) -> Iterator[Path]:
-    """Write a folder wholly or not at all.
+def replace_folder(folder: Path) -> Iterator[Path]:
+    """Replace a folder completely or not at all.
 
-    Yields a sibling to write into, which takes the folder's place at the end. A failure, or a
-    process killed half-way, leaves what was there before.
+    Yields a new sibling folder to write into, which takes the place of `folder` when the block
+    ends. A failed or killed block leaves the old folder unchanged.
     """
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
@@ -27,8 +27,11 @@ def whole_folder(folder: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
-    """Write a file wholly or not at all: yields a sibling that takes its place at the end."""
+def replace_file(path: Path) -> Iterator[Path]:
+    """Replace a file completely or not at all.
+
+    Yields the path of a sibling to write, which takes the place of `path` when the block ends.
+    """
     partial = path.with_name(f".{path.name}.partial")
     try:
         yield partial
@@ -37,15 +40,15 @@ def whole_file(path: Path) -> Iterator[Path]:
         partial.unlink(missing_ok=True)
 
 
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file that appears whole or not at all, whatever happens.
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file completely or not at all, even when the machine stops.
 
     Parameters
     ----------
     path : Path
-        File to write or to replace.
+        File to write or replace.
     content : bytes
-        What it is to hold.
+        New content.
     """
     partial = path.with_name(f".{path.name}.partial")
     try:
@@ -59,7 +62,7 @@ def write_whole(path: Path, content: bytes) -> None:
 
 
 def files_sha256(folder: Path, leave_out: str) -> str:
-    """sha256 over the names and contents of all files of a folder but those of one name."""
+    """sha256 over the names and contents of all files below a folder, except those of one name."""
     total = hashlib.sha256()
     for file in sorted(path for path in folder.rglob("*") if path.is_file()):
         if file.name != leave_out:

@@ -1,8 +1,8 @@
 """Read and validate a section of `params.yaml`.
 
-Each stage has one section, a frozen model in the `params.py` of the package it configures. Every
-key is required and no other is accepted, so that each value has one home: the file, where its
-meaning and unit stand beside it.
+Each stage has one section: a frozen model in the `params.py` of the package it configures. Every
+key is required, and unknown keys are refused, so each value is set in one place: the file, where
+a comment gives its meaning and unit.
 """
 
 from collections.abc import Mapping
@@ -22,7 +22,7 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_]+$")]
 
 
 class Section(BaseModel):
-    """Base of every section: frozen, nothing unknown, nothing infinite."""
+    """Base of every section: frozen; refuses unknown keys, NaN and infinity."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -31,9 +31,9 @@ S = TypeVar("S", bound=Section)
 
 
 def params_or_defaults() -> Path:
-    """The working folder's `params.yaml` if it has one, else the file that the package ships.
+    """`params.yaml` of the working folder if it has one, else the file in the package.
 
-    For commands that run anywhere; the stages of the pipeline need a file of their own.
+    For commands that run in any folder; the stages of the pipeline require their own file.
     """
     return PARAMS if PARAMS.exists() else DEFAULTS
 
@@ -56,29 +56,49 @@ def load(section: type[S], path: Path = PARAMS) -> S:
     Raises
     ------
     InputError
-        When the file is missing or no YAML, or a key is unknown, missing or out of range; the
+        When the file is missing or not YAML, or a key is unknown, missing or out of range; the
         message names the first such key.
     """
     try:
-        whole = yaml.safe_load(path.read_text())
+        sections = yaml.safe_load(path.read_text())
     except FileNotFoundError:
         raise InputError(f"{path} is missing: run from the top of the repository") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         reason = " ".join(str(error).split())
-        raise InputError(f"{path} is no valid YAML: {reason}") from None
-    if not isinstance(whole, dict):
+        raise InputError(f"{path} is not valid YAML: {reason}") from None
+    if not isinstance(sections, dict):
         raise InputError(f"{path} must hold the sections {', '.join(STAGES)}")
-    unknown = sorted(set(whole) - set(STAGES))
+    unknown = sorted(set(sections) - set(STAGES))
     if unknown:
         raise InputError(f"{path}: unknown section {unknown[0]!r}; take {', '.join(STAGES)}")
     name = section.__name__.lower()
-    if name not in whole:
+    if name not in sections:
         raise InputError(f"{path}: the section {name!r} is missing: add it")
-    return validate(section, whole[name], f"{path}: {name}")
+    return validate(section, sections[name], f"{path}: {name}")
 
 
 def validate(section: type[S], values: object, where: str) -> S:
-    """Build a section from plain values; the first fault becomes one `InputError` sentence."""
+    """Build a section from plain values.
+
+    Parameters
+    ----------
+    section : type
+        Subclass of `Section`.
+    values : object
+        Mapping of keys to values, as read from a file.
+    where : str
+        Name of the file and section, which begins the error message.
+
+    Returns
+    -------
+    Section
+        An instance of `section`.
+
+    Raises
+    ------
+    InputError
+        When a value is not valid; the message names the first such key.
+    """
     try:
         return section.model_validate(values)
     except ValidationError as error:
@@ -92,7 +112,7 @@ def validate(section: type[S], values: object, where: str) -> S:
 
 
 def _keys(location: tuple[int | str, ...], values: Any, missing: bool) -> list[str]:
-    """The part of pydantic's location that stands in the file: without the tags of unions."""
+    """Keys of pydantic's location that are in the file, which excludes the tags of unions."""
     keys = []
     for part in location:
         try:
@@ -104,9 +124,9 @@ def _keys(location: tuple[int | str, ...], values: Any, missing: bool) -> list[s
 
 
 def check_known(kind: str, names: tuple[str, ...], known: Mapping[str, object]) -> None:
-    """`ValueError` for a name that is not known, or stands twice."""
+    """Raise `ValueError` for a name that is not known or is repeated."""
     for name in names:
         if name not in known:
-            raise ValueError(f"no {kind} is called {name!r}; known are {', '.join(known)}")
+            raise ValueError(f"no {kind} is called {name!r}: take one of {', '.join(known)}")
     if len(set(names)) < len(names):
-        raise ValueError(f"a {kind} stands twice in {list(names)}")
+        raise ValueError(f"a {kind} is repeated in {list(names)}: name each once")

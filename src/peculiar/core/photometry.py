@@ -11,7 +11,7 @@ Array = NDArray[np.float64]
 BANDS = ("u", "g", "r", "i", "z")
 
 SUNRISE_FILTERS = {band: f"{band}_SDSS.res" for band in BANDS}
-"""Names in the FILTERS table of Illustris' SUNRISE files (Torrey et al. 2015, MNRAS 447, 2753)."""
+"""Names in the FILTERS table of Illustris SUNRISE files (Torrey et al. 2015, MNRAS 447, 2753)."""
 
 SKIRT_FILTERS = {band: f"sloan/sdss_{band}" for band in BANDS}
 """Values of FILTER0, FILTER1, ... in TNG SKIRT files (Rodriguez-Gomez et al. 2019)."""
@@ -32,8 +32,8 @@ EQUIVALENT_WIDTH_M = {"u": 5.097e-8, "g": 1.163e-7, "r": 1.108e-7, "i": 1.100e-7
 SKIRT_ZEROPOINT_AB = {"g": 25.93, "r": 25.92, "i": 25.49, "z": 23.54}
 """AB magnitude of one count/s in a TNG SKIRT file: photons through the SDSS filters (Fukugita et
 al. 1996, as shipped by astro-sedpy) on an unobstructed aperture of 2.5 m. The files do not state
-it; the colours of the genuine files (g-r 0.80, r-i 0.31, i-z 0.26 for a massive galaxy) bear it
-out, while the common factor, the collecting area, is an assumption."""
+it. The colours of the genuine files (g-r 0.80, r-i 0.31, i-z 0.26 for a massive galaxy) agree with
+it; the common factor, the collecting area, is an assumption."""
 
 MPC_M = 3.085_677_581_491_367e22
 KPC_M = MPC_M * 1e-3
@@ -44,7 +44,7 @@ SPEED_OF_LIGHT_KMS = SPEED_OF_LIGHT_MS * 1e-3
 
 
 def flux_density(mag_ab: NDArray[np.floating] | float, band: str) -> NDArray[np.floating]:
-    """Flux per unit wavelength of an AB magnitude at the band's pivot wavelength.
+    """Convert an AB magnitude to flux per unit wavelength at the band's pivot wavelength.
 
     Parameters
     ----------
@@ -63,7 +63,7 @@ def flux_density(mag_ab: NDArray[np.floating] | float, band: str) -> NDArray[np.
 
 
 def ab_mag(f_lambda: NDArray[np.floating] | float, band: str) -> NDArray[np.floating]:
-    """AB magnitude of a flux per unit wavelength: the inverse of `flux_density`.
+    """Convert flux per unit wavelength to an AB magnitude: the inverse of `flux_density`.
 
     Parameters
     ----------
@@ -84,7 +84,7 @@ def ab_mag(f_lambda: NDArray[np.floating] | float, band: str) -> NDArray[np.floa
 def surface_brightness(
     mag_arcsec2: NDArray[np.floating] | float, band: str
 ) -> NDArray[np.floating]:
-    """Surface brightness in the unit of our images, from AB mag/arcsec^2.
+    """Convert AB mag/arcsec^2 to the unit of our images, W/m/m^2/sr.
 
     Parameters
     ----------
@@ -104,7 +104,7 @@ def surface_brightness(
 def magnitudes(
     images: NDArray[np.float32], bands: Sequence[str], pixel_scale_arcsec: float
 ) -> Array:
-    """Apparent AB magnitudes of all light in the frame.
+    """Measure the apparent AB magnitudes of all light in the frame.
 
     Parameters
     ----------
@@ -127,7 +127,9 @@ def magnitudes(
 
 
 def half_light_arcsec(images: NDArray[np.float32], pixel_scale_arcsec: float) -> Array:
-    """Radius about the middle of the frame that holds half of its light, mean over bands.
+    """Measure the radius about the middle of the frame that holds half of its light.
+
+    The light is the mean over bands.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Whether the process that began something still runs, told by its number, start and host."""
+"""Tell whether a process still runs, by its number, start time and host."""
 
 import os
 import socket
@@ -7,7 +7,7 @@ import psutil
 
 
 def this_process() -> str:
-    """Number and start of the present process, never those of a later one."""
+    """Number and start time of this process, for `alive`; a later process never has both."""
     return f"{os.getpid()}@{psutil.Process().create_time():.0f}"
 
 
@@ -16,7 +16,7 @@ def alive(process: str) -> bool:
     pid, _, started = process.partition("@")
     try:
         found = psutil.Process(int(pid))
-        # in containers the dead often stay as zombies, which nobody waits for
+        # in containers dead processes often stay as zombies
         running = found.status() != psutil.STATUS_ZOMBIE
         return running and f"{found.create_time():.0f}" == started
     except (ValueError, psutil.NoSuchProcess):
@@ -24,11 +24,11 @@ def alive(process: str) -> bool:
 
 
 def this_worker() -> str:
-    """Host and process, for `gone`."""
+    """Host, number and start time of this process, for `gone`."""
     return f"{socket.gethostname()}/{this_process()}"
 
 
 def gone(process: str) -> bool:
-    """Whether a process, from `this_worker`, was one of this machine and is no more."""
+    """Whether a process, from `this_worker`, ran on this machine and has ended."""
     host, _, here = process.rpartition("/")
     return host in ("", socket.gethostname()) and not alive(here)

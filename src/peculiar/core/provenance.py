@@ -1,4 +1,4 @@
-"""Who made a result, of which code and which data: git's commit and DVC's digests."""
+"""Record who made a result, with which code and data: git's commit and DVC's digests."""
 
 import ast
 import getpass
@@ -15,11 +15,11 @@ LOCK = Path("dvc.lock")
 
 
 def digest(path: Path, root: Path = Path()) -> str:
-    """DVC's md5 of a data folder or file that a stage wrote.
+    """Digest of a data folder or file that a stage wrote.
 
-    Within `dvc repro` the record in `dvc.lock` is right for what a stage depends on. Outside, when
-    a folder may have changed since, the sha256 of its files is taken, marked so that it is never
-    mistaken for DVC's. Of a single file, DVC's digest is the plain md5.
+    For a file it is the md5, as in DVC. For a folder within `dvc repro` it is the md5 in
+    `dvc.lock`. Outside `dvc repro` the folder may have changed since, so it is a sha256 of the
+    files, with the prefix "sha256:".
 
     Parameters
     ----------
@@ -31,7 +31,7 @@ def digest(path: Path, root: Path = Path()) -> str:
     Returns
     -------
     str
-        For example "9c0f...d1.dir"; "sha256:..." of a folder without DVC.
+        For example "9c0f...d1.dir" or "sha256:9c0f...".
     """
     if path.is_file():
         return hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
@@ -52,12 +52,12 @@ def digest(path: Path, root: Path = Path()) -> str:
 
 
 def digests(paths: Iterable[Path], root: Path = Path()) -> dict[str, str]:
-    """`digest` of each path, by its name below `root`."""
+    """Map the name below `root` of each path to its `digest`."""
     return {path.relative_to(root).as_posix(): digest(path, root) for path in paths}
 
 
 def code_digest(package: Path = Path(__file__).parents[1]) -> str:
-    """sha256 over the sources of this package, so that a study is not continued by other code."""
+    """sha256 over all sources of this package."""
     total = hashlib.sha256()
     for name in sorted(path.relative_to(package).as_posix() for path in package.rglob("*.py")):
         total.update(name.encode() + b"\0" + (package / name).read_bytes())
@@ -65,9 +65,9 @@ def code_digest(package: Path = Path(__file__).parents[1]) -> str:
 
 
 def imported_code_digest(module: str, source: Path = Path(__file__).parents[2]) -> str:
-    """sha256 over the sources of a module and of all that it imports from its own package.
+    """sha256 over the sources of a module and of all modules it imports from its package.
 
-    An edit elsewhere in the package leaves it.
+    Edits of other modules do not change it.
 
     Parameters
     ----------
@@ -96,7 +96,7 @@ def imported_code_digest(module: str, source: Path = Path(__file__).parents[2]) 
 
 
 def _source_file(module: str, source: Path) -> Path | None:
-    """The file of a module or package; None for what is not in `source`."""
+    """The file of a module or package; None where it is not in `source`."""
     path = source.joinpath(*module.split("."))
     candidates = (path.with_suffix(".py"), path / "__init__.py")
     return next((file for file in candidates if file.is_file()), None)
@@ -115,12 +115,12 @@ def _imports(path: Path) -> list[str]:
 
 @cache
 def loaded_code() -> str:
-    """`code_digest` when this process first asked: of what it has imported, edited since or not."""
+    """`code_digest` at the first call in this process: that of the code it has imported."""
     return code_digest()
 
 
 def who() -> str:
-    """Name of the user, or the number where it has no name (in a container)."""
+    """Name of the user, or the number of a user without a name (in a container)."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):
@@ -128,10 +128,10 @@ def who() -> str:
 
 
 def git_state() -> dict[str, str]:
-    """Commit and whether the tree differs from it; "unknown" outside a repository."""
+    """`git_commit`, and `git_dirty`: whether files differ from it; "unknown" without git."""
     try:
         commit = _git("rev-parse", "HEAD")
-        # but for dvc.lock, which DVC rewrites after every stage
+        # except dvc.lock, which DVC rewrites after every stage
         dirty = bool(_git("status", "--porcelain", "--", ".", ":!dvc.lock"))
     except (OSError, subprocess.CalledProcessError):
         return {"git_commit": "unknown", "git_dirty": "unknown"}

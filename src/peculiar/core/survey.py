@@ -1,8 +1,7 @@
-"""What the images of a dataset are: one value that travels with tables, runs and models.
+"""Describe the images of a dataset: bands, pixels, dimming, sky, distances, H0 and sigma_v.
 
-Angles, bands, dimming, sky, the law of distances, and the two numbers that turn a redshift into a
-velocity. It is written by `observe` into the table of the images, by `train` into `run.json`, and
-by `promote` into the tags of a registered model.
+`observe` writes this description into the table of the images, `train` into `run.json`, and
+`promote` into the tags of a registered model.
 """
 
 from typing import Annotated, Any, Generic, Literal, Self, TypeVar
@@ -37,19 +36,19 @@ class Between(Section):
 
 
 class Uniform(Between):
-    """As many galaxies at each distance."""
+    """Distances uniform between two limits."""
 
     distribution: Literal["uniform"]
 
 
 class Volume(Between):
-    """As many galaxies in each volume: their number grows as D^2, as in a survey."""
+    """Galaxies uniform in volume: their number per distance grows as D^2, as in a survey."""
 
     distribution: Literal["volume"]
 
 
 class Normal(Section):
-    """Normal distances, drawn again where nearer than a limit."""
+    """Normal distances; those below `min_mpc` are drawn again."""
 
     distribution: Literal["normal"]
     mean_mpc: PositiveFloat
@@ -64,13 +63,13 @@ class Normal(Section):
 
 
 class Measured(Section):
-    """Real galaxies where they are: distances of a flow model, redshifts of a catalogue."""
+    """Real galaxies: distances of a flow model, redshifts of a catalogue."""
 
     distribution: Literal["measured"]
 
 
 class Unrecorded(Section):
-    """A law of distances that runs before 2026-11-26 did not keep; the range is what is known."""
+    """Distribution of distances of a run before 2026-11-26, which kept only name and range."""
 
     distribution: Literal["unrecorded"] = "unrecorded"
     was: str
@@ -111,7 +110,7 @@ class Instrument(Section):
     sky_mag_arcsec2 : PerBand
         Sky, AB mag/arcsec^2.
     count_mag : PerBand
-        Source that gives one count (DN) in the exposure, AB mag.
+        AB magnitude of a source that gives one count (DN) in the exposure, mag.
     gain : PerBand
         Electrons per count.
     dark_variance : PerBand
@@ -119,7 +118,7 @@ class Instrument(Section):
     native_pixel_arcsec : float
         Side of the camera's own pixel, arcsec.
     noise : bool
-        Whether noise is added; without it, images are only smoothed by the PSF.
+        Whether noise is added; if not, images are only smoothed by the PSF.
     """
 
     psf: Literal["moffat", "gaussian"]
@@ -135,33 +134,33 @@ class Instrument(Section):
 
 
 class Survey(Section):
-    """What all images of a dataset have in common.
+    """Properties that all images of a dataset share.
 
     Attributes
     ----------
     dataset : str
         Name in `observe.distances` of `params.yaml`.
     source : str
-        What the images are of, shown wherever a result is, for example "stand-in".
+        Origin of the images, shown with every result, for example "stand-in".
     distances : Uniform, Volume, Normal or Measured
-        Law that the distances were drawn from.
+        Distribution of the distances.
     bands : tuple of str
         SDSS bands, in the order of the images.
     pixels : int
         Side of the images, pixels.
     pixel_scale_arcsec : float
-        Angle that a pixel spans, arcsec.
+        Pixel scale, arcsec.
     dimming : {"physical", "literal"}
-        Whether surface brightness stays as it is, or falls as (50 Mpc / D)^2 (design: a reading of
-        the paper, which prints the distance into the pixels).
+        Surface brightness is constant with distance (physical), or falls as (50 Mpc / D)^2
+        (literal: a reading of the paper, in which pixel values reveal the distance).
     instrument : Instrument or None
-        Sky, seeing and noise; None for none.
+        Sky, seeing and noise; None for images without them.
     H0_kms_mpc : float
         Hubble constant, km/s/Mpc.
     sigma_v_kms : float
         Deviation of peculiar velocities, km/s.
     split_by : {"galaxy", "image"}
-        What the splits are drawn over; by image, a galaxy is in several splits.
+        Units that are assigned to splits; by image, a galaxy is in several splits.
     """
 
     dataset: Name
@@ -179,7 +178,7 @@ class Survey(Section):
     @model_validator(mode="before")
     @classmethod
     def _older(cls, values: Any) -> Any:
-        """Datasets and runs before 2026-11-26 kept the law's name and range beside the law."""
+        """Convert datasets and runs before 2026-11-26, which had `distribution`, `range_mpc`."""
         if not isinstance(values, dict) or "distribution" not in values:
             return values
         was, ends = values["distribution"], values.get("range_mpc")
@@ -190,7 +189,7 @@ class Survey(Section):
 
     @property
     def distribution(self) -> str:
-        """Name of the law of distances: uniform, volume, normal or measured."""
+        """Name of the distribution of distances: uniform, volume, normal or measured."""
         if isinstance(self.distances, Unrecorded):
             return self.distances.was
         return self.distances.distribution
@@ -202,7 +201,7 @@ class Survey(Section):
 
     @property
     def range_mpc(self) -> tuple[float, float] | None:
-        """Least and greatest distance, Mpc; None where the law has no ends."""
+        """Least and greatest distance, Mpc; None where the distribution has no limits."""
         match self.distances:
             case Between(min_mpc=near, max_mpc=far):
                 return near, far
@@ -212,5 +211,5 @@ class Survey(Section):
 
     @property
     def sigma_z_mpc(self) -> float:
-        """Deviation of D_z from D by peculiar velocities, sigma_v / H0, Mpc."""
+        """Standard deviation of D_z - D, sigma_v / H0, Mpc."""
         return self.sigma_v_kms / self.H0_kms_mpc

@@ -27,7 +27,7 @@ MANGLED = (ValueError, TypeError, LookupError, AttributeError, VerifyError)
 
 
 @contextmanager
-def open_whole(path: Path, memmap: bool = False) -> Iterator[fits.HDUList]:
+def open_fits(path: Path, memmap: bool = False) -> Iterator[fits.HDUList]:
     """Open a FITS file after checking that it is as long as its headers promise.
 
     Parameters

@@ -1,4 +1,4 @@
-"""Which of the supported layouts a file of others has, and the reader of it."""
+"""Recognise the layout of a FITS file, and read it with the reader for that layout."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -9,22 +9,22 @@ from astropy.table import Table
 
 from peculiar.core.errors import InputError
 from peculiar.galaxies import nsa, skirt, sunrise
-from peculiar.galaxies.fits import open_whole
+from peculiar.galaxies.fits import open_fits
 from peculiar.galaxies.galaxy import Galaxy
 
 
 @dataclass(frozen=True)
 class _Layout:
-    """What each format module offers.
+    """Functions of a reader.
 
     Attributes
     ----------
     recognises : callable
-        Open HDUs to whether they are of this layout.
+        Maps open HDUs to whether they have this layout.
     bands_in : callable
-        Path to the SDSS bands in the file.
+        Maps a path to the SDSS bands in the file.
     read : callable
-        Path, bands and catalogue (or None) to a galaxy; only the Atlas has a catalogue.
+        Maps path, bands and catalogue (or None) to a galaxy; only the Atlas has a catalogue.
     """
 
     recognises: Callable[[fits.HDUList], bool]
@@ -46,19 +46,24 @@ LAYOUTS = {
 
 
 def layout_of(path: Path) -> str:
-    """Layout of a file: `sunrise` (Illustris, stand-ins), `skirt` (TNG) or `nsa` (real galaxies).
+    """Recognise the layout of a file.
+
+    Returns
+    -------
+    str
+        "sunrise" (Illustris, stand-ins), "skirt" (TNG) or "nsa" (real galaxies).
 
     Raises
     ------
     InputError
-        When the file is missing, not FITS, truncated, or of no supported layout.
+        When the file is missing, not FITS, truncated, or has no supported layout.
     """
-    with open_whole(path) as hdus:
+    with open_fits(path) as hdus:
         for name, layout in LAYOUTS.items():
             if layout.recognises(hdus):
                 return name
     raise InputError(
-        f"{path} is of none of the supported layouts: give a SUNRISE broadband file (Illustris), "
+        f"{path} has none of the supported layouts: give a SUNRISE broadband file (Illustris), "
         "a TNG SKIRT broadband file, or an image of the NASA-Sloan Atlas"
     )
 
@@ -69,11 +74,11 @@ def bands_in(path: Path) -> tuple[str, ...]:
     Raises
     ------
     InputError
-        When the layout is not supported, or the file is damaged or holds none of these bands.
+        When the layout is not supported, or the file is damaged or has no SDSS band.
     """
     bands = LAYOUTS[layout_of(path)].bands_in(path)
     if not bands:
-        raise InputError(f"{path} holds none of the SDSS bands: give a file that has some")
+        raise InputError(f"{path} has none of the SDSS bands: give a file with at least one")
     return bands
 
 
@@ -87,7 +92,7 @@ def read_galaxy(path: Path, bands: Sequence[str], catalogue: Table | None = None
     bands : sequence of str
         SDSS bands, in the order wanted.
     catalogue : Table, optional
-        Of `peculiar.galaxies.nsa.read_catalogue`, for the NASA-Sloan Atlas; others need none.
+        From `peculiar.galaxies.nsa.read_catalogue`, for files of the NASA-Sloan Atlas.
 
     Returns
     -------
@@ -103,7 +108,7 @@ def read_galaxy(path: Path, bands: Sequence[str], catalogue: Table | None = None
     held = layout.bands_in(path)
     if not set(bands) <= set(held):
         raise InputError(
-            f"{path} holds the bands {''.join(held)}, but {''.join(bands)} are asked for, by the "
-            "champion or --bands: give a file that has them all"
+            f"{path} has the bands {''.join(held)}, but the champion or --bands requires "
+            f"{''.join(bands)}: give a file that has them all"
         )
     return layout.read(path, bands, catalogue)

@@ -1,16 +1,16 @@
-"""Reader of the NASA-Sloan Atlas (Blanton et al. 2011, AJ 142, 31): real galaxies of SDSS.
+"""Read images of the NASA-Sloan Atlas (Blanton et al. 2011, AJ 142, 31): real galaxies of SDSS.
 
-Three layouts are read: parent images (14 HDUs: u, g, r, i, z, NUV, FUV, each before its inverse
-variance), atlas images (7 HDUs: the same bands, deblended, without inverse variances), and cut-outs
-of one band (1 HDU, with NSAID, Z, ZDIST, FILTER, BUNIT and PIXSCALE in the header).
+Three layouts are read: parent images (14 HDUs: u, g, r, i, z, NUV, FUV, each followed by its
+inverse variance), atlas images (7 HDUs: the same bands, deblended, without inverse variances), and
+cut-outs of one band (1 HDU, with NSAID, Z, ZDIST, FILTER, BUNIT and PIXSCALE in the header).
 
-Checked against the Atlas' own description (nsatlas.org/data) and its code (github.com/blanton144/
-dimage): file names, HDUs, nanomaggies, columns and the order F, N, u, g, r, i, z, 0.396 arcsec
-pixels in ugriz, a WCS in every HDU of parent images, RA and DEC as measured in the atlas image. PID
-and AID are described as float32. Assumed, as no genuine parent image, atlas image or catalogue
-could be opened: the keywords of the WCS, that BUNIT is absent or nanomaggies, and that no header
-gives NSAID or redshifts. Fluxes are of the SDSS system, some 0.04 mag from AB in u and 0.02 in z,
-and not corrected for extinction by dust in the Milky Way.
+The following was checked against the Atlas' description (nsatlas.org/data) and code
+(github.com/blanton144/dimage): file names, HDUs, nanomaggies, columns and the order F, N, u, g, r,
+i, z, 0.396 arcsec pixels in ugriz, a WCS in every HDU of parent images, RA and DEC as measured in
+the atlas image, PID and AID as float32. The following is assumed, since no genuine parent image,
+atlas image or catalogue could be opened: the keywords of the WCS, BUNIT absent or nanomaggies, and
+headers without NSAID or redshifts. Fluxes are in the SDSS system, about 0.04 mag from AB in u and
+0.02 in z. They are not corrected for extinction by dust in the Milky Way.
 """
 
 import re
@@ -34,19 +34,19 @@ from peculiar.galaxies.fits import (
     column_names,
     finite,
     header_number,
-    open_whole,
+    open_fits,
     pixels,
 )
 from peculiar.galaxies.galaxy import Galaxy
 
 HDUS_A_BAND = {14: 2, 7: 1}
-"""Parent images have inverse variances, atlas images have none."""
+"""HDUs per band by the number of HDUs: only parent images (14) have inverse variances."""
 FLUX_ORDER = "FNugriz"
 C_KMS = SPEED_OF_LIGHT_MS * 1e-3
 ZEROPOINT_AB = 22.5
 """AB magnitude of one nanomaggy."""
 PIXEL_ARCSEC = 0.396
-"""Of the mosaics that parent and atlas images are cut from, in ugriz."""
+"""Pixel scale of the mosaics from which parent and atlas images are cut, in ugriz, arcsec."""
 CATALOGUE_COLUMNS = {
     "NSAID": int,
     "IAUNAME": str,
@@ -61,38 +61,38 @@ NAME = re.compile(r"(.+)-(?:parent-(\d+)|(\d+)-atlas-(\d+))\.fits(?:\.gz)?")
 
 
 def recognises(hdus: fits.HDUList) -> bool:
-    """Tell by its HDUs whether a file is an image of the NASA-Sloan Atlas."""
+    """Whether a file is an image of the NASA-Sloan Atlas, by its HDUs."""
     kinds = (fits.PrimaryHDU, fits.ImageHDU)
     flat = all(isinstance(hdu, kinds) and len(hdu.shape) == 2 for hdu in hdus)
     return flat and (len(hdus) in HDUS_A_BAND or (len(hdus) == 1 and "NSAID" in hdus[0].header))
 
 
 def bands_in(path: Path) -> tuple[str, ...]:
-    """SDSS bands that a file holds, in the order of `BANDS`; refusals as in `read_nsa`."""
-    with open_whole(path) as hdus:
+    """SDSS bands of a file, in the order of `BANDS`; raises `InputError` as `read_nsa` does."""
+    with open_fits(path) as hdus:
         return tuple(_numbers(path, hdus))
 
 
 def read_catalogue(path: Path) -> Table:
-    """Read what is needed of the catalogue.
+    """Read the needed columns of the Atlas' catalogue.
 
     Parameters
     ----------
     path : Path
-        `nsa_v0_1_2.fits`, 0.5 GB, of which only these columns come into memory.
+        `nsa_v0_1_2.fits`, 0.5 GB; only these columns are loaded.
 
     Returns
     -------
     Table
-        NSAID, IAUNAME, PID, AID, RA and DEC (deg), Z, ZDIST and, where the file has it, PETROFLUX
-        (row, 7) in nanomaggies, in the order of `FLUX_ORDER`; the path in `meta`.
+        NSAID, IAUNAME, PID, AID, RA and DEC (deg), Z, ZDIST and, if the file has it, PETROFLUX
+        (row, 7) in nanomaggies, in the order of `FLUX_ORDER`; `meta` holds the path.
 
     Raises
     ------
     InputError
-        When the file is not FITS, truncated, or lacks a column.
+        When the file is missing, not FITS, truncated, or lacks a column.
     """
-    with open_whole(path, memmap=True) as hdus:
+    with open_fits(path, memmap=True) as hdus:
         if len(hdus) < 2 or not isinstance(hdus[1], fits.BinTableHDU):
             raise InputError(f"{path} has no table in HDU 1: give nsa_v0_1_2.fits")
         names = column_names(path, hdus[1])
@@ -107,7 +107,7 @@ def read_catalogue(path: Path) -> Table:
         if "PETROFLUX" in names:
             fluxes = column(path, hdus[1], "PETROFLUX", float)
             if fluxes.shape != (len(table), len(FLUX_ORDER)):
-                raise InputError(f"{path} has no 7 values in PETROFLUX: {REFETCH}")
+                raise InputError(f"{path} does not have 7 values per row in PETROFLUX: {REFETCH}")
             table["PETROFLUX"] = fluxes
     return table
 
@@ -116,10 +116,10 @@ def read_nsa(path: Path, bands: Sequence[str], catalogue: Table | None = None) -
     """Read the images of one real galaxy.
 
     Z is the heliocentric redshift. ZDIST is a distance in units of c/H0. Within 6400 km/s it comes
-    from the peculiar velocities of Willick et al. (1997, ApJ 486, 629), tapered to none between
-    5000 and 6400 km/s; beyond, it is no more than the redshift in the frame of the Local Group
-    (Yahil et al. 1977, ApJ 217, 903). Where the inverse variance is not positive there are no data,
-    and the image is set to 0, the sky.
+    from the peculiar velocities of Willick et al. (1997, ApJ 486, 629), tapered to zero between
+    5000 and 6400 km/s; beyond, it is the redshift in the frame of the Local Group (Yahil et al.
+    1977, ApJ 217, 903). Pixels without data, whose inverse variance is not positive, are set to 0,
+    the sky.
 
     Parameters
     ----------
@@ -128,22 +128,22 @@ def read_nsa(path: Path, bands: Sequence[str], catalogue: Table | None = None) -
     bands : sequence of str
         SDSS bands, in the order wanted.
     catalogue : Table or None
-        Of `read_catalogue`; without it NSAID, Z and ZDIST stand in the primary header.
+        From `read_catalogue`; if None, NSAID, Z and ZDIST are read from the primary header.
 
     Returns
     -------
     Galaxy
         Images (camera=1, band, y, x) in W/m/m^2/sr, not necessarily square, with noise of both
-        signs; kpc per pixel is NaN. AB magnitudes (camera=1, band) are of the catalogue's
-        PETROFLUX. The offset is (0, 0) without a WCS or a position.
+        signs; kpc per pixel is NaN. AB magnitudes (camera=1, band) are from PETROFLUX of the
+        catalogue. The offset is (0, 0) without a WCS or a position.
 
     Raises
     ------
     InputError
-        When the file is not FITS, truncated, not in the catalogue, or lacks or contradicts what is
-        needed.
+        When the file is missing, not FITS, truncated, or not exactly once in the catalogue; when a
+        band, header card or datum is missing, invalid or inconsistent.
     """
-    with open_whole(path) as hdus:
+    with open_fits(path) as hdus:
         numbers = _numbers(path, hdus)
         for band in bands:
             if band not in numbers:
@@ -171,14 +171,15 @@ def read_nsa(path: Path, bands: Sequence[str], catalogue: Table | None = None) -
 
 
 def _numbers(path: Path, hdus: fits.HDUList) -> dict[str, int]:
-    """Number of the HDU that holds each band's image."""
+    """Number of the HDU that holds the image of each band."""
     if not recognises(hdus):
         raise InputError(
-            f"{path} is no image of the NASA-Sloan Atlas, which has 14 HDUs (parent), 7 (atlas) "
-            "or 1 with NSAID (cut-out): take it out of fetch.nsa.folder, or correct fetch.source"
+            f"{path} is not an image of the NASA-Sloan Atlas, which has 14 HDUs (parent), 7 "
+            "(atlas) or 1 with NSAID (cut-out): remove it from fetch.nsa.folder, or correct "
+            "fetch.source"
         )
     header = hdus[0].header
-    # The Atlas describes the unit of its files, ours are described by their headers alone.
+    # files of the Atlas need no BUNIT, since its documentation gives the unit; cut-outs need one
     unit = str(header.get("BUNIT", "" if len(hdus) == 1 else "nanomaggies")).strip()
     if unit not in ("nanomaggy", "nanomaggies"):
         raise InputError(f"{path} has BUNIT {unit!r}, not 'nanomaggy': {REFETCH}")
@@ -191,7 +192,7 @@ def _numbers(path: Path, hdus: fits.HDUList) -> dict[str, int]:
 
 
 def _known(path: Path, header: Mapping[str, Any], catalogue: Table | None) -> Mapping[str, Any]:
-    """NSAID, Z, ZDIST and more of an image's galaxy, from the catalogue or else the header."""
+    """NSAID, Z, ZDIST and more of a galaxy, from the catalogue, or from the header without one."""
     if catalogue is None:
         missing = [key for key in ("NSAID", "Z", "ZDIST") if key not in header]
         if missing:
@@ -210,8 +211,8 @@ def _known(path: Path, header: Mapping[str, Any], catalogue: Table | None) -> Ma
     rows = np.flatnonzero(matches)
     if len(rows) != 1:
         raise InputError(
-            f"{path} is {len(rows)} times in {catalogue.meta['path']}, not once: take it out of "
-            "fetch.nsa.folder, or give it its name of the Atlas"
+            f"{path} is {len(rows)} times in {catalogue.meta['path']}, not once: remove it from "
+            "fetch.nsa.folder, or rename it as in the Atlas"
         )
     return {key: catalogue[key][rows[0]].tolist() for key in catalogue.colnames}
 
@@ -223,15 +224,18 @@ def _flux(path: Path, hdus: fits.HDUList, index: int, band: str) -> NDArray[np.f
         weight = pixels(path, hdus[index + 1])
         finite(path, weight, f"the inverse variance of band {band}")
         if weight.shape != image.shape:
-            raise InputError(f"{path} has an inverse variance of another size in {band}: {REFETCH}")
+            raise InputError(
+                f"{path} has an inverse variance of another size than the image in {band}: "
+                f"{REFETCH}"
+            )
         if not (weight > 0).any():
-            raise InputError(f"{path} has no data in band {band}: take it out of fetch.nsa.folder")
+            raise InputError(f"{path} has no data in band {band}: remove it from fetch.nsa.folder")
         image = np.where(weight > 0, image, np.float32(0))
     return finite(path, image, f"band {band}")
 
 
 def _pixel_scale(path: Path, header: Mapping[str, Any], wcs: WCS | None, known: bool) -> float:
-    """Pixel scale in arcsec, by the header, or else by the Atlas where the layout is `known`."""
+    """Pixel scale, arcsec, from PIXSCALE or the WCS, or else that of the `known` layouts."""
     by_wcs = None if wcs is None else 3600 * float(np.sqrt(proj_plane_pixel_area(wcs)))
     if "PIXSCALE" in header:
         scale = header_number(path, header, "PIXSCALE")
@@ -259,7 +263,7 @@ def _offset(
 
 
 def _celestial(path: Path, header: fits.Header) -> WCS | None:
-    """WCS of an image, or None where its header has none of the sky."""
+    """Celestial WCS of an image; None if its header has none."""
     try:
         wcs = WCS(header)
         wcs.wcs.set()
@@ -270,7 +274,7 @@ def _celestial(path: Path, header: fits.Header) -> WCS | None:
 
 
 def _mag_ab(known: Mapping[str, Any], bands: Sequence[str]) -> NDArray[np.float64]:
-    """AB magnitudes (band,) of the Petrosian fluxes; NaN where there is none."""
+    """AB magnitudes (band,) of the Petrosian fluxes; NaN where missing or not positive."""
     if "PETROFLUX" not in known:
         return np.full(len(bands), np.nan)
     flux = np.array([known["PETROFLUX"][FLUX_ORDER.index(band)] for band in bands])

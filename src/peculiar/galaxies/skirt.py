@@ -14,7 +14,7 @@ from peculiar.core.photometry import (
     SKIRT_ZEROPOINT_AB,
     flux_density,
 )
-from peculiar.galaxies.fits import REFETCH, header_number, open_whole, plane, subhalo_of_name
+from peculiar.galaxies.fits import REFETCH, header_number, open_fits, plane, subhalo_of_name
 from peculiar.galaxies.galaxy import Galaxy
 
 COUNT_RATE_UNIT = "counts/s/pixel"
@@ -27,7 +27,7 @@ def recognises(hdus: fits.HDUList) -> bool:
 
 def bands_in(path: Path) -> tuple[str, ...]:
     """SDSS bands that a file holds, in the order of `BANDS`; refusals as in `read_skirt`."""
-    with open_whole(path) as hdus:
+    with open_fits(path) as hdus:
         filters = filter_names(path, hdus[0])
         return tuple(
             band for band in BANDS if SKIRT_FILTERS[band] in filters and band in SKIRT_ZEROPOINT_AB
@@ -62,7 +62,7 @@ def read_skirt(path: Path, bands: Sequence[str]) -> Galaxy:
     InputError
         When the file is not FITS, truncated, or lacks or contradicts what is needed.
     """
-    with open_whole(path) as hdus:
+    with open_fits(path) as hdus:
         hdu = hdus[0]
         filters = filter_names(path, hdu)
         per_count = _solid_angle_correction(path, hdu.header)
@@ -85,8 +85,8 @@ def filter_names(path: Path, hdu: fits.PrimaryHDU) -> list[str]:
     """Filter of each plane, in order, after checking the cube's shape and units."""
     if len(hdu.shape) != 3:
         raise InputError(
-            f"{path} is no TNG SKIRT image, which is one cube (bands, N, N) with FILTER0 and so "
-            "on: take it out of fetch.skirt.folder, or correct fetch.source"
+            f"{path} is not a TNG SKIRT image, which is one cube (bands, N, N) with FILTER0 and so "
+            "on: remove it from fetch.skirt.folder, or correct fetch.source"
         )
     if hdu.shape[1] != hdu.shape[2]:
         raise InputError(f"{path} has an image of shape {hdu.shape}, not (bands, N, N): {REFETCH}")

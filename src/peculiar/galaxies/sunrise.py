@@ -1,7 +1,7 @@
-"""Reader of SUNRISE broadband files: the public Illustris images and our stand-ins for them.
+"""Read SUNRISE broadband files: the public Illustris images, and stand-ins.
 
-The format is that of Jonsson (2006, MNRAS 372, 2) as Torrey et al. (2015, MNRAS 447, 2753) used
-it. HDUs and filters are found by name; a genuine file has 36 filters, a stand-in five.
+The format is that of Jonsson (2006, MNRAS 372, 2) as used by Torrey et al. (2015, MNRAS 447, 2753).
+HDUs and filters are found by name. A genuine file has 36 filters, a stand-in five.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from peculiar.galaxies.fits import (
     column,
     column_names,
     header_number,
-    open_whole,
+    open_fits,
     plane,
     subhalo_of_name,
 )
@@ -30,19 +30,19 @@ GIVE = "give a SUNRISE broadband file of Illustris"
 
 
 def recognises(hdus: fits.HDUList) -> bool:
-    """Tell by its HDUs whether a file is a SUNRISE broadband file."""
+    """Whether a file is a SUNRISE broadband file, by its HDUs."""
     return "FILTERS" in hdus and "CAMERA0-BROADBAND-NONSCATTER" in hdus
 
 
 def bands_in(path: Path) -> tuple[str, ...]:
-    """SDSS bands that a file holds, in the order of `BANDS`; refusals as in `read_broadband`."""
-    with open_whole(path) as hdus:
+    """SDSS bands of a file, in the order of `BANDS`; raises as `read_broadband` does."""
+    with open_fits(path) as hdus:
         filters = filter_names(path, hdus)
         return tuple(band for band in BANDS if SUNRISE_FILTERS[band] in filters)
 
 
 def read_broadband(path: Path, bands: Sequence[str]) -> Galaxy:
-    """Read the images of one galaxy, one camera at a time and only the bands asked for.
+    """Read the images of one galaxy, one camera at a time and only the given bands.
 
     Parameters
     ----------
@@ -54,17 +54,18 @@ def read_broadband(path: Path, bands: Sequence[str]) -> Galaxy:
     Returns
     -------
     Galaxy
-        Images (camera=4, band, y, x) in W/m/m^2/sr and kpc per pixel (camera,), both as the file
-        has them. The mass (LOGMSTAR), the half-mass radius (HALFMASS, kpc), the absolute
-        magnitudes (band,) (ABSMAG_G, ...) and AB magnitudes (camera=4, band) (AB_mag_nonscatter0,
-        ... of FILTERS) are NaN where the file does not give them.
+        Images (camera=4, band, y, x) in W/m/m^2/sr and kpc per pixel (camera,), both as in the
+        file. The mass (LOGMSTAR), the half-mass radius (HALFMASS, kpc), the absolute magnitudes
+        (band,) (ABSMAG_G, ...) and AB magnitudes (camera=4, band) (AB_mag_nonscatter0, ... of
+        FILTERS) are NaN where the file does not give them.
 
     Raises
     ------
     InputError
-        When the file is not FITS, truncated, or lacks or contradicts what is needed.
+        When the file is missing, not FITS or truncated; when an HDU, filter, card or pixel is
+        missing or invalid.
     """
-    with open_whole(path) as hdus:
+    with open_fits(path) as hdus:
         filters = filter_names(path, hdus)
         planes = [_index(path, filters, band) for band in bands]
         cubes = [_cube(path, hdus, camera, len(filters)) for camera in range(NUMBER_OF_CAMERAS)]
@@ -92,18 +93,18 @@ def read_broadband(path: Path, bands: Sequence[str]) -> Galaxy:
 
 
 def _optional(path: Path, header: fits.Header, key: str, above: float = 0.0) -> float:
-    """Number in a header, NaN where it has no such card."""
+    """Number in a header; NaN if the card is missing."""
     return header_number(path, header, key, above) if key in header else np.nan
 
 
 def _cube(path: Path, hdus: fits.HDUList, camera: int, filters: int) -> fits.ImageHDU:
-    """Images of one camera, not yet read, after checking their shape and unit."""
+    """HDU of the images of one camera, after checks of shape and unit; the data are not read."""
     name = f"CAMERA{camera}-BROADBAND-NONSCATTER"
     hdu = _hdu(path, hdus, name)
     if len(hdu.shape) != 3 or hdu.shape[0] != filters or hdu.shape[1] != hdu.shape[2]:
         raise InputError(
-            f"{path} has in {name} a cube of shape {hdu.shape}, not ({filters}, N, N) as its "
-            f"FILTERS say: {GIVE}"
+            f"{path} has a cube of shape {hdu.shape} in {name}, not ({filters}, N, N) as in its "
+            f"FILTERS: {GIVE}"
         )
     unit = str(hdu.header.get("IMUNIT", "")).strip()
     if unit != IMAGE_UNIT:
@@ -119,7 +120,7 @@ def _images(
     names = [f"{camera}, band {band}" for band in bands]
     images = [plane(path, cube, k, name) for k, name in zip(planes, names, strict=True)]
     for image, name in zip(images, names, strict=True):
-        # SUNRISE counts photons, so that this can only be damage
+        # SUNRISE counts photons, so a negative value means damage
         if image.min(initial=0) < 0:
             raise InputError(f"{path} has negative surface brightness in {name}: {REFETCH}")
     return np.stack(images)
@@ -128,7 +129,7 @@ def _images(
 def _mag_ab(
     path: Path, hdus: fits.HDUList, camera: int, planes: Sequence[int]
 ) -> NDArray[np.float64]:
-    """AB magnitudes (band,) that FILTERS gives for one camera; NaN where none, or no light."""
+    """AB magnitudes (band,) of one camera in FILTERS; NaN if missing or without light."""
     table, name = _hdu(path, hdus, "FILTERS"), f"AB_mag_nonscatter{camera}"
     if name not in column_names(path, table):
         return np.full(len(planes), np.nan)
@@ -139,30 +140,30 @@ def _mag_ab(
 def _hdu(path: Path, hdus: fits.HDUList, name: str) -> fits.ImageHDU | fits.BinTableHDU:
     if name not in hdus:
         raise InputError(
-            f"{path} has no {name}, so it is cut off or of another format: {REFETCH}, or {GIVE}"
+            f"{path} has no {name}, so it is truncated or of another format: {REFETCH}, or {GIVE}"
         )
     kind = fits.BinTableHDU if name == "FILTERS" else fits.ImageHDU
     if not isinstance(hdus[name], kind):
-        raise InputError(f"{path} has a {name} that is no {kind.__name__}: {GIVE}")
+        raise InputError(f"{path} has a {name} that is not a {kind.__name__}: {GIVE}")
     return hdus[name]
 
 
 def filter_names(path: Path, hdus: fits.HDUList) -> list[str]:
-    """Filter of each plane, in order, from the first column of FILTERS; padding taken off."""
+    """Filter of each plane, in order, from the first column of FILTERS, without padding."""
     return [name.strip() for name in column(path, _hdu(path, hdus, "FILTERS"), 0, str).tolist()]
 
 
 def _index(path: Path, filters: list[str], band: str) -> int:
     if SUNRISE_FILTERS[band] not in filters:
         raise InputError(
-            f"{path} has no filter {SUNRISE_FILTERS[band]}: give a file that has it, or leave band "
-            f"{band} out"
+            f"{path} has no filter {SUNRISE_FILTERS[band]}: give a file that has it, or remove "
+            f"band {band}"
         )
     return filters.index(SUNRISE_FILTERS[band])
 
 
 def _kpc_per_pixel(path: Path, hdus: fits.HDUList, camera: int, hdu: fits.ImageHDU) -> float:
-    """Physical pixel scale, kpc; fields of view differ from galaxy to galaxy in Illustris."""
+    """Physical pixel scale, kpc; each galaxy of Illustris has its own field of view."""
     parameters = f"CAMERA{camera}-PARAMETERS"
     if parameters in hdus and "linear_fov" in hdus[parameters].header:
         return header_number(path, hdus[parameters].header, "linear_fov") / int(hdu.shape[-1])
@@ -175,12 +176,12 @@ def _kpc_per_pixel(path: Path, hdus: fits.HDUList, camera: int, hdu: fits.ImageH
 
 
 def read_masses(path: Path) -> dict[int, float]:
-    """Read which subhaloes have images, and their masses.
+    """Read the subhaloes with images, and their masses, from the catalogue of Illustris.
 
     Parameters
     ----------
     path : Path
-        The project's `directory_catalog_135.txt`: lines of folder, subhalo number, log10(M*/Msun).
+        `directory_catalog_135.txt`: lines of folder, subhalo number, log10(M*/Msun).
 
     Returns
     -------
@@ -190,7 +191,7 @@ def read_masses(path: Path) -> dict[int, float]:
     Raises
     ------
     InputError
-        When it is missing or a folder, or a line is not of that form.
+        When the file is missing or a folder, or a line has another form.
     """
     masses: dict[int, float] = {}
     try:
@@ -204,6 +205,6 @@ def read_masses(path: Path) -> dict[int, float]:
         except ValueError:
             raise InputError(
                 f"{path} has {line[:60]!r} in line {row}, not a folder, a subhalo number and "
-                "log10(M*/Msun): correct that line"
+                "log10(M*/Msun): correct the line"
             ) from None
     return masses

@@ -1,1 +1,1 @@
-"""What a survey would see of a simulated galaxy: distance, resampling, sky, seeing, noise."""
+"""Mock observations of simulated galaxies: distances, resampling, sky, seeing, noise."""

@@ -1,4 +1,4 @@
-"""Distances that simulated galaxies are put at."""
+"""Draw the distances at which simulated galaxies are placed."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,17 +9,31 @@ from peculiar.core.survey import Simulated, Uniform, Volume
 def draw_distances_mpc(
     distances: Simulated, size: int, rng: np.random.Generator
 ) -> NDArray[np.float64]:
-    """Distances (size,), Mpc (paper, section 3.2).
+    """Draw random distances (paper, section 3.2).
 
-    Normal distances are not cut at 50 and 100 Mpc, which the paper does not mention and which
-    would lower their deviation to 12.5 Mpc; only those nearer than `min_mpc` are drawn again.
-    In a volume, the cubes of distances are uniform.
+    Normal distances are not cut at 50 and 100 Mpc: the paper does not mention a cut, and it would
+    lower their deviation to 12.5 Mpc. Only those below `min_mpc` are drawn again. For galaxies
+    uniform in volume, the cubes of the distances are uniform.
+
+    Parameters
+    ----------
+    distances : Uniform, Volume or Normal
+        Their distribution.
+    size : int
+        Number of distances.
+    rng : numpy.random.Generator
+        Source of randomness.
+
+    Returns
+    -------
+    ndarray, (size,)
+        Distances, Mpc.
     """
     if isinstance(distances, Uniform):
         return rng.uniform(distances.min_mpc, distances.max_mpc, size)
     if isinstance(distances, Volume):
         return np.cbrt(rng.uniform(distances.min_mpc**3, distances.max_mpc**3, size))
-    from scipy.stats import truncnorm  # takes half a second, which uniform distances need not pay
+    from scipy.stats import truncnorm  # half a second to import, for normal distances only
 
     lowest = (distances.min_mpc - distances.mean_mpc) / distances.sigma_mpc
     law = truncnorm(lowest, np.inf, loc=distances.mean_mpc, scale=distances.sigma_mpc)

@@ -1,7 +1,7 @@
-"""What a survey sees of simulated images: placed at a distance, through the sky and telescope.
+"""Observe simulated images: place them at a distance, behind sky and telescope.
 
-`observe` makes each image once, for all to compare with; training may ask for more, each galaxy
-image at a new distance each time (`fresh_views`).
+The stage `observe` makes each image once. Training may draw more: each galaxy image at a new
+distance each time (`fresh_views`).
 """
 
 from collections.abc import Callable, Sequence
@@ -21,9 +21,9 @@ from peculiar.mock.distances import draw_distances_mpc
 from peculiar.mock.instrument import photograph
 from peculiar.mock.resample import Kernels, kpc_per_arcsec, place
 
-REACH = 2  # of the resampling kernel, pixels of the input or output
-# of kernels at random (docs/decisions/0016): from a sharp cubic to one without negative lobes, and
-# from one that hardly averages to one wider than the usual; some are boxes
+REACH = 2  # half width of the resampling kernel, pixels of the input or output
+# ranges of random kernels (docs/decisions/0016): slopes from a sharp cubic to one without negative
+# lobes, widths from almost no averaging to wider than the default, and a fraction of boxes
 SLOPES, WIDTHS, BOXES = (-1.0, 0.0), (0.5, 1.25), 0.2
 
 
@@ -38,7 +38,7 @@ def views(
     device: torch.device,
     kernels: Kernels | None = None,
 ) -> Tensor:
-    """Images as observed from given distances.
+    """Observe images from given distances.
 
     Parameters
     ----------
@@ -51,13 +51,13 @@ def views(
     pixels : int
         Side of the output, pixels.
     survey : Survey
-        Bands, pixel scale, dimming and instrument; not its `pixels`.
+        Bands, pixel scale, dimming and instrument; its `pixels` are not used.
     rngs : sequence of numpy.random.Generator
-        One an image, for its noise; not used without an instrument.
+        One per image, for its noise; not used without an instrument.
     device : torch.device
-        Where to place them.
+        Where images are resampled.
     kernels : Kernels, optional
-        To resample them with; without, `peculiar.mock.resample`'s.
+        Resampling kernels; by default the cubic of `peculiar.mock.resample`.
 
     Returns
     -------
@@ -92,9 +92,19 @@ def views(
 
 
 def draw_kernels(size: int, rng: np.random.Generator) -> Kernels:
-    """Kernels (size,) between those that resamplers in use have, and a little beyond."""
+    """Draw random kernels (size,) that span those of common resamplers, and slightly more."""
     slope, width, share = (rng.uniform(*ends, size) for ends in (SLOPES, WIDTHS, (0.0, 1.0)))
     return Kernels(*map(torch.from_numpy, (slope, width, share < BOXES)))
+
+
+def _simulated_distances(survey: Survey) -> Simulated:
+    """Distribution of simulated distances; `InputError` for real galaxies."""
+    if not isinstance(survey.distances, Simulated):
+        raise InputError(
+            f"dataset {survey.dataset} has real galaxies, which cannot be moved to fresh "
+            "distances: set fresh: false in train"
+        )
+    return survey.distances
 
 
 def fresh_views(
@@ -106,26 +116,25 @@ def fresh_views(
     device: torch.device,
     random_kernels: bool = False,
 ) -> Callable[[NDArray[np.integer]], tuple[Tensor, Tensor]]:
-    """A function that shows images of an observed dataset at distances it draws anew each time.
+    """Return a function that places images of a dataset at new random distances in each call.
 
-    The peculiar velocity of each image stays the one of the dataset, since a survey has one
-    redshift a galaxy: drawn anew as well, the velocities would average out, and D_z would be as
-    good a label as D.
+    Each image keeps its peculiar velocity, since a survey has one redshift per galaxy. If
+    velocities were drawn again too, they would average out, and D_z would be as good a label as D.
 
     Parameters
     ----------
     observed : Observed
-        The dataset, whose law of distances is drawn from.
+        The dataset; its survey has the distribution of distances.
     raw : Path
-        Output of `fetch` that it was made from.
+        Output of `fetch` from which the dataset was made.
     pixels : int
-        Side of the images, pixels: the dataset's, or less for their middle.
+        Side of the images, pixels: that of the dataset, or less for their central part.
     label : {"D", "D_z"}
         Which distance is the label.
     rng : numpy.random.Generator
         Draws distances, kernels and noise.
     device : torch.device
-        Where images are placed.
+        Where images are resampled.
     random_kernels : bool
         Resample each image with a kernel of `draw_kernels`, so that a network does not learn the
         sharpness of one resampler.
@@ -133,23 +142,17 @@ def fresh_views(
     Returns
     -------
     callable
-        Row numbers (n,) of the dataset to images (n, band, pixels, pixels), W/m/m^2/sr, and labels
-        (n,), Mpc, both on the device.
+        Maps row numbers (n,) of the dataset to images (n, band, pixels, pixels), W/m/m^2/sr, and
+        labels (n,), Mpc, both on the device.
 
     Raises
     ------
     InputError
-        When the galaxies are real and cannot be moved, or `raw` holds others.
+        When the galaxies are real and cannot be moved, or `raw` holds other galaxies.
     """
     images, galaxies = open_set(raw, RAW_COLUMNS)
-    table, survey = observed.table, observed.survey
-    law = survey.distances
-    if not isinstance(law, Simulated):
-        raise InputError(
-            f"dataset {survey.dataset} has real galaxies, which cannot be moved to fresh "
-            "distances: set fresh: false in train"
-        )
-    cameras = images.shape[1]
+    table, survey, cameras = observed.table, observed.survey, images.shape[1]
+    law = _simulated_distances(survey)
     if not np.array_equal(np.repeat(galaxies["id"], cameras), table["galaxy"]):
         raise InputError(
             f"{raw} does not hold the galaxies of dataset {survey.dataset}: run `dvc repro observe`"
@@ -165,7 +168,7 @@ def fresh_views(
         kernels = draw_kernels(len(rows), rng) if random_kernels else None
         kpc = kpc_per_pixel[galaxy, camera]
         middle = None
-        if survey.instrument is None:  # whose margin would be needed as well
+        if survey.instrument is None:  # an instrument needs a margin, so the complete image
             ratio = survey.pixel_scale_arcsec * kpc_per_arcsec(distance_mpc) / kpc
             middle = 2 * ceil(reach + np.abs(offset).max() + (pixels / 2 + reach) * ratio.max())
         seen = views(

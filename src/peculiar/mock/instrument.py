@@ -1,8 +1,8 @@
-"""What a camera under the sky adds to a noise-free image: blur, photon noise and dark noise.
+"""Add seeing, photon noise and dark noise to noise-free images.
 
 The noise is that of an SDSS frame (its data model, "calculating the errors"): in counts (DN) of
-one native pixel, variance = (source + sky) / gain + dark variance. Numpy on the CPU alone, with a
-generator for each image: what comes out depends neither on the batch nor on a GPU.
+one native pixel, variance = (source + sky) / gain + dark variance. All is computed with NumPy on
+the CPU, with one generator per image, so results depend neither on the batch nor on a GPU.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,11 +21,11 @@ SAMPLES_PER_FWHM = 20
 
 
 def psf_kernel(instrument: Instrument, band: str, pixel_scale_arcsec: float) -> NDArray[np.float64]:
-    """Light of a point source at a pixel's centre, in the pixels around it.
+    """Compute the PSF: the light of a point source at the centre of a pixel, in all pixels.
 
-    The profile is integrated over each pixel, since pixels as wide as the PSF would miss its peak
-    and its light by sampling: Moffat (1969, A&A 3, 455), I ~ (1 + r^2/alpha^2)^-beta with
-    alpha = FWHM / (2 sqrt(2^(1/beta) - 1)), or a Gaussian.
+    The profile is a Moffat (1969, A&A 3, 455), I ~ (1 + r^2/alpha^2)^-beta with
+    alpha = FWHM / (2 sqrt(2^(1/beta) - 1)), or a Gaussian. It is integrated over each pixel:
+    sampled at pixels as wide as the PSF, it would lose its peak and part of its light.
 
     Parameters
     ----------
@@ -39,8 +39,8 @@ def psf_kernel(instrument: Instrument, band: str, pixel_scale_arcsec: float) -> 
     Returns
     -------
     ndarray, (k, k)
-        Fraction of the light, k odd; the sum is one. The thousandth of the light that lies beyond
-        the largest circle in the kernel, or a little less, is given back to the others.
+        Fraction of the light, k odd. The sum is one: at most a thousandth of the light lies
+        outside the kernel and is shared among its pixels.
     """
     fwhm_pixels = instrument.fwhm_arcsec[band] / pixel_scale_arcsec
     return _kernel(instrument.psf, instrument.moffat_beta, fwhm_pixels)
@@ -48,7 +48,7 @@ def psf_kernel(instrument: Instrument, band: str, pixel_scale_arcsec: float) -> 
 
 @lru_cache(maxsize=64)
 def _kernel(psf: str, beta: float, fwhm: float) -> NDArray[np.float64]:
-    """`psf_kernel` in pixels; kept, since every batch asks for the same."""
+    """`psf_kernel` for a FWHM in pixels; cached, since every batch needs the same."""
     if psf == "moffat":
         alpha = fwhm / (2 * sqrt(2 ** (1 / beta) - 1))
         # the light beyond r is (1 + r^2/alpha^2)^(1 - beta)
@@ -62,7 +62,7 @@ def _kernel(psf: str, beta: float, fwhm: float) -> NDArray[np.float64]:
         model, shape = Gaussian2DKernel, {"x_stddev": sigma}
     side = 2 * ceil(radius) + 1
     samples = ceil(SAMPLES_PER_FWHM / fwhm)
-    # astropy gives it the sum one
+    # astropy normalises the sum to one
     kernel: NDArray[np.float64] = model(
         **shape, x_size=side, y_size=side, mode="oversample", factor=samples
     ).array
@@ -76,7 +76,7 @@ def convolve(
     pixel_scale_arcsec: float,
     instrument: Instrument,
 ) -> NDArray[np.float64]:
-    """Images blurred by the PSF of their bands; beyond the frame the sky is dark.
+    """Convolve images with the PSF of each band; the sky outside the frame is dark.
 
     Parameters
     ----------
@@ -88,9 +88,9 @@ def convolve(
     Returns
     -------
     ndarray, (n, band, y, x), float64
-        Same unit. Light that the PSF carries over the frame's edge is lost.
+        Same unit. Light that the PSF spreads outside the frame is lost.
     """
-    from scipy.signal import fftconvolve  # takes half a second, which others need not pay
+    from scipy.signal import fftconvolve  # half a second to import, only needed here
 
     blurred = np.empty(images.shape)
     for column, band in enumerate(bands):
@@ -101,10 +101,10 @@ def convolve(
 
 
 def electrons_per_brightness(instrument: Instrument, band: str, pixel_scale_arcsec: float) -> float:
-    """Electrons that a surface brightness of one W/m/m^2/sr gives in a pixel, in the exposure.
+    """Compute the electrons per pixel and exposure from a surface brightness of 1 W/m/m^2/sr.
 
-    A pixel of solid angle Omega receives I Omega; `count_mag` gives one count, which is `gain`
-    electrons.
+    A pixel of solid angle Omega receives I Omega. A source of `count_mag` gives one count, which
+    is `gain` electrons.
 
     Parameters
     ----------
@@ -128,16 +128,16 @@ def sky_electrons(instrument: Instrument, band: str, pixel_scale_arcsec: float) 
 
 
 def dark_electrons(instrument: Instrument, band: str, pixel_scale_arcsec: float) -> float:
-    """Deviation of dark current and readout in a pixel, electrons.
+    """Standard deviation of dark current and readout in a pixel, electrons.
 
-    A pixel larger than the camera's own is taken as a sum of native pixels, each read out once.
+    A pixel of another size than the camera's counts as a sum of native pixels, each read out once.
     """
     native_pixels = (pixel_scale_arcsec / instrument.native_pixel_arcsec) ** 2
     return instrument.gain[band] * sqrt(instrument.dark_variance[band] * native_pixels)
 
 
 def sky_noise(instrument: Instrument, band: str, pixel_scale_arcsec: float) -> float:
-    """Deviation of a pixel that holds nothing but sky.
+    """Compute the standard deviation of a pixel of empty sky.
 
     Parameters
     ----------
@@ -163,11 +163,11 @@ def observe_through(
     rngs: Sequence[np.random.Generator],
     margin: int = 0,
 ) -> NDArray[np.float32]:
-    """Images as the instrument would have seen them, with the mean sky subtracted.
+    """Observe images through an instrument, and subtract the mean sky.
 
-    With K of `electrons_per_brightness`, a pixel of brightness I has K (I + sky) electrons
-    expected, drawn from Poisson's law, and Gaussian noise of dark current and readout. The noise
-    has mean zero; below zero, where placing rings, only the photon noise ends, not the image.
+    With K of `electrons_per_brightness`, a pixel of brightness I has a Poisson number of electrons
+    of mean K (I + sky), and Gaussian noise of dark current and readout. The noise has mean zero.
+    Where resampling makes K (I + sky) negative, there is no photon noise; I is kept.
 
     Parameters
     ----------
@@ -180,9 +180,9 @@ def observe_through(
     instrument : Instrument
         Camera.
     rngs : sequence of numpy.random.Generator, (n,)
-        One for each image, which is drawn from band after band.
+        One per image; its bands are drawn in order.
     margin : int
-        Pixels at each edge that lend their light to the blur and are then cut off.
+        Pixels at each edge that are convolved and then cut off.
 
     Returns
     -------
@@ -192,7 +192,8 @@ def observe_through(
     Raises
     ------
     ValueError
-        When shapes, bands, generators or the pixel scale do not fit, or a pixel is not finite.
+        When `images` does not match `bands` or `rngs`, the pixel scale is not positive, or a
+        pixel is not finite.
     """
     _check(images, bands, pixel_scale_arcsec, rngs)
     blurred = convolve(images, bands, pixel_scale_arcsec, instrument)
@@ -219,17 +220,17 @@ def photograph(
     instrument: Instrument | None,
     rngs: Sequence[np.random.Generator],
 ) -> NDArray[np.float32]:
-    """Images of a given side, through an instrument if there is one.
+    """Make images of a given side, through an instrument if there is one.
 
-    They are placed with a margin as wide as the PSF: else the dark beyond the frame would be
-    blurred into its rim.
+    They are placed with a margin of the width of the PSF; otherwise the dark outside the frame
+    would darken its edge.
 
     Parameters
     ----------
     placed : callable
-        Side, pixels, to images (n, band, side, side) about the same middle, W/m/m^2/sr.
+        Maps a side, pixels, to images (n, band, side, side), W/m/m^2/sr, all with one centre.
     pixels : int
-        Side of the images asked for, pixels.
+        Side of the output, pixels.
     bands, pixel_scale_arcsec, instrument, rngs
         See `observe_through`.
 
@@ -257,7 +258,7 @@ def _check(
             f"not {images.shape}"
         )
     if len(rngs) != len(images):
-        raise ValueError(f"{len(images)} images need a generator each, not {len(rngs)}")
+        raise ValueError(f"rngs must hold {len(images)} generators, one per image, not {len(rngs)}")
     if not (isfinite(pixel_scale_arcsec) and pixel_scale_arcsec > 0):
         raise ValueError(f"pixel_scale_arcsec must be positive, not {pixel_scale_arcsec}")
     if not np.isfinite(images).all():

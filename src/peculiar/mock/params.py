@@ -12,7 +12,7 @@ Fraction = Annotated[float, Field(gt=0, lt=1)]
 
 
 class Split(Section):
-    """Fractions of the three splits, and what is split."""
+    """Fractions of the three splits, and whether galaxies or images are assigned to them."""
 
     by: SplitBy
     train: Fraction

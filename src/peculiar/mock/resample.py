@@ -1,10 +1,10 @@
-"""Put a simulated galaxy at a distance: resample on the sky, crop, dim (paper, section 3.1).
+"""Place a simulated galaxy at a distance: resample, crop and dim its image (paper, section 3.1).
 
-The output frame is sampled exactly: pixel centres are symmetric about the galaxy, whatever the
-ratio of the scales. The kernel is Keys' cubic with a = -0.5 (Keys 1981, IEEE Trans. ASSP 29, 1153),
-widened to the output pixel where the image shrinks, as in PIL, `torch.nn.functional.interpolate`
-with `antialias=True` and torchvision v2; cv2 and plain torch use a = -0.75 without widening, which
-differs by up to a tenth of a galaxy's peak.
+Pixel centres of the output are symmetric about the galaxy for any ratio of the pixel scales. The
+kernel is the cubic of Keys (1981, IEEE Trans. ASSP 29, 1153) with a = -0.5. It is widened to the
+output pixel where the image shrinks, as in PIL, `torch.nn.functional.interpolate` with
+`antialias=True` and torchvision v2. cv2 and torch without antialias use a = -0.75 and no widening,
+which differs by up to a tenth of a galaxy's peak.
 """
 
 from collections import deque
@@ -23,15 +23,15 @@ from peculiar.core.photometry import ARCSEC_RAD
 from peculiar.core.survey import Dimming
 
 ILLUSTRIS_CAMERA_MPC = 50.0
-BLOCK = 16  # output pixels that a CPU makes in one product
-PIECE = 8  # images that one thread makes at once; torch does not divide their `taps` any further
-# output pixels, the input pixels that make them, and a matrix (output, input)
+BLOCK = 16  # output pixels per matrix product on a CPU
+PIECE = 8  # images per thread and task; too few for torch to use threads of its own in `taps`
+# output pixels, the input pixels they depend on, and a matrix (output, input)
 _Block = tuple[slice, slice, NDArray[np.floating]]
 Taps = tuple[Tensor, Tensor]
 
 
 def arcsec_per_pixel(kpc_per_pixel: Tensor, distance_mpc: Tensor) -> Tensor:
-    """Angle that a pixel of a simulated image spans at a distance, small-angle and Euclidean.
+    """Convert a physical pixel scale to an angle, in the small-angle, Euclidean approximation.
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ def arcsec_per_pixel(kpc_per_pixel: Tensor, distance_mpc: Tensor) -> Tensor:
 
 
 def kpc_per_arcsec(distance_mpc: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Length that spans one arcsec at a distance, small-angle and Euclidean.
+    """Compute the length of one arcsec at a distance, small-angle and Euclidean.
 
     Parameters
     ----------
@@ -59,24 +59,24 @@ def kpc_per_arcsec(distance_mpc: NDArray[np.float64]) -> NDArray[np.float64]:
     Returns
     -------
     ndarray, same shape
-        kpc per arcsec.
+        Length of one arcsec, kpc.
     """
     return distance_mpc * 1e3 * ARCSEC_RAD
 
 
 @dataclass(frozen=True)
 class Kernels:
-    """Kernels to resample with, one an image.
+    """Resampling kernels, one per image.
 
     Attributes
     ----------
     slope : Tensor, (n,)
-        Keys' a, the slope at |x| = 1: the more negative, the sharper.
+        Keys' a, the slope at |x| = 1; a more negative one is sharper.
     width : Tensor, (n,)
-        Times that of the kernel which is widened to the output pixel; never narrower than an
-        input pixel.
+        Width relative to the kernel widened to the output pixel; the result is at least one input
+        pixel.
     box : Tensor of bool, (n,)
-        Take the mean of the input pixels whose centres are in the output pixel instead.
+        Where true, average the input pixels whose centres are in the output pixel instead.
     """
 
     slope: Tensor
@@ -84,12 +84,12 @@ class Kernels:
     box: Tensor
 
     def __getitem__(self, some: slice) -> Self:
-        """Those of some images."""
+        """Kernels of some of the images."""
         return type(self)(self.slope[some], self.width[some], self.box[some])
 
 
 def keys_cubic(x: Tensor, a: float | Tensor = -0.5) -> Tensor:
-    """Keys' cubic convolution kernel of slope a, which is zero beyond |x| = 2."""
+    """Keys' cubic convolution kernel of slope `a` at `x`, any shape; zero beyond |x| = 2."""
     x = x.abs()
     near = ((a + 2) * x - (a + 3)) * x**2 + 1
     far = a * (((x - 5) * x + 8) * x - 4)
@@ -103,7 +103,7 @@ def taps(
     offset: Tensor | None = None,
     kernels: Kernels | None = None,
 ) -> Taps:
-    """Which pixels of a row make each output pixel, at a scale of its own for each image.
+    """Compute which input pixels of a row make each output pixel, and with which weights.
 
     Parameters
     ----------
@@ -112,17 +112,17 @@ def taps(
     size_in, size_out : int
         Pixels in and out.
     offset : Tensor, (n,), optional
-        What becomes the middle of the output, from the middle of the input, input pixels.
+        Middle of the output, measured from the middle of the input, input pixels.
     kernels : Kernels, optional
-        Of each image; without, the module's.
+        Kernel of each image; by default Keys' cubic with a = -0.5.
 
     Returns
     -------
     index : Tensor of int, (n, size_out, t)
-        Input pixels, in reach of the kernel.
+        Input pixels within the kernel.
     weight : Tensor, (n, size_out, t)
-        Their weights, which sum to one over an endless input: beyond the input's edge the sky is
-        dark, and weights there are zero.
+        Their weights. They sum to one, less the weights outside the input, which are set to zero:
+        the sky there is dark.
     """
     ratio = ratio[:, None, None]
     out = torch.arange(size_out, device=ratio.device, dtype=ratio.dtype)[None, :, None]
@@ -147,13 +147,13 @@ def taps(
 
 
 def _dense(index: Tensor, weight: Tensor, size_in: int) -> Tensor:
-    """Matrices (n, 1, size_out, size_in), of which a GPU multiplies the zeros faster than not."""
+    """Matrices (n, 1, size_out, size_in); a GPU is faster with their zeros than without."""
     matrix = torch.zeros(*index.shape[:2], size_in, device=weight.device, dtype=weight.dtype)
     return matrix.scatter_add_(-1, index, weight)[:, None]
 
 
 def _banded(index: Tensor, weight: Tensor) -> list[list[_Block]]:
-    """The matrices of `taps`, cut into blocks of output pixels, for each image."""
+    """Matrices of `taps` for each image, cut into blocks of output pixels."""
     at, weights = index.numpy(), weight.numpy()
     n, size_out, _ = at.shape
     starts = np.arange(0, size_out, BLOCK)
@@ -162,7 +162,7 @@ def _banded(index: Tensor, weight: Tensor) -> list[list[_Block]]:
     shape = n, size_out, int((last - first).max())
     row = np.arange(n * size_out).reshape(n, size_out, 1) * shape[-1]
     place = row + at - np.repeat(first, BLOCK, axis=1)[:, :size_out, None]
-    # summed, since pixels beyond an edge, of weight zero, have the place of the one at the edge
+    # summed, since pixels outside the input, of weight zero, share the place of the edge pixel
     sums = np.bincount(place.ravel(), weights.ravel(), minlength=int(np.prod(shape)))
     matrices = sums.astype(weights.dtype).reshape(shape)
     return [
@@ -177,7 +177,7 @@ def _banded(index: Tensor, weight: Tensor) -> list[list[_Block]]:
 def _by_blocks(
     images: NDArray[np.floating], rows: Taps, columns: Taps, placed: NDArray[np.floating]
 ) -> None:
-    """`resample` on a CPU, block by block: what is multiplied is small, and stays in its cache."""
+    """`resample_images` on a CPU: block by block, so that each product fits into the cache."""
     downs = _banded(*rows)
     acrosses = downs if columns is rows else _banded(*columns)
     for image, down, across, out in zip(images, downs, acrosses, placed, strict=True):
@@ -186,7 +186,7 @@ def _by_blocks(
         # NumPy's products of small matrices take half the time of torch's
         for made, seen, matrix in down:
             np.matmul(matrix, image[:, seen, left:right], out=between[:, made])
-        # rows of all bands in one product each, which saves a fifth of the whole
+        # one product for the rows of all bands, which saves a fifth of the time
         lines, placed_lines = between.reshape(-1, right - left), out.reshape(-1, out.shape[-1])
         for made, seen, matrix in across:
             part = lines[:, seen.start - left : seen.stop - left]
@@ -194,19 +194,22 @@ def _by_blocks(
 
 
 def _by_matrices(images: Tensor, rows: Taps, columns: Taps) -> Tensor:
-    """`resample` on a GPU, by whole matrices."""
-    # only what is seen of each row: the rest would be resampled along y for nothing
+    """`resample_images` on a GPU, by complete matrices."""
+    # only the input columns that are used
     index, weight = columns
     first, last = int(index.min()), int(index.max())
     across = _dense(index - first, weight, last + 1 - first).transpose(-1, -2)
     return _dense(*rows, images.shape[-2]) @ images[..., first : last + 1] @ across
 
 
-def resample(images: Tensor, axes: Callable[[slice], tuple[Taps, Taps]], pixels: int) -> Tensor:
-    """Images (n, band, y, x) to (n, band, pixels, pixels), by `axes` of some to their `taps`.
+def resample_images(
+    images: Tensor, axes: Callable[[slice], tuple[Taps, Taps]], pixels: int
+) -> Tensor:
+    """Resample images (n, band, y, x) to (n, band, pixels, pixels).
 
-    A GPU multiplies whole matrices, a CPU only the bands along their diagonals, some images in
-    each thread; both give the same to rounding (docs/decisions/0028).
+    `axes` maps a slice of the images to the `taps` of their rows and columns. A GPU multiplies
+    complete matrices; a CPU multiplies only the bands along their diagonals, with some images per
+    thread. Both agree to rounding (docs/decisions/0028).
     """
     if images.is_cuda:
         return _by_matrices(images, *axes(slice(None)))
@@ -217,7 +220,7 @@ def resample(images: Tensor, axes: Callable[[slice], tuple[Taps, Taps]], pixels:
 
     pieces = [slice(start, start + PIECE) for start in range(0, len(images), PIECE)]
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-        deque(pool.map(make, pieces), maxlen=0)  # raises what a thread raised
+        deque(pool.map(make, pieces), maxlen=0)  # raises the errors of the threads
     return placed
 
 
@@ -232,12 +235,12 @@ def place(
     centre_offset: Tensor | None = None,
     kernels: Kernels | None = None,
 ) -> Tensor:
-    """Images of galaxies as seen from given distances.
+    """Place images of galaxies at given distances.
 
-    Surface brightness does not change with distance for nearby galaxies, so that shrinking on the
-    sky alone makes the flux fall as D^-2 (`physical`). `literal` multiplies by (50 Mpc / D)^2 once
-    more, the other reading of "pixel brightnesses were scaled ... using the inverse-square law"
-    (paper, section 3.1), which makes the flux fall as D^-4.
+    The surface brightness of nearby galaxies does not change with distance; the flux falls as D^-2
+    because the image shrinks (`physical`). `literal` also multiplies by (50 Mpc / D)^2, so the flux
+    falls as D^-4: another reading of "pixel brightnesses were scaled ... using the inverse-square
+    law" (paper, section 3.1).
 
     Parameters
     ----------
@@ -254,15 +257,15 @@ def place(
     dimming : {"physical", "literal"}
         See above.
     centre_offset : Tensor, (n, 2), optional
-        x and y of the galaxy from the middle of the input, input pixels; the galaxy comes to the
-        middle of the output. Without it, it is at the middle already.
+        x and y of the galaxy from the middle of the input, input pixels; by default 0. The galaxy
+        is moved to the middle of the output.
     kernels : Kernels, optional
-        To resample with; without, the module's.
+        Resampling kernels; by default Keys' cubic with a = -0.5.
 
     Returns
     -------
     Tensor, (n, band, pixels, pixels), float32
-        Surface brightness, W/m/m^2/sr; zero beyond the input's field of view.
+        Surface brightness, W/m/m^2/sr; zero outside the field of view of the input.
 
     Raises
     ------
@@ -272,7 +275,7 @@ def place(
     for name, value in (("distance_mpc", distance_mpc), ("kpc_per_pixel", kpc_per_pixel)):
         if not bool((torch.isfinite(value) & (value > 0)).all()):
             raise ValueError(f"{name} must be positive and finite")
-    # weights in float64 would double the cost; float32 positions are good to 1e-5 pixel here
+    # float64 weights would double the cost; float32 positions are accurate to 1e-5 pixel
     scale_in = arcsec_per_pixel(kpc_per_pixel.double(), distance_mpc.double())
     ratio = (pixel_scale_arcsec / scale_in).to(images.dtype)
     offset = torch.zeros(len(ratio), 2) if centre_offset is None else centre_offset
@@ -287,7 +290,7 @@ def place(
             return rows, rows
         return rows, taps(ratio[some], size_x, pixels, x, own)
 
-    placed = resample(images, axes, pixels)
+    placed = resample_images(images, axes, pixels)
     if dimming == "literal":
         factor = (ILLUSTRIS_CAMERA_MPC / distance_mpc) ** 2
         placed = placed * factor.to(placed.dtype)[:, None, None, None]

@@ -102,11 +102,13 @@ def resnet(family: str, bands: int, outputs: int) -> nn.Module:
 class Pyramid(nn.Module):
     """Convolutions, and a perceptron of the logarithm of the mean feature maps at each scale.
 
-    A galaxy's distance shows in how strongly its image fluctuates at each scale
-    (docs/decisions/0013). The mean of a rectified filter over the image measures this strength. Its
-    logarithm turns the product of strength and brightness into a sum, which a perceptron with one
-    hidden layer can separate. Convolutions keep the size apart from the stride, with batch
-    normalisation and ReLU; those that keep the shape have a shortcut (He et al. 2016).
+    How strongly an image fluctuates at each scale depends on the galaxy's distance
+    (docs/decisions/0013); on stand-ins about half of a starlet's skill comes instead from a cap on
+    the widths of the particles' kernels in the renderer (docs/results/README.md). The mean of a
+    rectified filter over the image measures the strength of the fluctuations. Its logarithm turns
+    the product of strength and brightness into a sum, which a perceptron with one hidden layer can
+    separate. Convolutions keep the size apart from the stride, with batch normalisation and ReLU;
+    those that keep the shape have a shortcut (He et al. 2016).
 
     Parameters
     ----------

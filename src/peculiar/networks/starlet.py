@@ -35,15 +35,18 @@ def halve(images: Tensor) -> Tensor:
 class Starlet(nn.Module):
     """Fluxes, areas, colours and the strength of wavelets in layers of brightness.
 
-    Stars of one mass make a surface whose relative fluctuations at a given brightness and angular
-    scale depend on the distance, and on little else (docs/decisions/0013 and 0016; with stars for
-    particles this is Tonry & Schneider 1988, AJ 96, 807). The wavelets are starlets (Starck,
-    Fadili & Murtagh 2007, IEEE Trans. Image Process. 16, 297), differences between an image and
-    its mean under a B3 spline, of which every next scale is taken from 2 x 2 pixels of the one
-    before. Wavelets of asinh(I / softening) are relative fluctuations where I is large. The
-    layers are overlapping triangles in the asinh of the smoothest image, averaged over bands. The
-    numbers do not change when the image is rotated or reflected. Nothing is learned, so they are
-    computed once per image.
+    The light of particles of one mass fluctuates. At a given brightness and angular scale, its
+    relative fluctuations depend mainly on the distance (docs/decisions/0013 and 0016; for stars
+    these are the surface-brightness fluctuations of Tonry & Schneider 1988, AJ 96, 807). On
+    stand-ins about half of the skill comes instead from a cap on the widths of the particles'
+    kernels in the renderer, a fixed length in kpc (docs/results/README.md).
+
+    The wavelets are starlets (Starck, Fadili & Murtagh 2007, IEEE Trans. Image Process. 16, 297):
+    differences between an image and its mean under a B3 spline. Each coarser scale starts from
+    means of 2 x 2 pixels. Wavelets of asinh(I / softening) are relative fluctuations where I is
+    large. Layers are overlapping triangles in the asinh of the smoothest image, averaged over
+    bands. The numbers do not change when the image is rotated or reflected. Nothing is learned, so
+    they are computed once per image.
 
     Parameters
     ----------

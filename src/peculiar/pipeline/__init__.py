@@ -1,1 +1,1 @@
-"""The stages of `dvc.yaml`, in reading order: fetch, observe, search, train, evaluate, promote."""
+"""The stages of `dvc.yaml`, in order: fetch, observe, search, train, evaluate, promote."""

@@ -1,4 +1,4 @@
-"""Stage `fetch`: broadband FITS files, stand-in or downloaded, to shards and a galaxy table."""
+"""Stage `fetch`: convert FITS files, stand-in or downloaded, to shards and a galaxy table."""
 
 import argparse
 import hashlib
@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from peculiar.core.dataset import RAW_COLUMNS, ShardWriter, write_table
 from peculiar.core.errors import InputError, one_sentence
-from peculiar.core.files import whole_folder
+from peculiar.core.files import replace_folder
 from peculiar.core.params import load
 from peculiar.galaxies.galaxy import Galaxy
 from peculiar.galaxies.params import Fetch
@@ -38,36 +38,38 @@ def main(arguments: Sequence[str] | None = None, root: Path = Path()) -> None:
     argparse.ArgumentParser(prog="peculiar fetch", description=__doc__).parse_args(arguments)
     paths = Paths(root)
     with one_sentence():
-        fetch(load(Fetch, paths.params), paths.fetched)
+        fetch_galaxies(load(Fetch, paths.params), paths.fetched)
 
 
-def fetch(params: Fetch, folder: Path) -> None:
-    """Write the raw images of all galaxies into `folder`, or nothing at all.
+def fetch_galaxies(params: Fetch, folder: Path) -> None:
+    """Write the raw images of all galaxies into `folder`, completely or not at all.
 
-    One galaxy is in memory at a time, and of stand-ins two more for each core.
+    Memory holds one galaxy at a time; for stand-ins, up to two more per core.
 
     Parameters
     ----------
     params : Fetch
         Section `fetch` of `params.yaml`.
     folder : Path
-        Takes shards (galaxy, camera, band, y, x), W/m/m^2/sr, and the galaxy table.
+        Folder to replace. It receives shards (galaxy, camera, band, y, x), W/m/m^2/sr, and the
+        galaxy table.
 
     Raises
     ------
     InputError
-        When a file cannot be used; the message names it.
+        When a file cannot be used, or its images have another shape than those before; the
+        message names it.
     """
     total, galaxies, skipped = SOURCES[params.source](params)
     rows: list[dict[str, Any]] = []
     shape: tuple[int, ...] = ()
-    with whole_folder(folder) as partial:
+    with replace_folder(folder) as partial:
         with ShardWriter(partial, total, params.shard_galaxies) as shards:
             for galaxy in tqdm(galaxies, f"fetch ({params.source})", total, unit="galaxy"):
                 shape = shape or galaxy.images.shape
                 if galaxy.images.shape != shape:
                     raise InputError(
-                        f"{galaxy.source} has images of shape {galaxy.images.shape}, the files "
+                        f"{galaxy.source} has images of shape {galaxy.images.shape}, but the files "
                         f"before it {shape}: keep files of one size in a folder"
                     )
                 shards.append(galaxy.images)
@@ -81,7 +83,7 @@ def fetch(params: Fetch, folder: Path) -> None:
 
 
 def table_row(galaxy: Galaxy) -> dict[str, Any]:
-    """One row of the galaxy table: all that is known of a galaxy but its images."""
+    """One row of the galaxy table: all fields of a galaxy except its images, and their sha256."""
     row = {field.name: getattr(galaxy, field.name) for field in fields(galaxy)}
     images = row.pop("images")
     row["absolute_mag"] = np.broadcast_to(galaxy.absolute_mag, images.shape[1])
@@ -90,12 +92,12 @@ def table_row(galaxy: Galaxy) -> dict[str, Any]:
 
 
 def galaxy_table(rows: list[dict[str, Any]]) -> QTable:
-    """The galaxy table, with units and descriptions."""
+    """Make the galaxy table, with units and descriptions."""
     table = QTable(rows=rows)
     for name, unit in UNITS.items():
         table[name].unit = unit
     table["log10_stellar_mass"].info.description = "log10(M*/Msun)"
-    table["mag_ab"].info.description = "as the file states it for each camera and band"
+    table["mag_ab"].info.description = "from the file, for each camera and band"
     table["cz_flow_kms"].info.description = "corrected for peculiar velocities by a flow model"
     table["sha256"].info.description = "of the galaxy's images as float32, C order"
     return table

@@ -1,6 +1,7 @@
 """Figures of one network: its training, and its predictions as in the paper's figures 3 to 5.
 
-`predicted` has the columns of `peculiar.training.predictions.predictions`, a row an image.
+`predicted` has the columns of `peculiar.training.predictions.prediction_columns`, one row per
+image.
 """
 
 from collections.abc import Mapping
@@ -21,14 +22,14 @@ CALIBRATION_SAMPLES = 200
 
 
 def _scatter(axes: Axes, x: Array, y: Array) -> None:
-    """Points and the line y = x."""
+    """Draw points and the line y = x."""
     axes.scatter(x, y, s=4, color="tab:blue", alpha=0.5, linewidths=0, rasterized=True)
     low, high = float(np.min(x)), float(np.max(x))
     axes.plot([low, high], [low, high], color="red", label="perfect")
 
 
 def history_figure(history: Mapping[str, Array], title: str) -> Figure:
-    """Rms error on the labels against epoch, for training and validation.
+    """Plot the rms error on the labels against epoch, for training and validation.
 
     Parameters
     ----------
@@ -46,7 +47,7 @@ def history_figure(history: Mapping[str, Array], title: str) -> Figure:
 
 
 def distances_figure(predicted: Mapping[str, Array], title: str) -> Figure:
-    """Predicted against true distance (paper, figure 3)."""
+    """Plot predicted against true distance (paper, figure 3)."""
     figure = Figure(figsize=(4.5, 4.5), layout="constrained")
     axes = figure.add_subplot(xlabel="D [Mpc]", ylabel="$D_p$ [Mpc]", title=title)
     _scatter(axes, predicted["D_mpc"], predicted["D_p_mpc"])
@@ -57,7 +58,7 @@ def distances_figure(predicted: Mapping[str, Array], title: str) -> Figure:
 def redshift_distances_figure(
     predicted: Mapping[str, Array], sigma_z_mpc: float, title: str
 ) -> Figure:
-    """Predicted distance against D_z = cz/H0 and against D (paper, figure 4).
+    """Plot predicted distance against D_z = cz/H0 and against D (paper, figure 4).
 
     Orange lines are 3 sigma_v / H0 above and below y = x; `sigma_z_mpc` is sigma_v / H0, Mpc.
     """
@@ -75,7 +76,7 @@ def redshift_distances_figure(
 
 
 def velocities_figure(predicted: Mapping[str, Array], title: str) -> Figure:
-    """Peculiar velocity against the true one: H0 (D_z - D_p) (paper, figure 5), posterior mean."""
+    """Plot H0 (D_z - D_p) (paper, figure 5) and the posterior mean against true velocity."""
     figure = Figure(figsize=(8.5, 4.5), layout="constrained")
     figure.suptitle(title)
     panels = (("v_p_kms", "$v_p = H_0 (D_z - D_p)$ [km/s]"), ("v_hat_kms", "posterior mean [km/s]"))
@@ -91,7 +92,7 @@ def velocities_figure(predicted: Mapping[str, Array], title: str) -> Figure:
 
 
 def calibration_figure(predicted: Mapping[str, Array], title: str) -> Figure:
-    """Calibration of the velocity posteriors: PIT histogram, and coverage of central intervals.
+    """Plot the calibration of velocity posteriors: PIT histogram, coverage of central intervals.
 
     The PIT (probability integral transform) is the posterior probability of a velocity below the
     true one. A calibrated posterior has a flat histogram and a coverage on the diagonal. Error bars

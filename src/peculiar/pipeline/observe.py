@@ -1,4 +1,4 @@
-"""Stage `observe`: give every image a distance and a velocity, and place it on the sky."""
+"""Stage `observe`: draw a distance and a velocity for every image, and place it on the sky."""
 
 import argparse
 from collections.abc import Iterable, Iterator, Sequence
@@ -16,7 +16,6 @@ from tqdm import tqdm
 from peculiar.core.dataset import (
     OBSERVED_COLUMNS,
     RAW_COLUMNS,
-    SPLITS,
     TABLE,
     Shards,
     ShardWriter,
@@ -25,18 +24,18 @@ from peculiar.core.dataset import (
 )
 from peculiar.core.device import best_device
 from peculiar.core.errors import InputError, one_sentence
-from peculiar.core.files import whole_folder
+from peculiar.core.files import replace_folder
 from peculiar.core.params import load
-from peculiar.core.survey import Measured, Simulated, Survey
-from peculiar.mock.distances import draw_distances_mpc
+from peculiar.core.survey import Measured, Survey
 from peculiar.mock.images import views
-from peculiar.mock.params import Observe, Split
+from peculiar.mock.params import Observe
 from peculiar.mock.resample import kpc_per_arcsec
 from peculiar.parallel import in_order, pool, scheduler
 from peculiar.pipeline.paths import Paths
+from peculiar.pipeline.tables import draw_table, measured_table
 
 GALAXIES_AT_ONCE = 8
-NOISE = 1  # keeps the noise apart from other streams of the same seed
+NOISE = 1  # separates the noise from other random streams of the same seed
 LABEL = {"physical": "", "literal": ", literal dimming"}
 
 
@@ -51,97 +50,16 @@ def main(arguments: Sequence[str] | None = None, root: Path = Path()) -> None:
         if dataset not in params.distances:
             known = ", ".join(params.distances)
             raise InputError(f"params.yaml: observe.distances has no {dataset!r}: take {known}")
-        observe(params, dataset, paths.fetched, paths.observed(dataset))
-
-
-def draw_splits(
-    galaxy: NDArray[np.int64], split: Split, rng: np.random.Generator
-) -> NDArray[np.str_]:
-    """Name of the split of each image (paper, section 3.1: 65, 10 and 25 per cent).
-
-    Parameters
-    ----------
-    galaxy : ndarray, (n,)
-        Galaxy of each image.
-    split : Split
-        Fractions, and whether galaxies or images are split.
-    rng : numpy.random.Generator
-        Source of randomness.
-
-    Returns
-    -------
-    ndarray of str, (n,)
-
-    Raises
-    ------
-    InputError
-        When there are too few galaxies to fill every split.
-    """
-    unit = galaxy if split.by == "galaxy" else np.arange(len(galaxy))
-    units, unit_of = np.unique(unit, return_inverse=True)
-    fractions = (split.train, split.train + split.validation)
-    first, second = (round(fraction * len(units)) for fraction in fractions)
-    if not 0 < first < second < len(units):
-        raise InputError(
-            f"observe.split: {len(units)} {split.by} units cannot fill {', '.join(SPLITS)}: "
-            "fetch more galaxies"
-        )
-    rank = rng.permutation(len(units))
-    return np.array(SPLITS)[np.searchsorted([first, second], rank, side="right")][unit_of]
-
-
-def draw_table(
-    params: Observe, distances: Simulated, ids: NDArray[np.int64], cameras: int
-) -> QTable:
-    """Drawn distances, velocities and splits of all images; equal splits whatever the dataset."""
-    _, distance_rng, velocity_rng = np.random.default_rng(params.seed).spawn(3)
-    size = len(ids) * cameras
-    distance_mpc = draw_distances_mpc(distances, size, distance_rng)
-    velocity_kms = velocity_rng.normal(0, params.sigma_v_kms, size)
-    return image_table(params, ids, cameras, distance_mpc, velocity_kms)
-
-
-def measured_table(params: Observe, galaxies: QTable, cameras: int) -> QTable:
-    """Distances of the flow model and measured redshift distances of real galaxies."""
-    cz, flow = (galaxies[name].to_value(u.km / u.s) for name in ("cz_kms", "cz_flow_kms"))
-    bad = ~(np.isfinite(cz) & (flow > 0))
-    if bad.any():
-        raise InputError(
-            f"galaxy {galaxies['id'][bad][0]} ({galaxies['source'][bad][0]}) has no redshift of a "
-            "flow model above zero: take it out, or observe.distances of another distribution"
-        )
-    distance_mpc = np.repeat(flow, cameras) / params.H0_kms_mpc
-    velocity_kms = np.repeat(cz - flow, cameras)
-    return image_table(params, np.asarray(galaxies["id"]), cameras, distance_mpc, velocity_kms)
-
-
-def image_table(
-    params: Observe,
-    ids: NDArray[np.int64],
-    cameras: int,
-    distance_mpc: NDArray[np.float64],
-    velocity_kms: NDArray[np.float64],
-) -> QTable:
-    """The table of all images, galaxy by galaxy and camera by camera."""
-    split_rng, _, _ = np.random.default_rng(params.seed).spawn(3)
-    galaxy = np.repeat(ids, cameras)
-    table = QTable()
-    table["galaxy"] = galaxy
-    table["camera"] = np.tile(np.arange(cameras), len(ids))
-    table["distance_mpc"] = distance_mpc * u.Mpc
-    table["velocity_kms"] = velocity_kms * u.km / u.s
-    table["distance_z_mpc"] = (distance_mpc + velocity_kms / params.H0_kms_mpc) * u.Mpc
-    table["split"] = draw_splits(galaxy, params.split, split_rng)
-    return table
+        observe_dataset(params, dataset, paths.fetched, paths.observed(dataset))
 
 
 def survey_of(params: Observe, dataset: str, galaxies: QTable) -> Survey:
-    """What all images of the dataset have in common."""
+    """Properties that all images of the dataset share."""
     name = params.instrument
     noise = "" if name is None else f", seen with {name}"
     return Survey(
         dataset=dataset,
-        # shown wherever a result is: literal dimming is never mistaken for physical
+        # shown with every result, so that literal dimming is never mistaken for physical
         source=galaxies.meta["source"] + LABEL[params.dimming] + noise,
         distances=params.distances[dataset],
         bands=galaxies.meta["bands"],
@@ -156,7 +74,14 @@ def survey_of(params: Observe, dataset: str, galaxies: QTable) -> Survey:
 
 
 def check_suits(params: Observe, dataset: str, galaxies: QTable) -> None:
-    """Refuse to move real galaxies, or to look for the redshifts of simulated ones."""
+    """Check that the distribution of distances suits the galaxies.
+
+    Raises
+    ------
+    InputError
+        When simulated galaxies would need redshifts, real galaxies would be moved, or sky or
+        dimming would be added to real images.
+    """
     measured = isinstance(params.distances[dataset], Measured)
     simulated = bool(np.isfinite(galaxies["kpc_per_pixel"].to_value(u.kpc)).all())
     if measured and simulated:
@@ -171,36 +96,48 @@ def check_suits(params: Observe, dataset: str, galaxies: QTable) -> None:
         )
     if measured and (params.instrument is not None or params.dimming != "physical"):
         raise InputError(
-            f"observe: dataset {dataset} has real images, seen through the sky already: set "
+            f"observe: dataset {dataset} has real images, which have sky and seeing already: set "
             "observe.instrument to null and observe.dimming to physical"
         )
 
 
 def check_frame(params: Observe, galaxies: QTable, pixels: int) -> None:
-    """Refuse real images, `pixels` a side, that end within the field of the observed ones."""
+    """Check that real images, `pixels` on a side, cover the field of the observed images.
+
+    Raises
+    ------
+    InputError
+        When they are too small.
+    """
     scale_arcsec = float(galaxies["pixel_scale_arcsec"].to_value(u.arcsec).min())
     least = ceil(round(params.pixels * params.pixel_scale_arcsec / scale_arcsec, 6))
     if pixels < least:
         raise InputError(
-            f"fetch.nsa.pixels: frames of {pixels} pixels of {scale_arcsec:g} arcsec end within "
-            f"observe.pixels {params.pixels} of {params.pixel_scale_arcsec:g} arcsec: fetch "
-            f"{least} or more"
+            f"fetch.nsa.pixels: {pixels} pixels of {scale_arcsec:g} arcsec do not cover "
+            f"observe.pixels, {params.pixels} of {params.pixel_scale_arcsec:g} arcsec: fetch "
+            f"{least} pixels or more"
         )
 
 
-def observe(params: Observe, dataset: str, raw: Path, folder: Path) -> None:
-    """Write one observed dataset into `folder`, or nothing at all.
+def observe_dataset(params: Observe, dataset: str, raw: Path, folder: Path) -> None:
+    """Write one observed dataset into `folder`, completely or not at all.
 
     Parameters
     ----------
     params : Observe
         Section `observe` of `params.yaml`.
     dataset : str
-        Which of `params.distances`.
+        Key of `params.distances`.
     raw : Path
-        Output of `fetch`, which Dask's workers must see where there are any.
+        Output of `fetch`; Dask's workers, if any, must see it under this path.
     folder : Path
-        Takes shards (image, band, y, x), W/m/m^2/sr, and the image table.
+        Folder to replace. It receives shards (image, band, y, x), W/m/m^2/sr, and the image table.
+
+    Raises
+    ------
+    InputError
+        When the raw images are missing or damaged, do not suit the distribution of distances, or
+        are too few or too small.
     """
     images, galaxies = open_set(raw, RAW_COLUMNS)
     cameras = images.shape[1]
@@ -213,7 +150,7 @@ def observe(params: Observe, dataset: str, raw: Path, folder: Path) -> None:
         table = draw_table(params, distances, np.asarray(galaxies["id"]), cameras)
     survey = survey_of(params, dataset, galaxies)
     table.meta = survey.model_dump(mode="json")
-    with whole_folder(folder) as partial:
+    with replace_folder(folder) as partial:
         with (
             ShardWriter(partial, len(table), params.shard_images) as shards,
             tqdm(total=len(galaxies), desc=f"observe ({dataset})", unit="galaxy") as bar,
@@ -227,7 +164,7 @@ def observe(params: Observe, dataset: str, raw: Path, folder: Path) -> None:
 
 @lru_cache(maxsize=1)
 def _opened(raw: Path, _written: int) -> Shards:
-    """Raw images, opened once a process and again when they were made anew."""
+    """Raw images, opened once per process, and again when they were written again."""
     return Shards(raw)
 
 
@@ -237,7 +174,7 @@ Piece = tuple[Survey, int, Path, QTable, QTable, int]
 def pieces(
     params: Observe, survey: Survey, raw: Path, galaxies: QTable, table: QTable
 ) -> Iterator[Piece]:
-    """The arguments of `observe_galaxies` for a few galaxies at a time."""
+    """Arguments of `observe_galaxies` for `GALAXIES_AT_ONCE` galaxies at a time."""
     cameras = len(table) // len(galaxies)
     for start in range(0, len(galaxies), GALAXIES_AT_ONCE):
         end = min(start + GALAXIES_AT_ONCE, len(galaxies))
@@ -246,7 +183,7 @@ def pieces(
 
 
 def observe_pieces(each: Iterable[Piece]) -> Iterator[NDArray[np.float32]]:
-    """Images of each piece, from `observe_galaxies`: made here, or by Dask's workers."""
+    """Run `observe_galaxies` for each piece, in this process or on Dask's workers."""
     address = scheduler()
     if address is None:
         yield from starmap(observe_galaxies, each)
@@ -258,14 +195,14 @@ def observe_pieces(each: Iterable[Piece]) -> Iterator[NDArray[np.float32]]:
 def observe_galaxies(
     survey: Survey, seed: int, raw: Path, galaxies: QTable, table: QTable, first: int
 ) -> NDArray[np.float32]:
-    """Observed images of some galaxies.
+    """Observe the images of some galaxies.
 
-    The raw images are read here, so that none is sent to a worker, which must see the same folder.
+    It reads the raw images itself, so that none is sent to a worker; workers must see the folder.
 
     Parameters
     ----------
     survey : Survey
-        What all images have in common.
+        Properties that all images share.
     seed : int
         Seed of the noise.
     raw : Path
@@ -290,7 +227,7 @@ def observe_galaxies(
         scale_arcsec = np.repeat(galaxies["pixel_scale_arcsec"].to_value(u.arcsec), cameras)
         kpc_per_pixel = kpc_per_arcsec(distance_mpc) * scale_arcsec
     offset = np.repeat(galaxies["centre_offset"].to_value(u.pix), cameras, axis=0)
-    # a stream of its own for every image, so that noise does not depend on the batches
+    # one random stream per image, so that noise does not depend on the batches
     numbers = range(first * cameras, first * cameras + len(table))
     rngs = [np.random.default_rng([seed, NOISE, number]) for number in numbers]
     seen = views(

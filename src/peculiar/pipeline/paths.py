@@ -1,4 +1,4 @@
-"""Where the stages read and write below the folder of a repository; `dvc.yaml` has the same."""
+"""Files that the stages read and write, below the folder of a repository, as in `dvc.yaml`."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,5 +56,5 @@ class Paths:
 
     @property
     def store(self) -> Path | None:
-        """MLflow's store; None for that of the working folder (`peculiar.runs.tracking`)."""
+        """MLflow's store; None for that of the working folder (`peculiar.runs.store`)."""
         return None if self.root == Path() else self.root / "mlruns"

@@ -1,6 +1,7 @@
-"""Stage `promote`: give the alias `champion` to the best network, or say why not.
+"""Stage `promote`: give the alias `champion` to the best network, or state why it is not given.
 
-The best at each kind of data has an alias of its own, by the same rules (`promotion.weigh`).
+The best network for each kind of data gets an alias by the same rules
+(`peculiar.registry.selection.compare_candidates`).
 """
 
 import argparse
@@ -11,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from peculiar.core.errors import InputError, one_sentence
-from peculiar.core.files import whole_folder
+from peculiar.core.files import replace_folder
 from peculiar.core.params import load
 from peculiar.pipeline.paths import Paths
 from peculiar.registry import models
-from peculiar.registry.card import card
+from peculiar.registry.card import model_card
 from peculiar.registry.decision import Choice, describe, summary
 from peculiar.registry.params import Promote
 from peculiar.registry.selection import (
@@ -23,9 +24,9 @@ from peculiar.registry.selection import (
     Candidate,
     Holder,
     alias_of_kind,
+    compare_candidates,
     refusal,
     table,
-    weigh,
 )
 from peculiar.runs import exported, record, tracking
 from peculiar.training.params import Train
@@ -37,24 +38,32 @@ Tested = Mapping[str, Mapping[str, float]]
 def main(arguments: Sequence[str] | None = None, root: Path = Path()) -> None:
     """Run the stage from `params.yaml`."""
     parser = argparse.ArgumentParser(prog="peculiar promote", description=__doc__)
-    parser.add_argument("--dry-run", action="store_true", help="only say what would be done")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="show the decision and change nothing"
+    )
     parser.add_argument(
         "--allow",
         nargs="+",
         default=[],
         metavar="WHAT",
         choices=list(ALLOWABLE),
-        help=f"let through what is kept out: {' '.join(ALLOWABLE)}",
+        help=f"admit networks that are excluded by: {' '.join(ALLOWABLE)}",
     )
     options = parser.parse_args(arguments)
     paths = Paths(root)
     with one_sentence():
         sections = load(Promote, paths.params), load(Train, paths.params)
-        promote(*sections, paths, allowed=options.allow, dry_run=options.dry_run)
+        promote_best(*sections, paths, allowed=options.allow, dry_run=options.dry_run)
 
 
 def read_tested(paths: Paths) -> Tested:
-    """Metrics of each network on the test split, as `evaluate` wrote them."""
+    """Read the metrics of each network on the test split, as `evaluate` wrote them.
+
+    Raises
+    ------
+    InputError
+        When the file is missing.
+    """
     path = paths.evaluated / "metrics.json"
     if not path.exists():
         raise InputError(f"{path} is missing: run `dvc repro evaluate` first")
@@ -63,7 +72,7 @@ def read_tested(paths: Paths) -> Tested:
 
 
 def candidates(train: Train, tested: Tested, paths: Paths) -> list[Candidate]:
-    """Every trained network, with the reason where it cannot be promoted at all."""
+    """Read all trained networks; those that cannot be promoted have a reason in `against`."""
     networks = []
     for name in (f"{dataset}-{network}" for dataset, network in train.items()):
         folder = paths.trained(name)
@@ -74,32 +83,49 @@ def candidates(train: Train, tested: Tested, paths: Paths) -> list[Candidate]:
 
 
 def holder_of(model: str, alias: str) -> Holder | None:
-    """Who has an alias, with its predictions for the validation images."""
+    """Version that holds an alias, with its predictions on the validation split; None if unset."""
     version = tracking.aliased(model, alias)
     if version is None:
         return None
     with tempfile.TemporaryDirectory() as folder:
         path = models.artifact(str(version.run_id), record.VALIDATION, Path(folder))
         validation = None if path is None else record.read_validation(path)
-    # an imported version has a run of another id than the one that trained it
+    # the run of an imported version is not the run that trained it
     run_id = version.tags.get("run_id", str(version.run_id))
     return Holder(str(version.version), run_id, version.tags.get("data", ""), validation)
 
 
-def choices(found: Sequence[Candidate], params: Promote, allowed: Collection[str]) -> list[Choice]:
-    """Weigh the candidates for `champion`, and for the alias of each kind of data."""
+def choices(
+    trained: Sequence[Candidate], params: Promote, allowed: Collection[str]
+) -> list[Choice]:
+    """Compare the candidates for `champion`, and for the alias of each kind of data.
+
+    Parameters
+    ----------
+    trained : sequence of Candidate
+        From `candidates`.
+    params : Promote
+        Section `promote` of `params.yaml`.
+    allowed : collection of str
+        Keys of `selection.ALLOWABLE` that do not exclude.
+
+    Returns
+    -------
+    list of Choice
+        One per alias; that for `champion` is first.
+    """
     withdrawn = {
         v.tags.get("run_id", "")
         for v in models.versions(params.model)
         if models.WITHDRAWN in v.tags
     }
-    kinds = dict.fromkeys(alias_of_kind(candidate.run) for candidate in found)
-    chosen = []
+    kinds = dict.fromkeys(alias_of_kind(candidate.run) for candidate in trained)
+    made = []
     for alias in (tracking.CHAMPION, *kinds):
-        own = [c for c in found if alias in (tracking.CHAMPION, alias_of_kind(c.run))]
+        eligible = [c for c in trained if alias in (tracking.CHAMPION, alias_of_kind(c.run))]
         holder = holder_of(params.model, alias)
-        weighed = weigh(
-            own,
+        compared = compare_candidates(
+            eligible,
             holder,
             confidence=params.confidence,
             samples=params.bootstrap,
@@ -107,32 +133,38 @@ def choices(found: Sequence[Candidate], params: Promote, allowed: Collection[str
             allowed=allowed,
             withdrawn=withdrawn,
         )
-        chosen.append(Choice(alias, holder, weighed))
-    return chosen
+        made.append(Choice(alias, holder, compared))
+    return made
 
 
 def stage_of(run: record.Run) -> str:
-    """The DVC stage that trains a network."""
+    """Name of the DVC stage that trains a network."""
     if run.network == "best":
         return f"train-best@{run.survey.dataset}"
     return f"train@{run.survey.dataset}-{run.network}"
 
 
 def check_model(run: record.Run) -> None:
-    """Refuse a candidate whose exported model MLflow has no more, or in other files."""
+    """Check that MLflow still has a candidate's exported model, unchanged.
+
+    Raises
+    ------
+    InputError
+        When its run or its files are missing or changed.
+    """
     again = f"train again with `dvc repro --force --single-item {stage_of(run)}`"
     if not tracking.run_exists(run.run_id):
         raise InputError(
-            f"MLflow has no run {run.run_id} of {run.network}: give back its mlruns/, or {again}"
+            f"MLflow has no run {run.run_id} of {run.network}: restore its mlruns/, or {again}"
         )
     if exported.model_sha256(run.model_uri) != run.model_sha256:
         raise InputError(
-            f"the files of {run.model_uri} are not those that {run.network} was trained to: give "
-            f"back MLflow's artifacts, or {again}"
+            f"the files of {run.model_uri} changed since {run.network} was trained: restore "
+            f"MLflow's artifacts, or {again}"
         )
 
 
-def promote(
+def promote_best(
     params: Promote,
     train: Train,
     paths: Paths,
@@ -145,85 +177,93 @@ def promote(
     Parameters
     ----------
     params : Promote
-        Name in the registry, and how sure one must be.
+        Section `promote` of `params.yaml`.
     train : Train
-        Says which networks there are.
+        Section `train`, which lists the networks.
     paths : Paths
-        Where networks and metrics are read and `decision.json` is written.
+        Files of the stages.
     allowed : collection of str
-        Keys of `selection.ALLOWABLE` that are let through.
+        Keys of `selection.ALLOWABLE` that do not exclude.
     dry_run : bool
-        Only say what would be done.
+        Print the comparison and the decision, and change nothing.
 
     Raises
     ------
     InputError
-        When no network may be promoted and there is no champion either, or another promotion came
-        in between.
+        When there is no champion and no network may be promoted, when the model of a winner is
+        missing or changed, or when another promotion moved an alias since the comparison.
     """
     experiment = tracking.connect(paths.store)
     tested = read_tested(paths)
-    chosen = choices(candidates(train, tested, paths), params, allowed)
-    champion = chosen[0]
-    print(table(champion.weighed, champion.holder))
-    decision = describe(champion, chosen[1:])
+    made = choices(candidates(train, tested, paths), params, allowed)
+    champion = made[0]
+    print(table(champion.candidates, champion.holder))
+    decision = describe(champion, made[1:])
     if champion.winner is None and champion.holder is None:
-        best = champion.weighed[0]
+        best = champion.candidates[0]
         raise InputError(
             f"no network can be promoted; the best, {best.run.network}: {best.against}"
         )
     if dry_run:
         print(summary(params.model, decision) + " (a dry run: nothing was changed)")
         return
-    for run in {c.winner.run.run_id: c.winner.run for c in chosen if c.winner}.values():
+    for run in {c.winner.run.run_id: c.winner.run for c in made if c.winner}.values():
         check_model(run)
     with (
         tracking.run(experiment, "promote", params=params.model_dump(), tags={"stage": "promote"}),
-        whole_folder(paths.promoted) as partial,
+        replace_folder(paths.promoted) as partial,
     ):
-        if any(choice.winner for choice in chosen):
-            act(params.model, chosen, decision, tested)
+        if any(choice.winner for choice in made):
+            move_aliases(params.model, made, decision, tested)
         path = partial / "decision.json"
         path.write_text(json.dumps(decision, indent=2) + "\n")
         tracking.log_file(path)
     print(summary(params.model, decision))
 
 
-def act(model: str, chosen: Sequence[Choice], decision: dict[str, Any], tested: Tested) -> None:
-    """Register the winners and move the aliases, unless one was moved since it was weighed."""
-    weighed = {c.alias: c.holder.version if c.holder else None for c in chosen}
+def move_aliases(
+    model: str, made: Sequence[Choice], decision: dict[str, Any], tested: Tested
+) -> None:
+    """Register the winners and move the aliases; `version` and `aliases` are set in `decision`.
+
+    Raises
+    ------
+    InputError
+        When another promotion moved an alias since the comparison, or holds the lock too long.
+    """
+    compared = {c.alias: c.holder.version if c.holder else None for c in made}
     with models.locked(model):
-        models.expect(model, weighed)
+        models.check_unmoved(model, compared)
         aliases: dict[str, str] = {}
-        for choice in chosen:
+        for choice in made:
             if choice.winner is None:
                 continue
-            own = decision if choice is chosen[0] else describe(choice, [])
-            version = _version(model, choice.winner, own, tested[choice.winner.name])
+            described = decision if choice is made[0] else describe(choice, [])
+            version = _version(model, choice.winner, described, tested[choice.winner.name])
             if choice.alias == tracking.CHAMPION and choice.holder is not None:
                 aliases[tracking.PREVIOUS] = choice.holder.version
             aliases[choice.alias] = version
         event = {key: decision[key] for key in ("who", "when", "why")}
         models.move(model, aliases, {"what": "promote", **event})
-    decision["version"] = aliases.get(tracking.CHAMPION, weighed[tracking.CHAMPION])
+    decision["version"] = aliases.get(tracking.CHAMPION, compared[tracking.CHAMPION])
     decision["aliases"] = aliases
 
 
 def _version(
     model: str, winner: Candidate, decision: Mapping[str, Any], tested: Mapping[str, float]
 ) -> str:
-    """Number of the winner's version, with tags and model card."""
+    """Register the winner with tags and model card; return the number of its version."""
     run = winner.run
     tags = {key: _text(value) for key, value in decision.items() if key != "kinds"}
     version = models.register(model, run.model_uri, run.run_id, tags)
     number = str(version.version)
     assert winner.validation is not None
-    models.describe(version, card(model, number, run, winner.validation, tested, decision))
+    models.describe(version, model_card(model, number, run, winner.validation, tested, decision))
     return number
 
 
 def _text(value: Any) -> str:
-    """A value as a tag."""
+    """Value of a tag: JSON for a mapping, else `str`."""
     return json.dumps(value) if isinstance(value, dict) else str(value)
 
 

@@ -1,7 +1,7 @@
 """Stage `search`: an Optuna study over networks, on the training and validation splits only.
 
-The study stands in `mlruns/`, outside DVC's outputs (which DVC removes before it runs a stage), so
-that an interrupted study goes on.
+The study is kept in `mlruns/` and not among DVC's outputs, which DVC removes before it runs a
+stage. An interrupted study therefore continues.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from peculiar.core import processes
 from peculiar.core.errors import InputError, one_sentence
-from peculiar.core.files import whole_folder
+from peculiar.core.files import replace_folder
 from peculiar.core.params import load
 from peculiar.core.provenance import code_digest, digests, git_state, imported_code_digest
 from peculiar.pipeline.paths import Paths
@@ -38,7 +38,7 @@ from peculiar.search.storage import FrozenTrial, Plan, Study
 from peculiar.training.params import Train
 
 JOURNAL, SPOOL = "optuna.journal", "spool"  # in MLflow's store
-POLL_S = 1  # a look at trials of other drivers
+POLL_S = 1  # interval at which trials of other drivers are checked
 
 
 def main(arguments: Sequence[str] | None = None, root: Path = Path()) -> None:
@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] | None = None, root: Path = Path()) -> None:
     argparse.ArgumentParser(prog="peculiar search", description=__doc__).parse_args(arguments)
     paths = Paths(root)
     with one_sentence():
-        search(load(Search, paths.params), load(Train, paths.params), paths)
+        search_networks(load(Search, paths.params), load(Train, paths.params), paths)
 
 
 def inputs(params: Search, train: Train, paths: Paths) -> list[Path]:
@@ -55,10 +55,10 @@ def inputs(params: Search, train: Train, paths: Paths) -> list[Path]:
 
 
 def plan(params: Search, train: Train, data: dict[str, str], paths: Paths) -> Plan:
-    """Where the study is, and a name that changes with all that changes a trial.
+    """Name and storage of the study.
 
-    Raising `trials` goes on with the study, and so does another cluster; other data, other code or
-    another space starts one.
+    The name depends on all that influences a trial. A study continues with more `trials` or on
+    another cluster; other data, code or search space start a new study.
     """
     identity = [
         params.model_dump(exclude=Search.ENGINE),
@@ -76,7 +76,7 @@ def plan(params: Search, train: Train, data: dict[str, str], paths: Paths) -> Pl
 
 
 def open_study(params: Search, train: Train, paths: Paths) -> Study:
-    """The study; trials whose process was killed are marked failed and queued again."""
+    """Open the study; trials whose process was killed are marked failed and queued again."""
     data = digests(inputs(params, train, paths), paths.root)
     study = storage.open_study(plan(params, train, data, paths))
     storage.requeue_dead(study, lambda trial: dead(trial, params))
@@ -84,10 +84,10 @@ def open_study(params: Search, train: Train, paths: Paths) -> Study:
 
 
 def dead(trial: FrozenTrial, params: Search) -> bool:
-    """Whether a trial that failed or runs has no living process.
+    """Whether a trial that is not complete has lost its process.
 
-    A journal is one machine's. In PostgreSQL trials run elsewhere too, and heartbeats tell; but of
-    a trial whose worker died before its heart beat once they say nothing.
+    A journal is used by one machine only. With PostgreSQL, trials also run on other machines and
+    have heartbeats; a worker that dies before its first heartbeat is recognised by its age.
     """
     if trial.state.is_finished():
         return True
@@ -99,8 +99,23 @@ def dead(trial: FrozenTrial, params: Search) -> bool:
     return processes.gone(process)
 
 
-def search(params: Search, train: Train, paths: Paths) -> None:
-    """Run what is left of the study and write `best.yaml` and the table of trials."""
+def search_networks(params: Search, train: Train, paths: Paths) -> None:
+    """Run the remaining trials of the study, and write `best.yaml` and the table of trials.
+
+    Parameters
+    ----------
+    params : Search
+        Section `search` of `params.yaml`.
+    train : Train
+        Section `train`, which has the fixed parameters of the network.
+    paths : Paths
+        Files of the stages.
+
+    Raises
+    ------
+    InputError
+        When the dataset is missing, MLflow does not answer, or no network can be trained.
+    """
     experiment = tracking.connect(paths.store)
     data = digests(inputs(params, train, paths), paths.root)
     study = open_study(params, train, paths)
@@ -118,23 +133,23 @@ def search(params: Search, train: Train, paths: Paths) -> None:
             root=str(paths.root),
             run_id=begun if begun and tracking.run_exists(begun) else None,
         ) as book,
-        whole_folder(paths.searched) as partial,
+        replace_folder(paths.searched) as partial,
     ):
         if book.run_id is None:
             raise InputError("MLflow does not answer: start its server, or correct its address")
         parent = book.run_id
         study.set_user_attr("run_id", parent)
         objective = Objective(
-            params,
-            train,
-            experiment,
-            parent,
-            paths.root.resolve(),
-            data,
-            tracking.address(),
-            code_digest(),
-            spool,
-            git_state(),
+            params=params,
+            train=train,
+            experiment=experiment,
+            parent=parent,
+            root=paths.root.resolve(),
+            data=data,
+            store=tracking.address(),
+            code=code_digest(),
+            spool=spool,
+            git=git_state(),
         )
         run(study, plan(params, train, data, paths), objective)
         write(partial, study, paths.best)
@@ -145,7 +160,7 @@ def search(params: Search, train: Train, paths: Paths) -> None:
 
 
 def end_orphans(parent: str, study: Study) -> None:
-    """End as killed the runs of trials that do not count, whose process died or lost its study."""
+    """End as KILLED the MLflow runs of trials that are not among the finished trials."""
     good = {str(trial.number) for trial in studies.finished(study)}
     for run_id, (status, number) in tracking.children(parent).items():
         if number not in good and status in ("RUNNING", "FINISHED"):
@@ -153,15 +168,21 @@ def end_orphans(parent: str, study: Study) -> None:
 
 
 def run(study: Study, plan: Plan, objective: Objective) -> None:
-    """Run the trials that are left, here or on a cluster."""
+    """Run the remaining trials, on this machine or on a cluster.
+
+    Raises
+    ------
+    InputError
+        When no network of the search space can be trained.
+    """
     params = plan.params
     objective.check()
     if params.sampler == "grid":
         points = grid(params.space)
-        worth = [
+        trainable = [
             point for point in points if not objective.refused(network(point, params.space))[1]
         ]
-        studies.queue_grid(study, worth, refused=len(points) - len(worth))
+        studies.queue_grid(study, trainable, refused=len(points) - len(trainable))
     if cluster.where(params)[0] == "local" and params.workers == 1:
         left = studies.left(study, params)
         with bar(study, params) as progress:
@@ -177,7 +198,7 @@ def run(study: Study, plan: Plan, objective: Objective) -> None:
 
 @contextmanager
 def bar(study: Study, params: Search) -> Iterator[Callable[[], None]]:
-    """A progress bar; what it gives looks at the study again."""
+    """Show a progress bar; yields a function that updates it from the study."""
     done = len(studies.finished(study))
     total = done + studies.left(study, params) + studies.running(study)
     with tqdm(total=total, initial=done, desc="search", unit="trial") as drawn:
@@ -191,16 +212,16 @@ def bar(study: Study, params: Search) -> Iterator[Callable[[], None]]:
 
 
 def run_on_cluster(study: Study, plan: Plan, objective: Objective) -> None:
-    """A Dask task for each trial that is left, until nothing is left and nothing runs.
+    """Run one Dask task per remaining trial, until no trial remains or runs.
 
-    A trial that another driver's worker still runs is waited for, and done again if that died.
+    Trials of other drivers' workers are waited for, and queued again if their worker died.
     """
     params, done = plan.params, -1
     with cluster.client(params) as client, bar(study, params) as progress:
         while studies.left(study, params) or studies.running(study):
             if tasks := studies.left(study, params):
                 if len(studies.finished(study)) == done:
-                    return  # a round without a network that is worth training
+                    return  # no network of the last round could be trained
                 done, first = len(studies.finished(study)), len(study.trials)
                 names = [(f"{uuid.uuid4()}", first + n) for n in range(tasks)]
                 jobs = [(plan, objective, name, number) for name, number in names]
@@ -212,10 +233,10 @@ def run_on_cluster(study: Study, plan: Plan, objective: Objective) -> None:
 
 
 def write(folder: Path, study: Study, before: Path) -> None:
-    """Write `best.yaml`, `trials.csv` and pictures.
+    """Write `best.yaml`, `trials.csv` and figures into `folder`.
 
-    The best of several objectives is the most accurate. An equal best.yaml that is there keeps
-    its time of writing.
+    With several objectives, the best network is the most accurate. If `before`, the present
+    best.yaml, has the same content, its modification time is kept.
     """
     best = studies.best(study)
     assert best is not None
@@ -230,7 +251,7 @@ def write(folder: Path, study: Study, before: Path) -> None:
 
 
 def log(book: Logbook, folder: Path, study: Study) -> None:
-    """Log what `write` wrote, and the study's numbers."""
+    """Log the files that `write` wrote, and the metrics of the study."""
     best = studies.best(study)
     assert best is not None
     book.metrics(

@@ -3,6 +3,7 @@
 import argparse
 import time
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,10 @@ from tqdm import tqdm
 
 from peculiar.core.dataset import Observed
 from peculiar.core.errors import InputError, one_sentence
-from peculiar.core.files import whole_folder
+from peculiar.core.files import replace_folder
 from peculiar.core.params import load
 from peculiar.core.provenance import code_digest, digests, git_state
+from peculiar.core.survey import Survey
 from peculiar.networks.heads import DistanceNetwork, Network
 from peculiar.networks.params import NetworkSection
 from peculiar.pipeline.paths import Paths
@@ -36,14 +38,20 @@ def main(arguments: Sequence[str] | None = None, root: Path = Path()) -> None:
         params = load(Train, paths.params)
         spec = network_spec(params, options.network, paths)
         if torchrun.rank() == 0:
-            train(params, spec, options.dataset, options.network, paths)
-        else:  # torchrun's other processes train along, and leave the rest to the first
+            train_on_dataset(params, spec, options.dataset, options.network, paths)
+        else:  # the other processes of torchrun only train; the first one writes and logs
             observed = Observed.read(paths.observed(options.dataset))
             train_network(observed, spec, params.seed, lambda *_: None, raw=paths.fetched)
 
 
 def network_spec(params: Train, network: str, paths: Paths) -> NetworkSection:
-    """The network of that name; `best` is completed from the search's best.yaml."""
+    """Parameters of a network; those of `best` are completed from best.yaml of the search.
+
+    Raises
+    ------
+    InputError
+        When best.yaml is missing, or the network is not in `train.specs`.
+    """
     if network == "best":
         if not paths.best.exists():
             raise InputError(f"{paths.best} is missing: run `dvc repro search` first")
@@ -55,18 +63,16 @@ def network_spec(params: Train, network: str, paths: Paths) -> NetworkSection:
 
 
 def target_mpc(network: Network) -> tuple[float, float] | None:
-    """Offset and scale of a point head's targets, Mpc; None for other heads."""
+    """Offset and scale of the targets of a point head, Mpc; None for other heads."""
     if isinstance(network, DistanceNetwork):
         return float(network.offset_mpc), float(network.scale_mpc)
     return None
 
 
-def train(
+def train_on_dataset(
     params: Train, spec: NetworkSection, dataset: str, network_name: str, paths: Paths
 ) -> None:
-    """Train one network, and write its folder of `results/train`.
-
-    It is measured on the validation split and logged to MLflow.
+    """Train one network, measure it on the validation split, and write its folder.
 
     Parameters
     ----------
@@ -77,31 +83,24 @@ def train(
     dataset, network_name : str
         Names of the dataset and of the network.
     paths : Paths
-        Where data are read and results are written.
+        Files of the stages; the folder is `results/train/DATASET-NETWORK`.
+
+    Raises
+    ------
+    InputError
+        When the dataset is missing or damaged, or the network does not suit it.
     """
     observed = Observed.read(paths.observed(dataset))
-    survey, name = observed.survey, f"{dataset}-{network_name}"
+    name = f"{dataset}-{network_name}"
     best = [paths.best] if network_name == "best" else []
     raw = [paths.fetched] if spec.fresh else []
     inputs = digests([paths.observed(dataset), *best, *raw], paths.root)
-    logged = {"seed": params.seed, "network": spec.model_dump(), "survey": survey.model_dump()}
-    tags = {
-        "stage": "train",
-        "dataset": dataset,
-        "network": network_name,
-        "family": spec.family,
-        "label": spec.label,
-        "normalised": str(spec.normalise).lower(),
-        "data_source": survey.source,
-    }
     history: list[dict[str, float]] = []
-    experiment = tracking.connect(paths.store)
+    logged = logged_run(params, spec, observed.survey, network_name, inputs, paths)
     start = time.monotonic()
     with (
-        tracking.run(
-            experiment, name, params=logged, tags=tags, data=inputs, root=str(paths.root)
-        ) as run_id,
-        whole_folder(paths.trained(name)) as partial,
+        logged as run_id,
+        replace_folder(paths.trained(name)) as partial,
         tqdm(total=spec.all_epochs, desc=f"train ({name})", unit="epoch") as bar,
     ):
 
@@ -112,36 +111,111 @@ def train(
             bar.update()
 
         network = train_network(observed, spec, params.seed, on_epoch, raw=paths.fetched)
-        sigma_D, predicted, validation = validate(network, observed)
-        tracking.log_metrics(run_id, {**validation, "sigma_D_mpc": sigma_D}, prefix="validation_")
-        model_uri = exported.log_model(network, observed.images[observed.rows("train")[:2]])
-        grid = grid_of(network)
-        run = record.Run(
-            survey=survey,
-            network=network_name,
+        run, predicted = measure_run(
+            network,
+            observed,
             spec=spec,
+            network_name=network_name,
             seed=params.seed,
-            target_mpc=target_mpc(network),
-            grid_mpc=None if grid is None else tuple(grid),
-            images={split: len(observed.rows(split)) for split in ("train", "validation")},
             data=inputs,
-            code={**git_state(), "sha256": code_digest()},
             run_id=run_id,
-            model_uri=model_uri,
-            model_sha256=exported.model_sha256(model_uri),
-            seconds=round(time.monotonic() - start, 1),
-            sigma_D_mpc=sigma_D,
-            zero_rms_kms=float(np.sqrt(np.mean(predicted["v_kms"] ** 2))),
-            spread_dz_mpc=float(np.std(predicted["D_z_mpc"])),
-            validation=validation,
-            validity=validity_of(observed),
+            start_s=start,
         )
         record.write(partial, network, history, predicted, run)
-        # what `promote` compares with, and what `peculiar registry reproduce` needs
+        # read by `promote` and by `peculiar registry reproduce`
         for path in [partial / record.RUN, partial / record.VALIDATION, paths.params, *best]:
             tracking.log_file(path)
         if not np.isfinite(predicted["D_p_mpc"]).all():
             tqdm.write(f"{name}: the training diverged; it will not be promoted")
+
+
+def logged_run(
+    params: Train,
+    spec: NetworkSection,
+    survey: Survey,
+    network_name: str,
+    data: dict[str, str],
+    paths: Paths,
+) -> AbstractContextManager[str]:
+    """Open the MLflow run of a training, with its parameters and tags; yields the run's id."""
+    return tracking.run(
+        tracking.connect(paths.store),
+        f"{survey.dataset}-{network_name}",
+        params={
+            "seed": params.seed,
+            "network": spec.model_dump(),
+            "survey": survey.model_dump(),
+        },
+        tags={
+            "stage": "train",
+            "dataset": survey.dataset,
+            "network": network_name,
+            "family": spec.family,
+            "label": spec.label,
+            "normalised": str(spec.normalise).lower(),
+            "data_source": survey.source,
+        },
+        data=data,
+        root=str(paths.root),
+    )
+
+
+def measure_run(
+    network: Network,
+    observed: Observed,
+    *,
+    spec: NetworkSection,
+    network_name: str,
+    seed: int,
+    data: dict[str, str],
+    run_id: str,
+    start_s: float,
+) -> tuple[record.Run, record.Predicted]:
+    """Measure a network on the validation split, and log its metrics and exported model.
+
+    Parameters
+    ----------
+    network : DistanceNetwork or DistributionNetwork
+        Trained network.
+    observed : Observed
+        Its dataset.
+    spec, network_name, seed, data, run_id
+        See `peculiar.runs.record.Run`.
+    start_s : float
+        `time.monotonic` at the start of the training, s.
+
+    Returns
+    -------
+    run : Run
+        Content of `run.json`.
+    predicted : dict of str to ndarray, (n,)
+        `peculiar.training.predictions.prediction_columns` of the validation split.
+    """
+    sigma_D, predicted, validation = validate(network, observed)
+    tracking.log_metrics(run_id, {**validation, "sigma_D_mpc": sigma_D}, prefix="validation_")
+    model_uri = exported.log_model(network, observed.images[observed.rows("train")[:2]])
+    grid = grid_of(network)
+    run = record.Run(
+        survey=observed.survey,
+        network=network_name,
+        spec=spec,
+        seed=seed,
+        target_mpc=target_mpc(network),
+        grid_mpc=None if grid is None else tuple(grid),
+        images={split: len(observed.rows(split)) for split in ("train", "validation")},
+        data=data,
+        code={**git_state(), "sha256": code_digest()},
+        run_id=run_id,
+        model_uri=model_uri,
+        model_sha256=exported.model_sha256(model_uri),
+        seconds=round(time.monotonic() - start_s, 1),
+        sigma_D_mpc=sigma_D,
+        zero_rms_kms=float(np.sqrt(np.mean(predicted["v_kms"] ** 2))),
+        spread_dz_mpc=float(np.std(predicted["D_z_mpc"])),
+        validation=validation,
+        validity=validity_of(observed),
+    )
+    return run, predicted
 
 
 if __name__ == "__main__":

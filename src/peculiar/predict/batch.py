@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from peculiar.core.dataset import TABLE
 from peculiar.core.errors import InputError, NotFinite
-from peculiar.core.files import whole_file
+from peculiar.core.files import replace_file
 from peculiar.parallel import in_order, pool
 from peculiar.predict import catalogue
 from peculiar.predict.catalogue import Row
@@ -283,5 +283,5 @@ def _keep(folder: Path, identity: str) -> None:
     if not path.exists() or path.read_text() != identity:
         shutil.rmtree(folder)
         folder.mkdir()
-        with whole_file(path) as partial:
+        with replace_file(path) as partial:
             partial.write_text(identity)

@@ -17,7 +17,7 @@ import numpy as np
 
 from peculiar.core.errors import InputError
 from peculiar.core.photometry import SPEED_OF_LIGHT_KMS
-from peculiar.galaxies.fits import open_whole
+from peculiar.galaxies.fits import open_fits
 from peculiar.predict.cells import NAMES, TABLES, Cells, read_cells
 
 ENDINGS = (".csv", ".ecsv", ".parquet", ".fits", ".fits.gz")
@@ -63,7 +63,7 @@ def is_catalogue(path: Path) -> bool:
     if not path.is_file():
         return False
     try:
-        with open_whole(path, memmap=True) as hdus:
+        with open_fits(path, memmap=True) as hdus:
             # images of galaxies have planes, or several HDUs; TOPCAT puts a text of bytes first
             return len(hdus[0].shape) < 2 and len(hdus) == 2 and isinstance(hdus[1], TABLES)
     except InputError:

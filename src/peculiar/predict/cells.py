@@ -12,7 +12,7 @@ from astropy.io import fits
 from astropy.table.meta import get_header_from_yaml
 
 from peculiar.core.errors import InputError
-from peculiar.galaxies.fits import MANGLED, column_names, open_whole
+from peculiar.galaxies.fits import MANGLED, column_names, open_fits
 
 NAMES = ("path", "id")
 COLUMNS = (*NAMES, "cz_kms", "cz_error_kms", "distance_mpc", "camera")
@@ -138,7 +138,7 @@ def _unmasked(batch: pa.RecordBatch, column: str) -> list[Any]:
 
 
 def _read_fits(path: Path) -> Read:
-    with open_whole(path, memmap=True) as hdus:
+    with open_fits(path, memmap=True) as hdus:
         tables = [hdu for hdu in hdus if isinstance(hdu, TABLES)]
         if not tables:
             raise InputError(f"{path} has no table: give a catalogue of galaxies")
@@ -147,7 +147,7 @@ def _read_fits(path: Path) -> Read:
         null = {at: _null(tables[0].columns[at]) for at in names.values()}
 
     def rows() -> Iterator[Cells]:
-        with open_whole(path, memmap=True) as hdus:
+        with open_fits(path, memmap=True) as hdus:
             table = next(hdu for hdu in hdus if isinstance(hdu, TABLES))
             try:
                 for start in range(0, len(table.data), 1024):

@@ -17,7 +17,7 @@ from peculiar.predict.columns import COLUMNS, FLAGS, TEXT_COLUMNS
 from peculiar.predict.view import View
 from peculiar.registry.champion import Champion
 from peculiar.velocity.hubble import peculiar_velocity_kms, redshift_distance_mpc
-from peculiar.velocity.posterior import moments, velocity, velocity_on_grid
+from peculiar.velocity.posterior import moments, velocity_from_distance, velocity_on_grid
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -166,7 +166,9 @@ def _posterior(
     grid, sigma_v, H0 = champion.grid_mpc, champion.sigma_v_kms, champion.H0_kms_mpc
     if grid is None:
         sigma_D = champion.sigma_D_mpc
-        v = velocity(output, D_z_mpc, sigma_D, sigma_v, H0, None, cz_error_kms=cz_error_kms)
+        v = velocity_from_distance(
+            output, D_z_mpc, sigma_D, sigma_v, H0, None, cz_error_kms=cz_error_kms
+        )
     else:
         v = velocity_on_grid(output, grid, D_z_mpc, sigma_v, H0, cz_error_kms=cz_error_kms)
     lows = {f"v_low{level}": values for level, values in v.low_kms.items()}

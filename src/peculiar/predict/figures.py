@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from peculiar.core.files import whole_file
+from peculiar.core.files import replace_file
 from peculiar.core.photometry import surface_brightness
 from peculiar.predict.catalogue import Row
 from peculiar.registry.champion import Champion
@@ -68,7 +68,7 @@ def draw_galaxy(
     _velocity(right, champion, estimate)
     name = re.sub(r"[^A-Za-z0-9._-]+", "_", Path(row.name).name)[:80]
     path = folder / f"{row.number:06d}-{name}.png"
-    with whole_file(path) as partial:
+    with replace_file(path) as partial:
         figure.savefig(partial, dpi=90, format="png")
     return path
 

@@ -17,7 +17,7 @@ from astropy.table import QTable, Table
 from astropy.table.meta import get_yaml_from_table
 
 from peculiar.core.errors import InputError
-from peculiar.core.files import whole_file
+from peculiar.core.files import replace_file
 from peculiar.predict.columns import Column
 
 ENDINGS = (".ecsv", ".csv", ".fits", ".parquet")
@@ -28,7 +28,7 @@ Columns = Mapping[str, Column]
 
 def write_part(table: pa.Table, path: Path) -> None:
     """Write one part, whole or not at all."""
-    with whole_file(path) as partial:
+    with replace_file(path) as partial:
         pq.write_table(table, partial)
 
 
@@ -54,7 +54,7 @@ def assemble(parts: Sequence[Path], columns: Columns, meta: Meta, output: Path) 
     count = sum(int(pq.read_metadata(part).num_rows) for part in parts)
     first = _table(pq.read_table(parts[0], use_threads=False).slice(0, 0), columns, meta)
     write = {".fits": _write_fits, ".parquet": _write_parquet}.get(output.suffix, _write_text)
-    with whole_file(output) as partial:
+    with replace_file(output) as partial:
         write(parts, first, count, partial)
     return count
 

@@ -1,7 +1,7 @@
-"""The model card of a promoted version: what it is, how good, and where it holds (Markdown).
+"""Write the model card of a promoted version: its data, range of validity and metrics (Markdown).
 
-After Mitchell et al. 2019, "Model cards for model reporting". MLflow keeps it as the description of
-the version, of which it stores 5,000 characters.
+It follows Mitchell et al. 2019, "Model cards for model reporting". MLflow keeps it as the
+description of the version, of which it stores 5,000 characters.
 """
 
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from peculiar.runs.record import Predicted, Run
 from peculiar.velocity.metrics import METRICS
 
 LONGEST = 5000  # characters of a description in MLflow's database
-SAMPLES = 200  # bootstrap samples behind an error; its own error is then 5 per cent
+SAMPLES = 200  # bootstrap samples of an error, which make it accurate to 5 per cent
 ROWS = {
     "l1_d_mpc": ("L1(D) [Mpc]", 2),
     "l2_d_mpc": ("L2(D) [Mpc]", 2),
@@ -26,7 +26,7 @@ ROWS = {
 
 
 def span_mpc(run: Run) -> str:
-    """Distances that a network has seen, for people."""
+    """Range of a network's training distances, as text."""
     ends = run.survey.range_mpc
     if ends is None and run.grid_mpc is not None:
         ends = run.grid_mpc[0], run.grid_mpc[-1]
@@ -34,13 +34,13 @@ def span_mpc(run: Run) -> str:
 
 
 def error_of(run: Run) -> str:
-    """How a network states the error of a distance."""
+    """How a network gives the error of a distance, as text."""
     if run.grid_mpc is None:
         return f"one error for all distances, sigma_D = {run.sigma_D_mpc:.1f} Mpc"
     return f"p(D \\| image) on {len(run.grid_mpc)} distances, calibrated on the validation split"
 
 
-def card(
+def model_card(
     model: str,
     version: str,
     run: Run,
@@ -48,20 +48,21 @@ def card(
     tested: Mapping[str, float],
     decision: Mapping[str, Any],
 ) -> str:
-    """The card of one version.
+    """Write the card of one version.
 
     Parameters
     ----------
     model, version : str
-        Name in the registry, and number.
+        Name in the registry, and number of the version.
     run : Run
         Its `run.json`.
     validation : dict
         Its `validation.ecsv`.
     tested : mapping
-        Its entry in `metrics.json` of `evaluate`: metrics on the test split, with errors `..._err`.
+        Its entry in `metrics.json` of `evaluate`: metrics on the test split, and their bootstrap
+        errors, with keys that end in `_err`.
     decision : mapping
-        `when`, `who` and `why` it was promoted.
+        `when`, `who` and `why` of the promotion.
 
     Returns
     -------
@@ -88,8 +89,8 @@ Distances of nearby galaxies from images in {"".join(run.survey.bands)} ({run.sp
 galaxies); split by {run.survey.split_by}{" (LEAKS)" if run.survey.split_by == "image" else ""}
 - velocities of {run.survey.sigma_v_kms:.0f} km/s, H0 = {run.survey.H0_kms_mpc:.0f} km/s/Mpc
 
-## Where it holds
-- distances of {span_mpc(run)}; nothing is known beyond
+## Range of validity
+- distances of {span_mpc(run)}; not tested outside
 - bands {"".join(run.survey.bands)}, {run.survey.pixels} x {run.survey.pixels} pixels of {
         run.survey.pixel_scale_arcsec:g} \
 arcsec, W/m/m^2/sr; other pixel scales are resampled
@@ -107,7 +108,7 @@ arcsec, W/m/m^2/sr; other pixel scales are resampled
 
 
 def _measured(run: Run, validation: Mapping[str, float], tested: Mapping[str, float]) -> str:
-    """Metrics of both splits, and what calibration they show."""
+    """Table of the metrics of both splits, with notes."""
     lines = [
         f"## Metrics ({run.survey.source})",
         "| | validation | test |\n|---|---|---|",
@@ -115,9 +116,9 @@ def _measured(run: Run, validation: Mapping[str, float], tested: Mapping[str, fl
             f"| {name} | {_pm(validation, key, digits)} | {_pm(tested, key, digits)} |"
             for key, (name, digits) in ROWS.items()
         ),
-        "\nErrors are bootstrap deviations over whole galaxies. The network was chosen and "
-        "calibrated on the validation split; the test split decided nothing. Calibration is as "
-        "good as the coverages are near their nominal values.\n\n",
+        "\nErrors are standard deviations over bootstrap samples of galaxies. The network was "
+        "chosen and calibrated on the validation split; the test split was not used for either. "
+        "A calibrated network has coverages near their nominal values.\n\n",
     ]
     return "\n".join(lines)
 
@@ -137,6 +138,6 @@ def _provenance(run: Run, decision: Mapping[str, Any]) -> str:
 - promoted {decision["when"]} by {decision["who"]}: {decision["why"]}
 
 ## Licence
-Weights and code: BSD-3-Clause. The images that were learnt from have their makers' terms \
+Weights and code: BSD-3-Clause. The training images have the terms of their makers \
 ({run.survey.source}).
 """

@@ -1,4 +1,4 @@
-"""The promoted network, and what its version in the registry says of it."""
+"""Load the champion: the promoted network, with the description in its registered version."""
 
 import json
 from dataclasses import dataclass
@@ -19,20 +19,20 @@ from peculiar.runs.validity import Validity
 
 @dataclass(frozen=True)
 class Champion:
-    """The promoted network and what its version in the registry says of it.
+    """A promoted network and the description in its registered version.
 
     Attributes
     ----------
     network : torch.nn.Module
-        Surface brightness (n, band, y, x), W/m/m^2/sr, to distances (n,), Mpc, or p(D | image),
-        (n, G).
+        Maps surface brightness (n, band, y, x), W/m/m^2/sr, to distances (n,), Mpc, or to
+        p(D | image), (n, G).
     grid_mpc : ndarray, (G,), or None
-        Distances that p(D | image) is for, Mpc; no galaxy is put elsewhere. None for distances.
+        Distances of p(D | image), Mpc; None if the network predicts one distance.
     version : str
-        Version in the registry.
+        Number of the version in the registry.
     survey : Survey
-        What its training images have in common: bands, pixels, pixel scale, dimming, instrument,
-        H0 and sigma_v.
+        Properties of its training images: bands, pixels, pixel scale, dimming, instrument, H0 and
+        sigma_v.
     sigma_D_mpc : float
         Error of its distances on the validation split, Mpc.
     model : str
@@ -40,7 +40,7 @@ class Champion:
     digest : str
         SHA-256 of the weights.
     validity : Validity or None
-        What its training images spanned; None where its version does not say.
+        Ranges of its training images; None if its version does not record them.
     """
 
     network: torch.nn.Module
@@ -53,7 +53,7 @@ class Champion:
     validity: Validity | None = None
 
     def __repr__(self) -> str:
-        """Five lines: what it is, its images, its distances, its errors, what it was trained on."""
+        """Five lines: version, images, range of distances, errors, and training images."""
         span = "unknown" if self.range_mpc is None else "{:g} to {:g} Mpc".format(*self.range_mpc)
         gives = f"sigma_D = {self.sigma_D_mpc:.1f} Mpc"
         if self.grid_mpc is not None:
@@ -93,12 +93,12 @@ class Champion:
 
     @property
     def instrument(self) -> Instrument | None:
-        """What the training images were seen with; None where they had neither sky nor seeing."""
+        """Sky, seeing and noise of the training images; None if they have none."""
         return self.survey.instrument
 
     @property
     def data_source(self) -> str:
-        """What the training images are of."""
+        """Origin of the training images, for example "stand-in"."""
         return self.survey.source
 
     @property
@@ -113,7 +113,7 @@ class Champion:
 
     @property
     def range_mpc(self) -> tuple[float, float] | None:
-        """Least and greatest distance it was trained on, Mpc; None where it is not known."""
+        """Least and greatest training distance, Mpc; None if not recorded."""
         if self.validity is not None:
             return self.validity.distance_mpc
         if self.grid_mpc is not None:
@@ -122,7 +122,7 @@ class Champion:
         return None
 
     def describe(self) -> dict[str, str | float]:
-        """What a table of its predictions says of it; keys that a FITS header can hold."""
+        """Metadata for tables of its predictions; FITS headers can hold the keys."""
         return {
             "model": self.model,
             "version": self.version,
@@ -148,7 +148,7 @@ def weights_digest(network: torch.nn.Module) -> str:
 def load_champion(
     model: str, store: Path | None = None, which: str = tracking.CHAMPION
 ) -> Champion:
-    """Load the champion, or another version of `model`. Nothing is written.
+    """Load the champion, or another version of `model`, without writing to the store.
 
     Parameters
     ----------
@@ -166,7 +166,7 @@ def load_champion(
     Raises
     ------
     InputError
-        When there is none.
+        When there is no such version, or its files are missing or changed.
     """
     where = tracking.open_to_read(store)
     if which == tracking.CHAMPION and tracking.aliased(model) is None:

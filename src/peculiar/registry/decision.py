@@ -1,4 +1,4 @@
-"""A promotion in words: who takes an alias, when, why and from what."""
+"""Describe a decision of `promote`: which network takes an alias, who decided, when and why."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -24,22 +24,46 @@ WORDS = {
 
 @dataclass(frozen=True)
 class Choice:
-    """What was found for one alias: its holder, and the candidates for it, best first."""
+    """Comparison for one alias.
+
+    Attributes
+    ----------
+    alias : str
+        For example "champion".
+    holder : Holder or None
+        Version that holds the alias.
+    candidates : sequence of Candidate
+        From `selection.compare_candidates`, best first.
+    """
 
     alias: str
     holder: Holder | None
-    weighed: Sequence[Candidate]
+    candidates: Sequence[Candidate]
 
     @property
     def winner(self) -> Candidate | None:
-        """Who takes the alias; None where it stays as it is."""
-        best = self.weighed[0]
+        """Candidate that takes the alias; None if the holder keeps it."""
+        best = self.candidates[0]
         return best if best.against is None else None
 
 
 def describe(choice: Choice, kinds: Sequence[Choice]) -> dict[str, Any]:
-    """Who, when, why and from what."""
-    best, holder = choice.weighed[0], choice.holder
+    """Content of `decision.json`, and of the tags of the new version.
+
+    Parameters
+    ----------
+    choice : Choice
+        Comparison for one alias.
+    kinds : sequence of Choice
+        For `champion`: comparisons for the aliases of the kinds of data.
+
+    Returns
+    -------
+    dict
+        Who decided, when and why; the best candidate, its score, survey and validity; the verdict
+        on every candidate.
+    """
+    best, holder = choice.candidates[0], choice.holder
     run = best.run
     metric, (name, score) = criterion(run), baseline(run)
     return {
@@ -48,7 +72,7 @@ def describe(choice: Choice, kinds: Sequence[Choice]) -> dict[str, Any]:
         "who": who(),
         "when": models.now(),
         "network": run.network,
-        # what MLflow's page is searched by
+        # for searches in MLflow's user interface
         "dataset": run.survey.dataset,
         "data_source": run.survey.source,
         "criterion": metric,
@@ -64,13 +88,13 @@ def describe(choice: Choice, kinds: Sequence[Choice]) -> dict[str, Any]:
         "validity": "" if run.validity is None else run.validity.model_dump_json(),
         "trained_by": run.code,
         **git_state(),
-        "candidates": {c.name: verdict(c) for c in choice.weighed},
+        "candidates": {c.name: verdict(c) for c in choice.candidates},
         "kinds": {kind.alias: kind_verdict(kind) for kind in kinds},
     }
 
 
 def why(best: Candidate, holder: Holder | None) -> str:
-    """Why the best candidate takes the alias."""
+    """State why the best candidate takes the alias."""
     metric = criterion(best.run)
     if holder is None:
         return f"lowest {metric} on validation; there was no champion"
@@ -83,23 +107,23 @@ def why(best: Candidate, holder: Holder | None) -> str:
 
 
 def verdict(candidate: Candidate) -> dict[str, Any]:
-    """What was found of one candidate."""
+    """Score of one candidate, its comparison with the holder, and the reason against it."""
     paired = candidate.paired
     compared = {} if paired is None else {"less_holder": paired.difference, "better": paired.share}
     return {"score": candidate.score, **compared, "against": candidate.against}
 
 
 def kind_verdict(choice: Choice) -> str:
-    """Who is best at a kind of data, and why."""
-    best = choice.weighed[0]
+    """State which network holds the alias of a kind of data, and why."""
+    best = choice.candidates[0]
     if best.against is None:
         return f"{best.name}: {why(best, choice.holder)}"
-    held = "nobody" if choice.holder is None else f"version {choice.holder.version}"
+    held = "not set" if choice.holder is None else f"version {choice.holder.version}"
     return f"stays {held}; {best.name}: {best.against}"
 
 
 def summary(model: str, decision: Mapping[str, Any]) -> str:
-    """What a person reads at the end of `make repro`."""
+    """Summarise a decision in one line, printed at the end of `make repro`."""
     name = f"{decision['dataset']}-{decision['network']} ({decision['data_source']} data)"
     if not decision["promoted"]:
         return f"{model}: the champion stays; {name}: {decision['why']}"

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from peculiar.core.errors import InputError
-from peculiar.core.files import files_sha256, whole_folder
+from peculiar.core.files import files_sha256, replace_folder
 from peculiar.core.provenance import who
 from peculiar.registry import models
 from peculiar.runs import exported, tracking
@@ -54,7 +54,7 @@ def export(model: str, folder: Path, store: Path | None = None) -> str:
         "history": models.history(model),
         "versions": {},
     }
-    with whole_folder(folder) as partial:
+    with replace_folder(folder) as partial:
         for version in versions:
             number = str(version.version)
             models.save(version, partial / "versions" / number)

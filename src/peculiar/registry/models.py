@@ -1,8 +1,8 @@
-"""MLflow's registry of models: versions and aliases, who moved them, and loading what was promoted.
+"""MLflow's registry of models: versions, aliases and their history, and loading a version.
 
-Runs are `peculiar.runs.tracking`'s. A version carries the sha256 of its exported model as a tag,
-and is loaded only if its files still have it; pickles are never loaded. MLflow keeps no history of
-aliases: each move is a tag `history.0001`, `history.0002`, ... of the registered model.
+`peculiar.runs.tracking` handles runs. A tag of each version holds the sha256 of its exported model;
+a version is loaded only if its files still have that digest. Pickles are never loaded. MLflow keeps
+no history of aliases, so each move is a tag `history.0001`, `history.0002`, ... of the model.
 """
 
 import contextlib
@@ -29,34 +29,34 @@ from peculiar.core.files import files_sha256
 from peculiar.core.provenance import who
 from peculiar.runs import exported, tracking
 
-if TYPE_CHECKING:  # promotion need not wait for it
+if TYPE_CHECKING:  # slow to import, and not needed for promotion
     import torch
 
 DIGEST = "model_sha256"
 EXPORTED = "data/model.pt2"
 PICKLED = (".pth", ".pkl", ".pickle", ".joblib")
 HISTORY = "history."
-OF_RUN = ("run.json", "validation.ecsv", "params.yaml", "best.yaml", "cards")  # files kept
+OF_RUN = ("run.json", "validation.ecsv", "params.yaml", "best.yaml", "cards")  # files exported
 WITHDRAWN = "withdrawn"  # tag of a version that was rolled back
-WAIT_S, STALE_MINUTES = 20, 10  # for another promotion; after which it must have died
+WAIT_S, STALE_MINUTES = 20, 10  # wait for another promotion; age at which its lock is broken
 
 
-class TakenError(Exception):
-    """Another promotion is under way."""
+class LockedError(Exception):
+    """Another promotion holds the lock."""
 
 
 def now() -> str:
-    """The time in UTC, to the second, ISO 8601."""
+    """The present time in UTC, to the second, ISO 8601."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def name_of(version: ModelVersion) -> str:
-    """A version, for a sentence."""
+    """Name of a version, for messages."""
     return f"version {version.version} of {version.name}"
 
 
 def check(version: ModelVersion, folder: Path) -> None:
-    """Refuse a model that is a pickle, or not what was promoted.
+    """Check that a model is not a pickle and that its files are those promoted.
 
     Parameters
     ----------
@@ -68,32 +68,32 @@ def check(version: ModelVersion, folder: Path) -> None:
     Raises
     ------
     InputError
-        With the reason.
+        When the model is a pickle, or the digest of its files is missing or differs.
     """
     name, known = name_of(version), version.tags.get(DIGEST)
     pickles = [file.name for file in folder.rglob("*") if file.suffix in PICKLED]
     if pickles or not (folder / EXPORTED).is_file():
         what = f"is pickled ({pickles[0]})" if pickles else f"has no {EXPORTED}"
         raise InputError(
-            f"{name} {what} and is not loaded, since a pickle runs any code: promote a network "
+            f"{name} {what} and is not loaded, since a pickle can run any code: promote a network "
             "that `dvc repro` exported"
         )
     if known is None:
         raise InputError(
-            f"{name} has no tag {DIGEST}, so its files cannot be compared with those promoted, "
-            "and it is not loaded: promote it with `peculiar promote`"
+            f"{name} has no tag {DIGEST} to check its files by, and is not loaded: promote it "
+            "with `peculiar promote`"
         )
     found = files_sha256(folder, exported.BESIDE)
     if found != known:
         raise InputError(
-            f"the files of {name} are not those that were promoted (sha256 {found[:12]}..., "
-            f"promoted {known[:12]}...) and are not loaded: restore MLflow's artifacts, or "
-            "run `peculiar registry rollback`"
+            f"the files of {name} changed since promotion (sha256 {found[:12]}..., promoted "
+            f"{known[:12]}...) and are not loaded: restore MLflow's artifacts, or run "
+            "`peculiar registry rollback`"
         )
 
 
 def load(version: ModelVersion) -> "torch.nn.Module":
-    """The exported network of a version, if its files are those that were promoted.
+    """Load the exported network of a version, if its files are those promoted.
 
     Parameters
     ----------
@@ -103,7 +103,7 @@ def load(version: ModelVersion) -> "torch.nn.Module":
     Returns
     -------
     nn.Module
-        Images (n, band, y, x) to what the network gives.
+        Maps images (n, band, y, x), W/m/m^2/sr, to distances (n,), Mpc, or p(D | image), (n, G).
 
     Raises
     ------
@@ -117,22 +117,24 @@ def load(version: ModelVersion) -> "torch.nn.Module":
             return exported.load_model(str(folder))
         except MlflowException as error:
             reason = str(error).splitlines()[0].split(". ")[0]
-            raise InputError(f"{name_of(version)} is not loaded: {reason}") from None
+            raise InputError(
+                f"{name_of(version)} cannot be loaded ({reason}): restore MLflow's artifacts"
+            ) from None
 
 
 def versions(model: str) -> list[ModelVersion]:
-    """All versions of a registered model, the first first."""
+    """All versions of a registered model, in ascending order."""
     found = mlflow.MlflowClient().search_model_versions(f"name = '{model}'")
     return sorted(found, key=lambda version: int(version.version))
 
 
 def find(model: str, number: str) -> ModelVersion:
-    """One version, by its number or an alias.
+    """Find a version by its number or alias.
 
     Raises
     ------
     InputError
-        When there is none.
+        When there is no such version.
     """
     aliases = aliases_of(model)
     wanted = aliases.get(number, number)
@@ -144,12 +146,12 @@ def find(model: str, number: str) -> ModelVersion:
 
 
 def aliases_of(model: str) -> dict[str, str]:
-    """Version of each alias of a registered model; empty where there is no such model."""
+    """Version number of each alias of a registered model; empty if there is no such model."""
     return {alias: str(number) for alias, number in _registered(model)[0].items()}
 
 
 def history(model: str) -> list[dict[str, Any]]:
-    """Every move of the aliases, the first first."""
+    """All moves of the aliases, in order of time."""
     tags = _registered(model)[1]
     return [json.loads(tags[key]) for key in sorted(tags) if key.startswith(HISTORY)]
 
@@ -166,7 +168,7 @@ def _registered(model: str) -> tuple[dict[str, Any], dict[str, str]]:
 
 
 def artifact(run_id: str, name: str, folder: Path) -> Path | None:
-    """A copy of a run's file below an existing folder; None where the run has none."""
+    """Copy a run's file into an existing folder; None if the run has no such file."""
     try:
         uri = tracking.artifacts_of(run_id)
         if name not in {Path(file.path).name for file in list_artifacts(artifact_uri=uri)}:
@@ -180,10 +182,10 @@ def artifact(run_id: str, name: str, folder: Path) -> Path | None:
 
 @contextmanager
 def locked(model: str) -> Iterator[None]:
-    """Keep other promotions of this model out, also on other machines of one server.
+    """Lock a model against other promotions, also from other machines with the same server.
 
-    The lock is a registered model of a name of its own, since MLflow makes each name once only. It
-    is broken when its process has died (on this machine) or is `STALE_MINUTES` old.
+    The lock is an empty registered model, since MLflow creates each name only once. It is broken
+    when its process on this machine has ended, or when it is `STALE_MINUTES` old.
 
     Raises
     ------
@@ -195,23 +197,23 @@ def locked(model: str) -> Iterator[None]:
     mine["process"] = processes.this_process()
     try:
         for attempt in Retrying(
-            retry=retry_if_exception_type(TakenError),
+            retry=retry_if_exception_type(LockedError),
             wait=wait_fixed(0.2),
             stop=stop_after_delay(WAIT_S),
             reraise=True,
         ):
             with attempt:
-                _take(name, mine)
-    except TakenError as taken:
-        raise InputError(f"{taken}: wait for it and run the same command again") from None
+                _acquire(name, mine)
+    except LockedError as taken:
+        raise InputError(f"{taken}: wait until it ends and run the same command again") from None
     try:
         yield
     finally:
-        with contextlib.suppress(MlflowException):  # broken by another who thought it dead
+        with contextlib.suppress(MlflowException):  # another process has broken the lock
             mlflow.MlflowClient().delete_registered_model(name)
 
 
-def _take(name: str, mine: Mapping[str, str]) -> None:
+def _acquire(name: str, mine: Mapping[str, str]) -> None:
     client = mlflow.MlflowClient()
     try:
         client.create_registered_model(name, tags=dict(mine))
@@ -224,40 +226,40 @@ def _take(name: str, mine: Mapping[str, str]) -> None:
         dead = tags.get("host") == mine["host"] and not processes.alive(tags.get("process", ""))
         if tags and (old or dead):
             client.delete_registered_model(name)
-        raise TakenError(
-            f"{tags.get('who', 'somebody')} on {tags.get('host', 'another machine')} is promoting "
-            f"since {since}"
+        raise LockedError(
+            f"{tags.get('who', 'another user')} on {tags.get('host', 'another machine')} has been "
+            f"promoting since {since}"
         ) from None
 
 
-def expect(model: str, weighed: Mapping[str, str | None]) -> None:
-    """Refuse to act on a comparison with versions that no longer hold their aliases.
+def check_unmoved(model: str, compared: Mapping[str, str | None]) -> None:
+    """Check that aliases still have the versions with which candidates were compared.
 
     Parameters
     ----------
     model : str
         Name in the registry.
-    weighed : mapping of str to str or None
-        Version of each alias when it was compared; None where there was none.
+    compared : mapping of str to str or None
+        Version of each alias at the comparison; None if it was not set.
 
     Raises
     ------
     InputError
-        Naming who moved the alias meanwhile, and why.
+        When an alias was moved; the message names who moved it, and why.
     """
     held = aliases_of(model)
-    for alias, before in weighed.items():
+    for alias, before in compared.items():
         if held.get(alias) != before:
             last: Mapping[str, Any] = (history(model) or [{}])[-1]
             raise InputError(
-                f"nothing is promoted: {alias} is version {held.get(alias)} by now, not {before} "
-                f"as when it was weighed ({last.get('who')}, {last.get('when')}: "
-                f"{last.get('why')}): run the same command again"
+                f"nothing is promoted: {alias} is now version {held.get(alias)}, not {before} as "
+                f"in the comparison ({last.get('who')}, {last.get('when')}: {last.get('why')}): "
+                "run the same command again"
             )
 
 
 def register(model: str, model_uri: str, run_id: str, tags: Mapping[str, str]) -> ModelVersion:
-    """A version of a logged model; the one that there is already of this run, if any.
+    """Register a logged model as a new version; a run that has a version keeps it.
 
     Parameters
     ----------
@@ -266,7 +268,7 @@ def register(model: str, model_uri: str, run_id: str, tags: Mapping[str, str]) -
     model_uri, run_id : str
         From `peculiar.runs.exported.log_model`, and the run that trained it.
     tags : mapping
-        Who, when, why and from what.
+        From `peculiar.registry.decision.describe`.
 
     Returns
     -------
@@ -285,10 +287,10 @@ def register(model: str, model_uri: str, run_id: str, tags: Mapping[str, str]) -
 
 
 def describe(version: ModelVersion, card: str) -> None:
-    """Make a model card the description of a version, and log it with the run."""
+    """Set the model card as description of a version, and log it to the version's run."""
     client = mlflow.MlflowClient()
     client.update_model_version(version.name, str(version.version), card)
-    # a client remembers where a run's artifacts were, also when its store has been copied since
+    # a client would write to the old place of a store that has been copied since
     artifacts = get_artifact_repository(tracking.artifacts_of(str(version.run_id)))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"version-{version.version}.md"
@@ -297,7 +299,7 @@ def describe(version: ModelVersion, card: str) -> None:
 
 
 def withdraw(version: ModelVersion, back: ModelVersion, reason: str) -> None:
-    """Tag a version as withdrawn, and the one that is champion again as not."""
+    """Tag a version as withdrawn, and remove that tag from `back`, which is champion again."""
     client = mlflow.MlflowClient()
     client.set_model_version_tag(version.name, str(version.version), WITHDRAWN, reason)
     if WITHDRAWN in back.tags:
@@ -305,28 +307,28 @@ def withdraw(version: ModelVersion, back: ModelVersion, reason: str) -> None:
 
 
 def move(model: str, aliases: Mapping[str, str], event: Mapping[str, Any]) -> None:
-    """Point aliases at versions, and remember it; call it under `locked`.
+    """Point aliases at versions, and add that to the history; call it under `locked`.
 
-    The history is written first: what a killed process did not do is then at least known.
+    The history is written first, so that it shows what a killed process was about to do.
 
     Parameters
     ----------
     model : str
         Name in the registry.
     aliases : mapping of str to str
-        Version of each alias, set in this order.
+        New version of each alias; they are set in this order.
     event : mapping
-        What happened, who, when and why.
+        `what` happened, `who` did it, `when` and `why`.
     """
     client = mlflow.MlflowClient()
     before = aliases_of(model)
     entry = {**event, "before": {alias: before.get(alias) for alias in aliases}, "after": aliases}
-    remember(model, entry)
+    add_to_history(model, entry)
     for alias, number in aliases.items():
         client.set_registered_model_alias(model, alias, number)
 
 
-def remember(model: str, entry: Mapping[str, Any]) -> None:
+def add_to_history(model: str, entry: Mapping[str, Any]) -> None:
     """Add an entry to the history of a registered model; call it under `locked`."""
     number = len(history(model)) + 1
     mlflow.MlflowClient().set_registered_model_tag(
@@ -335,12 +337,12 @@ def remember(model: str, entry: Mapping[str, Any]) -> None:
 
 
 def save(version: ModelVersion, folder: Path) -> None:
-    """Copy a version's model and its run's files into `model` and `run` of a folder.
+    """Copy a version's model to `folder/model`, and the files of its run to `folder/run`.
 
     Raises
     ------
     InputError
-        When the model is not what was promoted.
+        When the model's files changed since promotion.
     """
     folder.mkdir(parents=True)
     with tempfile.TemporaryDirectory() as temporary:
@@ -356,7 +358,7 @@ def save(version: ModelVersion, folder: Path) -> None:
 def adopt(
     model: str, experiment_id: str, folder: Path, tags: Mapping[str, str], description: str
 ) -> str:
-    """Register what `save` wrote, under a run of its own, and return the version's number."""
+    """Register a folder from `save` under a new run, and return the number of the new version."""
     client = mlflow.MlflowClient()
     run = client.create_run(experiment_id, run_name="import", tags={"stage": "import"})
     run_id = run.info.run_id

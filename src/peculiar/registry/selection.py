@@ -1,9 +1,9 @@
-"""Who may be champion: candidates compared with the present one on the same validation images.
+"""Compare candidates with the present champion (the promoted model) on the same validation images.
 
-A paired bootstrap over whole galaxies (`velocity.metrics.bootstrap_rows`): in each sample both
-networks are measured on the same galaxies, and what counts is in how many samples the candidate is
-better. Four views of a galaxy err together, and two networks err alike on hard galaxies; a
-comparison of two errors, each by itself, would know neither.
+The comparison is a paired bootstrap over galaxies (`velocity.metrics.bootstrap_rows`): in each
+sample both networks are measured on the same galaxies. A candidate must be better in a large
+enough share of the samples. Errors of the four views of a galaxy are correlated, and so are those
+of two networks on one galaxy; separate errors of the two networks would include neither.
 """
 
 import math
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from peculiar.runs.record import Predicted, Run
 from peculiar.velocity.metrics import METRICS, bootstrap_rows, l2
 
-# What keeps a candidate out unless allowed by hand, and why
+# reasons that exclude a candidate unless `--allow` names them
 ALLOWABLE = {
     "other-data": "{holder} was validated on other images, which allow no comparison",
     "leaking-split": "its splits share galaxies (split_by: image)",
@@ -33,11 +33,11 @@ class Holder:
     Attributes
     ----------
     version, run_id : str
-        Its number, and the run that trained it.
+        Number of the version, and run that trained it.
     data : str
-        Digest of the dataset that it was validated on.
+        Digest of the dataset of its training and validation.
     validation : dict or None
-        Its `validation.ecsv`; None where that is lost.
+        Its `validation.ecsv`; None if lost.
     """
 
     version: str
@@ -48,16 +48,16 @@ class Holder:
 
 @dataclass(frozen=True)
 class Paired:
-    """Two networks on the same images.
+    """Comparison of two networks on the same images.
 
     Attributes
     ----------
     difference : float
-        Score of the first less that of the second; negative where the first is better.
+        Score of the first minus that of the second; negative if the first is better.
     low, high : float
-        Ends of the bootstrap's central interval of 95 per cent of that difference.
+        Ends of the central 95 per cent interval of the difference over bootstrap samples.
     share : float
-        Share of the bootstrap samples in which the first is better.
+        Fraction of the bootstrap samples in which the first is better.
     """
 
     difference: float
@@ -73,13 +73,13 @@ class Candidate:
     Attributes
     ----------
     run : Run
-        With its metrics on the validation split.
+        Its `run.json`, with metrics on the validation split.
     validation : dict or None
         Its `validation.ecsv`.
     against : str or None
-        Why it cannot be promoted; None where it can.
+        Why it cannot be promoted; None if it can.
     paired : Paired or None
-        It and the holder of the alias; None where they have no images in common.
+        Comparison with the holder of the alias; None if they were not compared.
     """
 
     run: Run
@@ -89,40 +89,40 @@ class Candidate:
 
     @property
     def name(self) -> str:
-        """For example "uniform-cnn3"."""
+        """Dataset and network, for example "uniform-cnn3"."""
         return f"{self.run.survey.dataset}-{self.run.network}"
 
     @property
     def score(self) -> float:
-        """What decides, on the validation split; infinite where it is not known."""
+        """Value of `criterion` on the validation split; infinite if unknown."""
         score = self.run.validation.get(criterion(self.run), math.inf)
         return score if math.isfinite(score) else math.inf
 
 
 def criterion(run: Run) -> str:
-    """The metric on the validation split that decides; less is better.
+    """Metric on the validation split by which networks are compared; smaller is better.
 
-    For measured distances no true velocity is known, only the label D_z.
+    For measured distances it is L2 on D_z, since no true velocity is known.
     """
     return "l2_dz_mpc" if run.survey.distribution == "measured" else "posterior_rms_kms"
 
 
 def baseline(run: Run) -> tuple[str, float]:
-    """What a network must beat by its criterion on the validation split: its name and score."""
+    """Name and score of the prediction without images that a network must beat."""
     if run.survey.distribution != "measured":
         return "v = 0", run.zero_rms_kms
     return "a constant distance", run.spread_dz_mpc
 
 
 def data_digest(run: Run) -> str:
-    """Digest of the observed dataset that a network was trained and validated on."""
+    """Digest of the observed dataset of a network's training and validation."""
     return run.data[f"data/observe/{run.survey.dataset}"]
 
 
 def alias_of_kind(run: Run) -> str:
-    """Alias of the best network at a kind of data: letters, digits, "_" and "-" are allowed.
+    """Alias of the best network for one kind of data, for example "champion-uniform-stand-in".
 
-    For example "champion-uniform-stand-in".
+    MLflow allows letters, digits, "_" and "-"; other characters become "-".
     """
     return re.sub(
         r"[^\w-]+", "-", f"champion-{run.survey.dataset}-{run.survey.source}", flags=re.ASCII
@@ -130,22 +130,27 @@ def alias_of_kind(run: Run) -> str:
 
 
 def refusal(run: Run, tested: Mapping[str, float] | None) -> str | None:
-    """Why a network cannot be promoted at all; None where it can.
+    """State why a network cannot be promoted, even with `--allow`.
 
     Parameters
     ----------
     run : Run
         The candidate, with its metrics on the validation split.
     tested : mapping or None
-        Its metrics on the test split: only whether they are there and finite is asked, so that the
-        test split decides nothing.
+        Its metrics on the test split. They must exist and be finite; their values are not
+        compared, so the test split does not influence the choice.
+
+    Returns
+    -------
+    str or None
+        The reason; None if the network may be promoted.
     """
     for split, metrics in (("validation", run.validation), ("test", tested or {})):
         missing = [key for key in METRICS if key not in metrics]
         if missing:
             return f"its {split} metrics lack {', '.join(missing)}"
-        asked = [criterion(run)] if run.survey.distribution == "measured" else METRICS
-        broken = [key for key in asked if not math.isfinite(metrics[key])]
+        required = [criterion(run)] if run.survey.distribution == "measured" else METRICS
+        broken = [key for key in required if not math.isfinite(metrics[key])]
         if broken:
             return f"its {split} metrics {', '.join(broken)} are not finite"
     rms, (name, least) = run.validation[criterion(run)], baseline(run)
@@ -155,16 +160,16 @@ def refusal(run: Run, tested: Mapping[str, float] | None) -> str | None:
 
 
 def score_of(predicted: Predicted, metric: str, rows: NDArray[np.intp]) -> float:
-    """A criterion, of some rows of `validation.ecsv`."""
-    true, said = {
+    """Score by a metric from `criterion`, over some rows of `validation.ecsv`."""
+    true, estimate = {
         "l2_dz_mpc": ("D_z_mpc", "D_p_mpc"),
         "posterior_rms_kms": ("v_kms", "v_hat_kms"),
     }[metric]
-    return l2(predicted[true][rows], predicted[said][rows])
+    return l2(predicted[true][rows], predicted[estimate][rows])
 
 
 def same_images(one: Predicted, other: Predicted) -> bool:
-    """Whether two `validation.ecsv` have the same images, with the same labels, in one order."""
+    """Whether two `validation.ecsv` have the same images and D_z, in the same order."""
     return all(
         np.array_equal(one[column], other[column]) for column in ("galaxy", "camera", "D_z_mpc")
     )
@@ -173,48 +178,53 @@ def same_images(one: Predicted, other: Predicted) -> bool:
 def pair(
     one: Predicted, other: Predicted, metric: str, samples: int, rng: np.random.Generator
 ) -> Paired:
-    """Compare two networks by a paired bootstrap over whole galaxies.
+    """Compare two networks by a paired bootstrap over galaxies.
 
     Parameters
     ----------
     one, other : dict of str to ndarray, (n,)
         Their `validation.ecsv`, of the same images.
     metric : str
-        From `criterion`.
+        Metric from `criterion`.
     samples : int
-        Bootstrap samples.
+        Number of bootstrap samples.
     rng : numpy.random.Generator
         Source of randomness.
 
     Returns
     -------
     Paired
-        A sample in which both are equal counts as not better.
+        Samples with equal scores count as not better.
     """
-    everything = np.arange(len(one["galaxy"]))
-    found = np.array(
-        [
-            score_of(one, metric, rows) - score_of(other, metric, rows)
-            for rows in (everything, *bootstrap_rows(one["galaxy"].astype(np.int64), samples, rng))
-        ]
-    )
-    low, high = np.quantile(found[1:], [0.025, 0.975])
-    return Paired(float(found[0]), float(low), float(high), float(np.mean(found[1:] < 0)))
+
+    def difference(rows: NDArray[np.intp]) -> float:
+        return score_of(one, metric, rows) - score_of(other, metric, rows)
+
+    draws = bootstrap_rows(one["galaxy"].astype(np.int64), samples, rng)
+    differences = np.array([difference(rows) for rows in draws])
+    low, high = np.quantile(differences, [0.025, 0.975])
+    of_all = difference(np.arange(len(one["galaxy"])))
+    return Paired(of_all, float(low), float(high), float(np.mean(differences < 0)))
 
 
-def to_be_allowed(
+def exclusions(
     candidate: Candidate, holder: Holder | None, withdrawn: Collection[str]
 ) -> list[str]:
-    """Keys of `ALLOWABLE` that keep a candidate out.
+    """Find the reasons that exclude a candidate unless they are allowed.
 
     Parameters
     ----------
     candidate : Candidate
-        To be weighed.
+        A trained network.
     holder : Holder or None
-        Who has the alias.
+        Version that holds the alias.
     withdrawn : collection of str
         Runs whose version was rolled back.
+
+    Returns
+    -------
+    list of str
+        Keys of `ALLOWABLE`.
     """
     run, ours = candidate.run, candidate.validation
     theirs = None if holder is None else holder.validation
@@ -224,16 +234,16 @@ def to_be_allowed(
         or theirs is None
         or not same_images(ours, theirs)
     )
-    found = {
+    applies = {
         "other-data": other,
         "leaking-split": run.survey.split_by == "image",
         "literal-dimming": run.survey.dimming == "literal",
         "withdrawn": run.run_id in withdrawn,
     }
-    return [key for key, here in found.items() if here]
+    return [key for key, excluded in applies.items() if excluded]
 
 
-def weigh(
+def compare_candidates(
     candidates: Sequence[Candidate],
     holder: Holder | None,
     *,
@@ -243,76 +253,86 @@ def weigh(
     allowed: Collection[str] = (),
     withdrawn: Collection[str] = (),
 ) -> list[Candidate]:
-    """Say of each candidate what is against it, best first.
+    """Compare candidates with the holder of an alias, and order them, best first.
 
-    A candidate takes the holder's place if it is better in more than a share
-    1 - (1 - confidence) / k of the bootstrap samples, k being the number of candidates that are
-    compared: the best of several equal ones would seem better by chance (Bonferroni). Where there
-    is no holder, or none on the same images and that is allowed, it need only beat its baseline.
+    A candidate replaces the holder if it is better in more than a share 1 - (1 - confidence) / k of
+    the bootstrap samples, where k is the number of candidates compared: the best of several equal
+    candidates would seem better by chance (Bonferroni). If there is no holder, or the holder's
+    images differ and that is allowed, a candidate need only beat its baseline.
 
     Parameters
     ----------
     candidates : sequence of Candidate
-        `against` is what `refusal` says.
+        Trained networks, with `against` from `refusal`.
     holder : Holder or None
-        Who has the alias.
+        Version that holds the alias.
     confidence : float
-        That a new champion is better, over all candidates.
+        Probability required that a new champion is better, over all candidates.
     samples, seed : int
-        Of the bootstrap; the same samples for every candidate.
+        Number of bootstrap samples and their seed; all candidates have the same samples.
     allowed : collection of str
-        Keys of `ALLOWABLE` that are let through.
+        Keys of `ALLOWABLE` that do not exclude.
     withdrawn : collection of str
         Runs whose version was rolled back.
 
     Returns
     -------
     list of Candidate
-        The first is the new champion if nothing is against it.
+        With `against` and `paired` set. The first takes the alias if its `against` is None.
     """
-    weighed = []
+    assessed = []
     for candidate in candidates:
-        needs = to_be_allowed(candidate, holder, withdrawn)
-        against = candidate.against
-        if against is None and holder is not None and holder.run_id == candidate.run.run_id:
-            against = f"it is version {holder.version} already"
-        elif against is None and (kept_out := [key for key in needs if key not in allowed]):
-            name = "nobody" if holder is None else f"version {holder.version}"
-            why = ALLOWABLE[kept_out[0]].format(holder=name)
-            against = f"{why}: --allow {' '.join(kept_out)}"
+        excluded_by = exclusions(candidate, holder, withdrawn)
+        against = candidate.against or _objection(candidate, holder, excluded_by, allowed)
         paired = None
-        if against is None and holder is not None and "other-data" not in needs:
-            assert candidate.validation is not None  # or it would need to be allowed
+        if against is None and holder is not None and "other-data" not in excluded_by:
+            assert candidate.validation is not None  # else "other-data" would exclude it
             assert holder.validation is not None
             rng = np.random.default_rng(seed)
             metric = criterion(candidate.run)
             paired = pair(candidate.validation, holder.validation, metric, samples, rng)
-        weighed.append(replace(candidate, against=against, paired=paired))
-    compared = sum(candidate.paired is not None for candidate in weighed)
-    asked = 1 - (1 - confidence) / max(compared, 1)
-    judged = [_unsure(candidate, holder, asked) for candidate in weighed]
-    return sorted(judged, key=lambda c: (c.against is not None, c.score))
+        assessed.append(replace(candidate, against=against, paired=paired))
+    compared = sum(candidate.paired is not None for candidate in assessed)
+    required = 1 - (1 - confidence) / max(compared, 1)
+    final = [_require_share(candidate, holder, required) for candidate in assessed]
+    return sorted(final, key=lambda c: (c.against is not None, c.score))
 
 
-def _unsure(candidate: Candidate, holder: Holder | None, asked: float) -> Candidate:
-    """The candidate, with what is against it where it is not surely better than the holder."""
-    if candidate.paired is None or candidate.paired.share > asked:
+def _objection(
+    candidate: Candidate,
+    holder: Holder | None,
+    excluded_by: Sequence[str],
+    allowed: Collection[str],
+) -> str | None:
+    """Why a candidate is not compared; None if it is."""
+    if holder is not None and holder.run_id == candidate.run.run_id:
+        return f"it is version {holder.version} already"
+    forbidden = [key for key in excluded_by if key not in allowed]
+    if not forbidden:
+        return None
+    name = "the holder" if holder is None else f"version {holder.version}"
+    return f"{ALLOWABLE[forbidden[0]].format(holder=name)}: --allow {' '.join(forbidden)}"
+
+
+def _require_share(candidate: Candidate, holder: Holder | None, required: float) -> Candidate:
+    """Set `against` where the candidate is better in too few of the bootstrap samples."""
+    if candidate.paired is None or candidate.paired.share > required:
         return candidate
     assert holder is not None
     return replace(
         candidate,
         against=(
             f"better than version {holder.version} in {candidate.paired.share:.2%} of the "
-            f"bootstrap samples, more than {asked:.2%} are asked for"
+            f"bootstrap samples, but more than {required:.2%} are required"
         ),
     )
 
 
-def table(weighed: Sequence[Candidate], holder: Holder | None) -> str:
-    """The candidates for people, best first, one row each."""
+def table(candidates: Sequence[Candidate], holder: Holder | None) -> str:
+    """Format the candidates as a table for the terminal, one row each, best first."""
     versus = "" if holder is None else f"less version {holder.version}'s [95%]"
     rows = [["candidate", "on validation", versus, versus and "better in", "verdict"]]
-    for c in weighed:
+    for c in candidates:
         unit = "Mpc" if criterion(c.run) == "l2_dz_mpc" else "km/s"
         digits = 2 if unit == "Mpc" else 1
         p = c.paired
@@ -320,14 +340,8 @@ def table(weighed: Sequence[Candidate], holder: Holder | None) -> str:
         if p is not None:
             ends = f"[{p.low:+.{digits}f}, {p.high:+.{digits}f}]"
             compared = [f"{p.difference:+.{digits}f} {ends}", f"{p.share:.2%}"]
-        rows.append(
-            [
-                c.name,
-                f"{c.score:.{digits}f} {unit}",
-                *compared,
-                c.against or "may take its place",
-            ]
-        )
+        score = f"{c.score:.{digits}f} {unit}"
+        rows.append([c.name, score, *compared, c.against or "may take its place"])
     widths = [max(len(row[i]) for row in rows) for i in range(4)]
     return "\n".join(
         "  ".join([*(cell.ljust(w) for cell, w in zip(row, widths, strict=False)), row[4]])

@@ -1,4 +1,4 @@
-"""What the tags of a registered version say of the images that its network takes."""
+"""Read the survey of a network's training images from the tags of its registered version."""
 
 import json
 from collections.abc import Mapping
@@ -13,12 +13,12 @@ NUMBERS = ("pixels", "pixel_scale_arcsec", "sigma_v_kms", "H0_kms_mpc")
 
 
 def survey_of(tags: Mapping[str, str], where: str) -> Survey:
-    """The survey of a registered version.
+    """Read the survey of a registered version.
 
     Parameters
     ----------
     tags : mapping of str to str
-        Tags of the version; versions before 2026-11-26 have a tag for each value.
+        Tags of the version. Versions before 2026-11-26 have one tag per value.
     where : str
         Name of the version, for messages.
 
@@ -49,7 +49,7 @@ def _of_single_tags(tags: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _json(text: str) -> Any:
-    """A value; text that is no JSON is left for the validation to refuse."""
+    """Parse JSON; text that is not JSON is returned for `validate` to refuse."""
     try:
         return json.loads(text)
     except ValueError:

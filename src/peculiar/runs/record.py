@@ -1,8 +1,8 @@
 """A trained network on disk: its weights, `run.json`, curves and validation predictions.
 
-`run.json` says how to build the network again and where its MLflow run is; it is a DVC output, so
-that a network restored from DVC's cache still points at the run that made it. `validation.ecsv`
-has a row for each image of the validation split, by which `promote` compares two networks.
+`run.json` holds all that is needed to build the network again, and the id of its MLflow run. It is
+a DVC output, so a network restored from DVC's cache still names the run that made it.
+`validation.ecsv` has one row per image of the validation split; `promote` compares networks by it.
 """
 
 import csv
@@ -22,12 +22,12 @@ from peculiar.core.survey import Survey
 from peculiar.networks.params import NetworkSection
 from peculiar.runs.validity import Validity
 
-if TYPE_CHECKING:  # who only reads `run.json` need not wait for torch
+if TYPE_CHECKING:  # slow to import torch, which readers of `run.json` do not need
     from peculiar.networks.heads import Network
 
 RUN, WEIGHTS, HISTORY = "run.json", "weights.safetensors", "history.csv"
 VALIDATION = "validation.ecsv"
-# what a run itself held before 2026-11-26
+# keys of a run before 2026-11-26, which are now in its survey
 SURVEY_BEFORE = (
     *("dataset", "distribution", "bands", "pixels", "H0_kms_mpc", "sigma_v_kms"),
     *("pixel_scale_arcsec", "dimming", "instrument", "split_by", "range_mpc"),
@@ -37,17 +37,44 @@ Predicted = dict[str, NDArray[np.float64]]
 
 
 class Run(Section):
-    """What `run.json` holds.
+    """Content of `run.json`. Metrics may be NaN after a failed training.
 
-    `validation` has the metrics of `velocity.metrics.METRICS` on the validation split, in the unit
-    of each name, `sigma_D_mpc` is the error of the network's distances measured there,
-    `zero_rms_kms` the rms of the same velocities about v = 0, and `spread_dz_mpc` the deviation of
-    the same D_z. `grid_mpc` has the distances that p(D | image) is for, None for a point head.
-    `survey` is that of the images, `images` how many there are in the training and validation
-    splits; `validity` has what the
-    training images spanned (None in runs older than it). `data` maps each data dependency to its
-    digest; `code` has commit and digest of the source; `model_sha256` is the digest of the exported
-    model (`peculiar.runs.exported.model_sha256`). Metrics may be NaN after a failed training.
+    Attributes
+    ----------
+    survey : Survey
+        Properties that all images share.
+    network : str
+        Name of the network.
+    spec : NetworkSection
+        Its architecture and training.
+    seed : int
+        Seed of the training.
+    target_mpc : tuple of float or None
+        Offset and scale of the targets of a point head, Mpc; None for other heads.
+    grid_mpc : tuple of float or None
+        Distances of p(D | image), Mpc; None for a point head.
+    images : dict of str to int
+        Number of images in the training and validation splits.
+    data : dict of str to str
+        Digest of each data dependency.
+    code : dict of str to str
+        Commit, whether files differ from it, and sha256 of the source.
+    run_id : str
+        MLflow run of the training.
+    model_uri, model_sha256 : str
+        Exported model, and its digest (`peculiar.runs.exported.model_sha256`).
+    seconds : float
+        Duration of the training, s.
+    sigma_D_mpc : float
+        Error of the distances on the validation split, Mpc.
+    zero_rms_kms : float
+        Rms of the true velocities of the validation split, which is the error of v = 0, km/s.
+    spread_dz_mpc : float
+        Standard deviation of D_z in the validation split, Mpc.
+    validation : dict of str to float
+        `velocity.metrics.METRICS` on the validation split, with the unit in each name.
+    validity : Validity or None
+        Ranges of the training images; None in older runs.
     """
 
     model_config = ConfigDict(allow_inf_nan=True, ser_json_inf_nan="constants")
@@ -74,7 +101,7 @@ class Run(Section):
     @model_validator(mode="before")
     @classmethod
     def _older(cls, values: Any) -> Any:
-        """Runs that registries keep from before `precision` (float32) and before `survey`."""
+        """Convert runs in registries from before `precision` (float32) and before `survey`."""
         match values:
             case {"spec": dict(spec)} if "precision" not in spec:
                 values = values | {"spec": spec | {"precision": "float32"}}
@@ -88,15 +115,17 @@ class Run(Section):
     @model_validator(mode="after")
     def _headed(self) -> Self:
         if (self.spec.head == "point") != (self.grid_mpc is None):
-            raise ValueError("a grid_mpc belongs to heads that give distributions, and to no other")
+            raise ValueError(
+                "grid_mpc must be set for heads that give distributions, and only them"
+            )
         return self
 
     def fresh_network(self) -> "Network":
-        """The network before any training."""
+        """Build the network with initial weights."""
         from peculiar.networks.heads import Prior, build
 
         grid = self.grid_mpc
-        prior = None  # its values stand among the weights
+        prior = None  # its values are among the weights and replace those set here
         if grid is not None:
             prior = Prior(np.array(grid), np.full(len(grid), 1 / len(grid)), 1.0)
         return build(
@@ -117,20 +146,20 @@ def write(
     predicted: Mapping[str, NDArray[np.float64]],
     run: Run,
 ) -> None:
-    """Write the four files into an existing folder.
+    """Write weights, history, validation predictions and `run.json` into an existing folder.
 
     Parameters
     ----------
     folder : Path
         Existing folder.
     network : DistanceNetwork or DistributionNetwork
-        With its weights.
+        Trained network.
     history : sequence of mapping
-        Per-epoch curves.
+        Curves, one mapping per epoch.
     predicted : mapping of str to ndarray, (n,)
-        `peculiar.training.predictions.predictions` of the validation split.
+        `peculiar.training.predictions.prediction_columns` of the validation split.
     run : Run
-        What `run.json` shall hold.
+        Content of `run.json`.
     """
     from safetensors.torch import save_file
 
@@ -145,7 +174,13 @@ def write(
 
 
 def read_run(folder: Path) -> Run:
-    """Read `run.json`; an `InputError` says which file is missing or damaged."""
+    """Read `run.json` of a trained network.
+
+    Raises
+    ------
+    InputError
+        When the file is missing or damaged, or a value is not valid.
+    """
     path = folder / RUN
     try:
         values: Any = json.loads(path.read_text())
@@ -157,7 +192,13 @@ def read_run(folder: Path) -> Run:
 
 
 def read_validation(path: Path) -> Predicted:
-    """Columns (n,) of `validation.ecsv`; an `InputError` says what is missing or damaged."""
+    """Read the columns (n,) of `validation.ecsv`.
+
+    Raises
+    ------
+    InputError
+        When the file is missing or damaged.
+    """
     try:
         table = Table.read(path, format="ascii.ecsv")
     except FileNotFoundError:
@@ -169,7 +210,12 @@ def read_validation(path: Path) -> Predicted:
 
 
 def read_network(folder: Path, run: Run) -> "Network":
-    """Build the network of `run` and load its weights.
+    """Build the network of `run` and load its weights from `folder`.
+
+    Returns
+    -------
+    DistanceNetwork or DistributionNetwork
+        On the CPU.
 
     Raises
     ------

@@ -1,6 +1,7 @@
-"""What the images that a network was trained on spanned: beyond it, nothing is known of its errors.
+"""Ranges of distance, brightness and size of the training images.
 
-Brightness and size are those of the image in its own frame, as a network sees it.
+Outside these ranges the errors of a network are unknown. Brightness and size are measured within
+the frame of each image.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,11 +24,11 @@ class Validity(Section):
     Attributes
     ----------
     distance_mpc : tuple of float
-        Distances, Mpc.
+        Distance, Mpc.
     mag_ab : mapping from band to tuple of float
-        Apparent AB magnitudes in the frame, mag.
+        Apparent AB magnitude within the frame, mag.
     half_light_arcsec : tuple of float
-        Half-light radii of the mean over bands, arcsec.
+        Half-light radius of the mean over bands, arcsec.
     """
 
     distance_mpc: tuple[float, float]
@@ -36,7 +37,20 @@ class Validity(Section):
 
 
 def validity_of(observed: Observed, split: str = "train") -> Validity:
-    """Measure a split of a dataset, a few images at a time."""
+    """Measure the ranges of a split, `IMAGES_AT_ONCE` images at a time.
+
+    Parameters
+    ----------
+    observed : Observed
+        Dataset.
+    split : str
+        One of `peculiar.core.dataset.SPLITS`.
+
+    Returns
+    -------
+    Validity
+        Distances are the limits of their distribution, if it has limits.
+    """
     survey, rows = observed.survey, observed.rows(split)
     scale, bands = survey.pixel_scale_arcsec, survey.bands
     mags, radii = [], []

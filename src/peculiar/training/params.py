@@ -14,7 +14,7 @@ from peculiar.networks.params import NetworkSection, Training
 
 
 class SearchedNetwork(Training):
-    """The network `best`: parameters that the search does not vary; best.yaml has the others."""
+    """The network `best`: parameters that the search does not vary; best.yaml holds the others."""
 
     family: Literal["cnn"]
     hidden: Literal[0]
@@ -23,7 +23,22 @@ class SearchedNetwork(Training):
     def complete(
         self, searched: dict[str, Any], epochs: int | None = None, where: str = "best.yaml"
     ) -> NetworkSection:
-        """Complete the network with the searched keys (`peculiar.search.space`)."""
+        """Complete the network with the searched keys (`peculiar.search.space`).
+
+        Parameters
+        ----------
+        searched : dict
+            Content of best.yaml.
+        epochs : int, optional
+            Epochs in place of those in `params.yaml`.
+        where : str
+            File that holds `searched`, for messages.
+
+        Raises
+        ------
+        InputError
+            When a key is unknown, missing or out of range.
+        """
         last = {} if epochs is None else {"epochs": epochs}
         return validate(NetworkSection, self.model_dump() | searched | last, where)
 
@@ -43,5 +58,5 @@ class Train(Section):
         return self
 
     def items(self) -> list[tuple[str, str]]:
-        """(dataset, network) of every trained network, `best` last for each dataset."""
+        """(dataset, network) of every network to train; `best` is the last of each dataset."""
         return [(d, n) for d in self.datasets for n in (*self.networks, "best")]

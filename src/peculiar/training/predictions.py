@@ -1,4 +1,4 @@
-"""What a network says of the galaxies of one split, and how good it is."""
+"""Predict distances and velocities of the galaxies of one split, and measure their errors."""
 
 import astropy.units as u
 import numpy as np
@@ -10,7 +10,7 @@ from peculiar.networks.heads import DistanceNetwork, Network
 from peculiar.networks.inference import run_network
 from peculiar.velocity.hubble import distance_given_redshift_mpc, peculiar_velocity_kms
 from peculiar.velocity.metrics import distance_error_mpc, measures
-from peculiar.velocity.posterior import Velocity, normal, velocity, velocity_on_grid
+from peculiar.velocity.posterior import Velocity, normal, velocity_from_distance, velocity_on_grid
 
 Array = NDArray[np.float64]
 
@@ -21,22 +21,34 @@ def column_mpc(observed: Observed, name: str) -> Array:
 
 
 def predict_split(network: Network, observed: Observed, split: str) -> Array:
-    """What a network gives for one split, in the order of `observed.rows(split)`.
+    """Run a network on one split.
 
-    Distances (n,), Mpc, or p(D | image), (n, G).
+    Parameters
+    ----------
+    network : DistanceNetwork or DistributionNetwork
+        Trained network.
+    observed : Observed
+        Dataset.
+    split : str
+        One of `peculiar.core.dataset.SPLITS`.
+
+    Returns
+    -------
+    ndarray
+        Distances (n,), Mpc, or p(D | image), (n, G), in the order of `observed.rows(split)`.
     """
     device = best_device()
     return run_network(network.to(device), observed.images, observed.rows(split), device)
 
 
 def calibrate(observed: Observed, split: str, D_p_mpc: Array) -> float:
-    """Error sigma_D of predicted distances from the redshift distances of a split, Mpc."""
+    """Estimate the error sigma_D, Mpc, of predicted distances (n,) from the D_z of a split."""
     D_z = column_mpc(observed, "distance_z_mpc")[observed.rows(split)]
     return distance_error_mpc(D_z, D_p_mpc, observed.survey.sigma_z_mpc)
 
 
 def expected_mpc(output: Array, grid_mpc: ArrayLike | None) -> Array:
-    """Predicted distances (n,), Mpc: what a point head gives, or the mean of p(D | image)."""
+    """Predicted distances (n,), Mpc: the output of a point head, or the mean of p(D | image)."""
     return output if grid_mpc is None else output @ np.asarray(grid_mpc, dtype=float)
 
 
@@ -47,36 +59,49 @@ def velocity_of(
     sigma_D_mpc: float,
     grid_mpc: ArrayLike | None,
 ) -> Velocity:
-    """Posterior velocities of one split.
+    """Compute the posterior velocities of one split.
 
     Parameters
     ----------
     observed : Observed
-        The table.
+        Dataset.
     split : str
-        Split that `output` belongs to.
-    output : ndarray
+        Split of `output`.
+    output : ndarray, (n,) or (n, G)
         From `predict_split`.
     sigma_D_mpc : float
         Error of a point head's distances, Mpc.
     grid_mpc : array_like, (G,), or None
-        Distances that p(D | image) is for, Mpc; None for a point head.
+        Distances of p(D | image), Mpc; None for a point head.
 
     Returns
     -------
     Velocity
+        Posteriors of n velocities.
     """
     sigma_v, H0 = observed.survey.sigma_v_kms, observed.survey.H0_kms_mpc
     D_z = column_mpc(observed, "distance_z_mpc")[observed.rows(split)]
     if grid_mpc is None:
-        return velocity(output, D_z, sigma_D_mpc, sigma_v, H0, observed.survey.range_mpc)
+        return velocity_from_distance(
+            output, D_z, sigma_D_mpc, sigma_v, H0, observed.survey.range_mpc
+        )
     return velocity_on_grid(output, np.asarray(grid_mpc, dtype=float), D_z, sigma_v, H0)
 
 
 def validate(
     network: Network, observed: Observed
 ) -> tuple[float, dict[str, Array], dict[str, float]]:
-    """sigma_D (Mpc), `predictions` and `measures` of a network on the validation split."""
+    """Measure a network on the validation split.
+
+    Returns
+    -------
+    sigma_D_mpc : float
+        Error of the distances, Mpc.
+    predicted : dict of str to ndarray, (n,)
+        See `prediction_columns`.
+    metrics : dict of str to float
+        See `peculiar.velocity.metrics.measures`.
+    """
     output = predict_split(network, observed, "validation")
     grid = grid_of(network)
     sigma_D = calibrate(observed, "validation", expected_mpc(output, grid))
@@ -85,21 +110,23 @@ def validate(
 
 
 def grid_of(network: Network) -> Array | None:
-    """Distances (G,), Mpc, that p(D | image) is for; None for a point head."""
+    """Distances (G,) of p(D | image), Mpc; None for a point head."""
     if isinstance(network, DistanceNetwork):
         return None
     return network.head.grid_mpc.double().numpy(force=True)
 
 
-def predictions(observed: Observed, split: str, D_p_mpc: Array, v: Velocity) -> dict[str, Array]:
-    """Distances and velocities of one split, true and predicted.
+def prediction_columns(
+    observed: Observed, split: str, D_p_mpc: Array, v: Velocity
+) -> dict[str, Array]:
+    """Collect true and predicted distances and velocities of one split.
 
     Parameters
     ----------
     observed : Observed
-        Images and table.
+        Dataset.
     split : str
-        Split that the predictions belong to.
+        Split of the predictions.
     D_p_mpc : ndarray, (n,)
         Predicted distances, Mpc.
     v : Velocity
@@ -108,10 +135,11 @@ def predictions(observed: Observed, split: str, D_p_mpc: Array, v: Velocity) -> 
     Returns
     -------
     dict of str to ndarray, (n,)
-        galaxy, camera; D_mpc, D_z_mpc, D_p_mpc; v_kms (true; NaN for measured distances, where
-        cz less a flow model's is mostly the motion of the Sun), v_p_kms (the paper's prediction),
-        v_hat_kms and v_error_kms (posterior mean and deviation), v_low68_kms, v_high68_kms,
-        v_low95_kms, v_high95_kms (its intervals), pit (posterior probability of less than v_kms).
+        galaxy, camera; D_mpc, D_z_mpc, D_p_mpc; v_kms (true; NaN for measured distances, since
+        cz minus that of a flow model is mostly the motion of the Sun), v_p_kms (the paper's
+        prediction), v_hat_kms and v_error_kms (posterior mean and standard deviation),
+        v_low68_kms, v_high68_kms, v_low95_kms, v_high95_kms (its central intervals), pit
+        (posterior probability of a velocity below v_kms).
     """
     rows, survey = observed.rows(split), observed.survey
     D = column_mpc(observed, "distance_mpc")[rows]
@@ -138,13 +166,13 @@ def predictions_of(
     sigma_D_mpc: float,
     grid_mpc: ArrayLike | None,
 ) -> dict[str, Array]:
-    """`predictions` from what a network gives for a split; parameters as in `velocity_of`."""
+    """Compute `prediction_columns` from the output of a network; parameters as in `velocity_of`."""
     v = velocity_of(observed, split, output, sigma_D_mpc, grid_mpc)
-    return predictions(observed, split, expected_mpc(output, grid_mpc), v)
+    return prediction_columns(observed, split, expected_mpc(output, grid_mpc), v)
 
 
 def velocity_columns(v: Velocity) -> dict[str, Array]:
-    """Columns of `predictions` that hold the posterior of velocities."""
+    """Columns of `prediction_columns` with the posterior velocities."""
     return {
         "v_hat_kms": v.mean_kms,
         "v_error_kms": v.deviation_kms,
@@ -154,40 +182,40 @@ def velocity_columns(v: Velocity) -> dict[str, Array]:
 
 
 def baselines(observed: Observed, split: str, prior_mpc: ArrayLike) -> dict[str, dict[str, Array]]:
-    """`predictions` without any image.
+    """Compute `prediction_columns` without images.
 
-    `v = 0` takes D_z as the distance; `constant distance` the mean of the prior; `E[D | D_z]` knows
-    the prior's distribution (its edges, in effect) and D_z. Without true velocities, only the
-    second can be judged.
+    `v = 0` takes D_z as the distance, `constant distance` the mean of the prior, and `E[D | D_z]`
+    combines D_z with the prior. Without true velocities, only `constant distance` is given, since
+    only it can be compared.
 
     Parameters
     ----------
     observed : Observed
-        The table.
+        Dataset.
     split : str
         Split to predict.
     prior_mpc : array_like, (m,)
-        Distances such as the split's, Mpc: those of the training split.
+        Sample of the prior on distance, Mpc: the distances of the training split.
 
     Returns
     -------
     dict of str to dict
-        By name.
+        `prediction_columns` by the name of the baseline.
     """
     survey, prior = observed.survey, np.asarray(prior_mpc, dtype=float)
     H0, sigma_v = survey.H0_kms_mpc, survey.sigma_v_kms
     D_z = column_mpc(observed, "distance_z_mpc")[observed.rows(split)]
     mean = np.full(len(D_z), prior.mean())
-    of_mean = velocity(mean, D_z, float(prior.std()), sigma_v, H0, None)
-    constant = predictions(observed, split, mean, of_mean)
+    of_mean = velocity_from_distance(mean, D_z, float(prior.std()), sigma_v, H0, None)
+    constant = prediction_columns(observed, split, mean, of_mean)
     if survey.measured:
         return {"constant distance": constant}
-    nothing_known = normal(np.zeros(len(D_z)), np.full(len(D_z), sigma_v))
+    prior_v = normal(np.zeros(len(D_z)), np.full(len(D_z), sigma_v))
     expected, deviation = distance_given_redshift_mpc(D_z, prior, sigma_v / H0)
-    # already a posterior: no further shrinking
+    # already a posterior, so it is not shrunk again
     v = normal(peculiar_velocity_kms(D_z, expected, H0), H0 * deviation)
     return {
-        "v = 0": predictions(observed, split, D_z, nothing_known),
+        "v = 0": prediction_columns(observed, split, D_z, prior_v),
         "constant distance": constant,
-        "E[D | D_z]": predictions(observed, split, expected, v),
+        "E[D | D_z]": prediction_columns(observed, split, expected, v),
     }

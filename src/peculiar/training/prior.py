@@ -8,25 +8,27 @@ from peculiar.networks.heads import Prior
 from peculiar.training.predictions import column_mpc
 from peculiar.velocity.posterior import cells_mpc
 
-CELL_MPC = 0.8  # at most, of the grid for p(D | image): a seventh of sigma_v / H0
+CELL_MPC = 0.8  # greatest cell of the grid of p(D | image): a seventh of sigma_v / H0
 
 
 def distance_prior(observed: Observed, label: str) -> Prior:
-    """The distribution of a dataset's distances on a grid, for heads that give distributions.
+    """Compute the distribution of a dataset's distances on a grid, the prior of p(D | image).
 
-    Of measured galaxies, whose distribution nobody knows, all distances from below the least D_z
-    of the training split to beyond the greatest are as probable.
+    The distribution of measured galaxies is unknown. Their prior is uniform, from 3 sigma_v / H0
+    below the least D_z of the training split to as much above the greatest.
 
     Parameters
     ----------
     observed : Observed
-        Its survey has the law of distances.
+        Dataset, whose survey has the distribution of distances.
     label : {"D", "D_z"}
-        Label that the network learns from.
+        Label that the network is trained on.
 
     Returns
     -------
     Prior
+        Grid (G,), Mpc, with cells of at most `CELL_MPC`, probabilities (G,), and the error of the
+        label, Mpc.
     """
     survey = observed.survey
     law, sigma_z = survey.distances, survey.sigma_z_mpc

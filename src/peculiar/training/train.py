@@ -29,8 +29,8 @@ from peculiar.training.predictions import column_mpc, predict_split, validate, v
 from peculiar.training.prior import distance_prior
 from peculiar.velocity.metrics import l2
 
-SHARPEST = 4.0  # a likelihood is never made narrower than to half its width
-UNCHANGED_MPC = 0.1  # rms change of labels below which another round is not worth it
+SHARPEST = 4.0  # greatest sharpness, which halves the width of a likelihood
+UNCHANGED_MPC = 0.1  # rms change of labels below which no further round is trained
 OnEpoch = Callable[[int, dict[str, float]], None]
 LABELS = {"D": "distance_mpc", "D_z": "distance_z_mpc"}
 
@@ -43,40 +43,42 @@ def train_network(
     scaled: Scaled | None = None,
     raw: Path = Path("data/fetch"),
 ) -> Network:
-    """A network trained on the training split, watched (and calibrated) on the validation split.
+    """Train a network on the training split, and calibrate it on the validation split.
 
     Parameters
     ----------
     observed : Observed
-        Images and table.
+        Dataset.
     spec : NetworkSection
-        Architecture, label and how it learns.
+        Architecture, label and training.
     seed : int
-        Of weights, order, distances and all that is drawn.
+        Seed of weights, order of images, distances and all other random numbers.
     on_epoch : callable
-        See `training.loop.fit`; the epochs of an ensemble's members, and of rounds, are counted on.
+        See `training.loop.fit`. The epochs of all members of an ensemble, or of all rounds, are
+        numbered consecutively.
     scaled : callable, optional
         From `share_images`, when several networks scale images alike.
     raw : Path
-        Output of `fetch`, read for fresh distances alone.
+        Output of `fetch`, read only for fresh distances.
 
     Returns
     -------
     DistanceNetwork or DistributionNetwork
-        On the device it was trained on.
+        On the device of the training.
 
     Raises
     ------
     InputError
-        When errors are to be fractions of labels of which some are not positive.
+        When the loss is fractional and a label is not positive, or the network does not suit the
+        images.
     """
     if spec.rounds > 1:
         return _train_in_rounds(observed, spec, seed, on_epoch, scaled)
     others = np.random.SeedSequence(seed).generate_state(spec.members - 1)
     members: list[Network] = []
-    for own in (seed, *map(int, others)):
+    for member_seed in (seed, *map(int, others)):
         counted = _counted_on(on_epoch, len(members) * spec.epochs)
-        members.append(_train_member(observed, spec, own, counted, scaled, raw))
+        members.append(_train_member(observed, spec, member_seed, counted, scaled, raw))
     if isinstance(members[0], DistanceNetwork):
         return members[0]
     network = ensemble([m for m in members if isinstance(m, DistributionNetwork)])
@@ -85,6 +87,7 @@ def train_network(
 
 
 def _counted_on(on_epoch: OnEpoch, done: int) -> OnEpoch:
+    """`on_epoch` with epochs numbered after the `done` epochs before."""
     return lambda epoch, curve: on_epoch(done + epoch, curve)
 
 
@@ -95,16 +98,16 @@ def _train_in_rounds(
     on_epoch: OnEpoch,
     scaled: Scaled | None,
 ) -> Network:
-    """Train again and again, each time from new weights on corrected labels (paper, section 5.2).
+    """Train in rounds, each from initial weights on corrected labels (paper, section 5.2).
 
-    The weights begin the same in each round, so that labels which change no more end it.
+    The initial weights are the same in each round, so the labels can converge.
     """
     train, labels = observed.rows("train"), column_mpc(observed, "distance_z_mpc")
     for done in range(spec.rounds):
         counted = _counted_on(on_epoch, done * spec.epochs)
         network = _train_member(observed, spec, seed, counted, scaled, Path(), labels)
         corrected = labels.copy()
-        # of torchrun's processes all go on with the first one's
+        # all processes of torchrun continue with the labels of the first
         corrected[train] = torchrun.agreed_values(corrected_mpc(network, observed), best_device())
         change, labels = l2(labels, corrected), corrected
         if change < UNCHANGED_MPC:
@@ -113,7 +116,7 @@ def _train_in_rounds(
 
 
 def corrected_mpc(network: Network, observed: Observed) -> NDArray[np.float64]:
-    """E[D | image, D_z] (n,), Mpc, of the training images: D_z less the posterior velocity / H0."""
+    """E[D | image, D_z] (n,), Mpc, of the training images: D_z - posterior velocity / H0."""
     sigma_D, _, _ = validate(network, observed)
     D_p = predict_split(network, observed, "train")
     v = velocity_of(observed, "train", D_p, sigma_D, None)
@@ -130,24 +133,14 @@ def _train_member(
     raw: Path,
     labels_mpc: NDArray[np.float64] | None = None,
 ) -> Network:
-    """One network of one body; see `train_network`. Labels take the place of the dataset's."""
-    survey, device = observed.survey, best_device()
+    """Train one network with one body; see `train_network`.
+
+    `labels_mpc` (image,), Mpc, replaces the labels of the dataset.
+    """
+    device = best_device()
     targets = column_mpc(observed, LABELS[spec.label]) if labels_mpc is None else labels_mpc
     train = observed.rows("train")
-    if spec.loss == "fractional" and (targets[train] <= 0).any():
-        raise InputError(
-            f"params.yaml: train: loss fractional needs labels above 0, and dataset "
-            f"{survey.dataset} has {targets[train].min():.1f} Mpc: take loss: absolute"
-        )
-    scaling = survey.distribution if spec.normalise else "none"
-    network = build(
-        spec,
-        survey.bands,
-        observed.images.shape[-1],
-        target=target_scaling(targets[train], scaling),
-        prior=None if spec.head == "point" else distance_prior(observed, spec.label),
-        seed=seed,
-    )
+    network = _initial_network(observed, spec, seed, targets[train])
     rng = np.random.default_rng(seed)
     views_rng = torchrun.own_stream(rng.spawn(1)[0])
     side = spec.crop or observed.images.shape[-1]
@@ -179,12 +172,42 @@ def _train_member(
     return network
 
 
-def calibrate_sharpness(network: DistributionNetwork, observed: Observed, label: str) -> None:
-    """Set the sharpness of the likelihood to what makes the validation labels most probable.
+def _initial_network(
+    observed: Observed, spec: NetworkSection, seed: int, targets_mpc: NDArray[np.float64]
+) -> Network:
+    """Build a network for a dataset, with targets scaled by the training labels (n,), Mpc."""
+    survey = observed.survey
+    if spec.loss == "fractional" and (targets_mpc <= 0).any():
+        raise InputError(
+            f"params.yaml: train: loss fractional needs labels above 0, and dataset "
+            f"{survey.dataset} has {targets_mpc.min():.1f} Mpc: take loss: absolute"
+        )
+    scaling = survey.distribution if spec.normalise else "none"
+    return build(
+        spec,
+        survey.bands,
+        observed.images.shape[-1],
+        target=target_scaling(targets_mpc, scaling),
+        prior=None if spec.head == "point" else distance_prior(observed, spec.label),
+        seed=seed,
+    )
 
-    One number, the inverse of a temperature (Guo et al. 2017). At 0 nothing is left of the image:
-    a network that learnt nothing ends as p(D) itself, and its velocities as E[v | D_z], which on
-    average are no worse than v = 0. On the validation D_z it is never worse than that prior.
+
+def calibrate_sharpness(network: DistributionNetwork, observed: Observed, label: str) -> None:
+    """Set the sharpness of the likelihood for which the validation labels are most probable.
+
+    The sharpness is one number, the inverse of a temperature (Guo et al. 2017). At 0 the output is
+    the prior p(D) for every image, and velocities are E[v | D_z], on average no worse than v = 0.
+    The result is therefore never worse than the prior on the labels of the validation split.
+
+    Parameters
+    ----------
+    network : DistributionNetwork
+        Its head's `sharpness` is set, from 0 to `SHARPEST`.
+    observed : Observed
+        Dataset.
+    label : {"D", "D_z"}
+        Label of the training.
     """
     device, head = best_device(), network.to(best_device()).eval().head
     rows = observed.rows("validation")
@@ -205,7 +228,22 @@ def calibrate_sharpness(network: DistributionNetwork, observed: Observed, label:
 
 
 def share_images(observed: Observed, softening_mag_arcsec2: float, crop: int | None) -> Scaled:
-    """Training and validation images, read and scaled once for several networks."""
+    """Read and scale the training and validation images once, for several networks.
+
+    Parameters
+    ----------
+    observed : Observed
+        Dataset.
+    softening_mag_arcsec2 : float
+        Softening of asinh, AB mag/arcsec^2.
+    crop : int or None
+        Side of the central part that is used, pixels; None for all.
+
+    Returns
+    -------
+    callable
+        For `scaled` of `train_network`.
+    """
     rows = np.concatenate([observed.rows("train"), observed.rows("validation")])
     device = best_device()
     front = Pixels(observed.survey.bands, softening_mag_arcsec2, crop).to(device)

@@ -1,6 +1,7 @@
 """Hubble's law: redshift distances, peculiar velocities, and the velocity posterior.
 
-Plain numbers with the unit in the name; speeds in km/s, distances in Mpc, H0 in km/s/Mpc.
+Functions take plain numbers, with the unit in the name: speeds in km/s, distances in Mpc, H0 in
+km/s/Mpc.
 """
 
 import numpy as np
@@ -10,7 +11,7 @@ Array = NDArray[np.float64]
 
 
 def redshift_distance_mpc(cz_kms: ArrayLike, H0_kms_mpc: float) -> Array:
-    """Distance that pure Hubble flow gives, D_z = cz / H0 (paper, equation 4).
+    """Compute the redshift distance D_z = cz / H0 (paper, equation 4).
 
     Parameters
     ----------
@@ -28,10 +29,10 @@ def redshift_distance_mpc(cz_kms: ArrayLike, H0_kms_mpc: float) -> Array:
 
 
 def peculiar_velocity_kms(D_z_mpc: ArrayLike, D_mpc: ArrayLike, H0_kms_mpc: float) -> Array:
-    """Peculiar velocity v_p = H0 (D_z - D) (paper, section 4).
+    """Compute the peculiar velocity v_p = H0 (D_z - D) (paper, section 4).
 
-    The true velocity where `D_mpc` is the true distance, the paper's prediction where it is a
-    network's. (Section 4.3 prints the other sign once; with it the slope would be -1.)
+    With the true distance this is the true velocity; with a network's distance it is the paper's
+    prediction. (Section 4.3 prints the opposite sign once; the slope would then be -1.)
 
     Parameters
     ----------
@@ -51,12 +52,12 @@ def peculiar_velocity_kms(D_z_mpc: ArrayLike, D_mpc: ArrayLike, H0_kms_mpc: floa
 def velocity_posterior_kms(
     velocity_kms: ArrayLike, sigma_D_mpc: ArrayLike, sigma_v_kms: float, H0_kms_mpc: float
 ) -> tuple[Array, Array]:
-    """Mean and deviation of p(v | image, cz) for Gaussian errors.
+    """Compute the mean and standard deviation of p(v | image, cz) for Gaussian errors.
 
-    The product of the image's velocity N(v; v_p, H0 sigma_D) and the velocity prior
-    N(v; 0, sigma_v): mean w v_p with w = sigma_v^2 / (sigma_v^2 + H0^2 sigma_D^2), deviation
-    sigma_v H0 sigma_D / sqrt(sigma_v^2 + H0^2 sigma_D^2). It is never wider than the prior, so a
-    useless image costs nothing. The prior on distance is the one the network was trained on.
+    The posterior is the product of the image's velocity N(v; v_p, H0 sigma_D) and the velocity
+    prior N(v; 0, sigma_v). Its mean is w v_p with w = sigma_v^2 / (sigma_v^2 + H0^2 sigma_D^2), its
+    deviation sigma_v H0 sigma_D / sqrt(sigma_v^2 + H0^2 sigma_D^2). It is never wider than the
+    prior. The prior on distance is that of the network's training images.
 
     Parameters
     ----------
@@ -86,7 +87,7 @@ def velocity_posterior_kms(
 def distance_given_redshift_mpc(
     D_z_mpc: ArrayLike, prior_mpc: ArrayLike, sigma_z_mpc: float
 ) -> tuple[Array, Array]:
-    """E[D | D_z] and its deviation without any image: the baseline that knows only the prior.
+    """Compute E[D | D_z] and its deviation without an image: a baseline from the prior alone.
 
     Parameters
     ----------
@@ -100,12 +101,12 @@ def distance_given_redshift_mpc(
     Returns
     -------
     mean, deviation : ndarray, (n,)
-        Of p(D | D_z) with the sample as prior, Mpc.
+        Mean and standard deviation of p(D | D_z) with the sample as prior, Mpc.
     """
     D_z = np.asarray(D_z_mpc, dtype=float)[:, None]
     prior = np.asarray(prior_mpc, dtype=float)[None, :]
     exponent = -0.5 * ((D_z - prior) / sigma_z_mpc) ** 2
-    # relative to the nearest of the sample, so that no row underflows to 0/0
+    # relative to the nearest prior distance, so that no row underflows to 0/0
     weight = np.exp(exponent - exponent.max(axis=1, keepdims=True))
     weight /= weight.sum(axis=1, keepdims=True)
     mean = (weight * prior).sum(axis=1)

@@ -52,15 +52,15 @@ def line_of_best_fit(x: ArrayLike, y: ArrayLike) -> tuple[float, float]:
 
 
 def distance_error_mpc(D_z_mpc: ArrayLike, D_p_mpc: ArrayLike, sigma_z_mpc: float) -> float:
-    """Error sigma_D of predicted distances, from redshift distances alone.
+    """Estimate the error sigma_D of predicted distances from redshift distances alone.
 
-    sigma_D^2 = L2(D_z)^2 - (sigma_v / H0)^2, since D_z = D + v / H0 and the velocities are
-    independent of the image; true distances, which no survey has, are not needed.
+    sigma_D^2 = L2(D_z)^2 - (sigma_v / H0)^2, since D_z = D + v / H0 and velocities are independent
+    of the image. True distances, which no survey has, are not needed.
 
     Parameters
     ----------
     D_z_mpc, D_p_mpc : array_like, (n,)
-        Redshift and predicted distances of galaxies that were not trained on, Mpc.
+        Redshift and predicted distances of galaxies outside the training split, Mpc.
     sigma_z_mpc : float
         sigma_v / H0, Mpc.
 
@@ -74,7 +74,7 @@ def distance_error_mpc(D_z_mpc: ArrayLike, D_p_mpc: ArrayLike, sigma_z_mpc: floa
 
 
 def coverage(v_kms: Array, low_kms: Array, high_kms: Array) -> float:
-    """Fraction of true velocities within the stated interval; NaN where any is not known."""
+    """Fraction of true velocities (n,) within the stated intervals; NaN if any is unknown."""
     inside = (low_kms <= v_kms) & (v_kms <= high_kms)
     return float(np.mean(np.where(np.isnan(v_kms), np.nan, inside)))
 
@@ -88,14 +88,14 @@ def measure(
     intervals_kms: Mapping[int, tuple[Array, Array]],
     H0_kms_mpc: float,
 ) -> dict[str, float]:
-    """All `METRICS` of one network.
+    """Compute all `METRICS` of one network.
 
     Parameters
     ----------
     D_mpc, D_z_mpc, D_p_mpc : ndarray, (n,)
         True, redshift and predicted distances, Mpc.
     v_kms : ndarray, (n,)
-        True peculiar velocity, km/s; NaN where nobody knows it, and so is what is measured by it.
+        True peculiar velocity, km/s. Where any is NaN (unknown), the metrics that use it are NaN.
     v_hat_kms : ndarray, (n,)
         Posterior mean of the peculiar velocity, km/s.
     intervals_kms : mapping of int to tuple of ndarray, (n,)
@@ -106,7 +106,7 @@ def measure(
     Returns
     -------
     dict of str to float
-        The unit is in each name; slope and coverage are pure numbers.
+        Metric by name. The unit is in the name; slope and coverages are dimensionless.
     """
     v_p_kms = peculiar_velocity_kms(D_z_mpc, D_p_mpc, H0_kms_mpc)
     slope, intercept_kms = line_of_best_fit(v_kms, v_p_kms)
@@ -128,9 +128,10 @@ def measure(
 def bootstrap_rows(
     galaxy: NDArray[np.integer], samples: int, rng: np.random.Generator
 ) -> list[NDArray[np.intp]]:
-    """Row numbers of bootstrap samples that draw whole galaxies, not images.
+    """Draw bootstrap samples of galaxies, each with all its images.
 
-    Four views of one galaxy err together; drawing images would make every error too small.
+    Errors of the four views of a galaxy are correlated; samples of single images would make every
+    bootstrap error too small.
 
     Parameters
     ----------
@@ -144,7 +145,7 @@ def bootstrap_rows(
     Returns
     -------
     list of ndarray
-        One array of row numbers a sample.
+        One array of row numbers per sample.
     """
     order = np.argsort(galaxy, kind="stable")
     _, starts = np.unique(galaxy[order], return_index=True)
@@ -154,7 +155,7 @@ def bootstrap_rows(
 
 
 def measures(predicted: dict[str, Array], H0_kms_mpc: float) -> dict[str, float]:
-    """All `peculiar.velocity.metrics.METRICS` of what `predictions` returned."""
+    """Compute all `METRICS` from `peculiar.training.predictions.prediction_columns`."""
     return measure(
         predicted["D_mpc"],
         predicted["D_z_mpc"],
@@ -172,10 +173,27 @@ def measures(predicted: dict[str, Array], H0_kms_mpc: float) -> dict[str, float]
 def bootstrap_errors(
     predicted: dict[str, Array], H0_kms_mpc: float, samples: int, rng: np.random.Generator
 ) -> dict[str, float]:
-    """Deviation of each of `measures` over bootstrap samples of whole galaxies."""
+    """Compute the standard deviation of all metrics over bootstrap samples of galaxies.
+
+    Parameters
+    ----------
+    predicted : dict of str to ndarray, (n,)
+        From `peculiar.training.predictions.prediction_columns`.
+    H0_kms_mpc : float
+        Hubble constant, km/s/Mpc.
+    samples : int
+        Number of bootstrap samples.
+    rng : numpy.random.Generator
+        Source of randomness.
+
+    Returns
+    -------
+    dict of str to float
+        Error of each of `METRICS`, in its unit.
+    """
     galaxy = predicted["galaxy"].astype(np.int64)
-    found = [
+    measured = [
         measures({key: value[rows] for key, value in predicted.items()}, H0_kms_mpc)
         for rows in bootstrap_rows(galaxy, samples, rng)
     ]
-    return {key: float(np.std([sample[key] for sample in found], ddof=1)) for key in METRICS}
+    return {key: float(np.std([sample[key] for sample in measured], ddof=1)) for key in METRICS}

@@ -1,15 +1,15 @@
-"""What an image and a redshift say together, by integration over a grid of distances.
+"""Velocity posteriors from an image and a redshift, integrated over a grid of distances.
 
-p(D | image, D_z) is proportional to p(D | image) N(D_z; D, sigma_v / H0): Bayes' rule with
-velocities v = H0 (D_z - D) that are normal about zero. Nothing is assumed of the shape of
-p(D | image), and the edges of the distance distribution, which tell much about galaxies near
-them, are used. A grid's probabilities are spread evenly over its cells.
+By Bayes' rule p(D | image, D_z) is proportional to p(D | image) N(D_z; D, sigma_v / H0), where
+velocities v = H0 (D_z - D) are normal about zero. p(D | image) may have any shape. Limits of the
+distance distribution are taken into account; they matter for galaxies near them. Probability is
+uniform within each cell of the grid.
 
-A redshift with an error s is cz = H0 D + v + e with e normal of deviation s. The redshift then
-tells the distance to sqrt(sigma_v^2 + s^2) only, and given a distance the velocity is no longer
-certain: what is left, u = cz - H0 D = v + e, is shared between both by their variances. So v is
-normal about w u, w = sigma_v^2 / (sigma_v^2 + s^2), with the deviation sigma_v s / sqrt(sigma_v^2 +
-s^2), and the posterior of v is the mean of these normal laws over p(D | image, cz).
+A redshift with the error s is cz = H0 D + v + e, where e is normal with deviation s. It constrains
+H0 D to sqrt(sigma_v^2 + s^2) only. At a given distance the sum u = cz - H0 D = v + e is known, and
+v is normal about w u, with w = sigma_v^2 / (sigma_v^2 + s^2) and the deviation
+sigma_v s / sqrt(sigma_v^2 + s^2). The posterior of v is the mean of these normal distributions
+over p(D | image, cz).
 """
 
 from collections.abc import Callable
@@ -45,7 +45,7 @@ def given_redshift(
     sigma_z_mpc: ArrayLike,
     prior_ratio: ArrayLike = 1.0,
 ) -> Array:
-    """p(D | image, D_z) on the grid.
+    """Compute p(D | image, D_z) on the grid.
 
     Parameters
     ----------
@@ -56,16 +56,16 @@ def given_redshift(
     D_z_mpc : array_like, (n,)
         Redshift distances, Mpc.
     sigma_z_mpc : array_like, () or (n,)
-        sigma_v / H0, Mpc; with errors of the redshifts, sqrt(sigma_v^2 + error^2) / H0.
+        sigma_v / H0, Mpc; with redshift errors, sqrt(sigma_v^2 + error^2) / H0.
     prior_ratio : array_like, (G,), optional
-        The survey's distribution of distances over the training one, up to a factor: it takes the
-        place of the prior that p was learnt under.
+        Ratio of the survey's distance distribution to that of the training images, up to a
+        factor. It replaces the prior of the training images.
 
     Returns
     -------
     ndarray, (n, G)
-        Rows sum to one. Where a redshift is so far beyond the grid that nothing is left of a row,
-        the nearest distances of the grid have it all.
+        Rows sum to one, also for a redshift far beyond the grid: all probability is then at the
+        nearest distances of the grid.
     """
     D_z = np.asarray(D_z_mpc, dtype=float)[:, None]
     exponent = -0.5 * ((D_z - grid_mpc) / np.reshape(sigma_z_mpc, (-1, 1))) ** 2
@@ -77,25 +77,54 @@ def given_redshift(
 
 
 def moments(q: Values, grid_mpc: Values) -> tuple[Values, Values]:
-    """Mean and deviation (n,), Mpc, of distributions (n, G) on a grid (G,), Mpc.
+    """Mean and standard deviation (n,), Mpc, of distributions (n, G) on a grid (G,), Mpc.
 
-    Operators alone, so that the exported network of `peculiar serve` computes them from tensors.
+    It uses operators only, so it also takes tensors, as in the network that `peculiar serve`
+    exports.
     """
     mean = q @ grid_mpc
     variance = (q * (grid_mpc - mean[:, None]) ** 2).sum(-1)
-    within = (grid_mpc[1] - grid_mpc[0]) ** 2 / 12  # a cell's own
+    within = (grid_mpc[1] - grid_mpc[0]) ** 2 / 12  # variance within a cell
     return mean, (variance + within) ** 0.5
 
 
 def cdf(q: Array, grid_mpc: Array, D_mpc: ArrayLike) -> Array:
-    """Probability (n,) of a distance below `D_mpc` (n,): the PIT value where that is the truth."""
+    """Compute the probability of a distance below a given one.
+
+    Parameters
+    ----------
+    q : ndarray, (n, G)
+        Distributions, each row summing to one.
+    grid_mpc : ndarray, (G,)
+        Equally spaced distances, Mpc.
+    D_mpc : array_like, (n,)
+        Distances, Mpc.
+
+    Returns
+    -------
+    ndarray, (n,)
+        Probabilities; for true distances, the PIT values.
+    """
     step = grid_mpc[1] - grid_mpc[0]
     position = (np.asarray(D_mpc, dtype=float) - grid_mpc[0]) / step + 0.5
     return np.asarray((q * np.clip(position[:, None] - np.arange(len(grid_mpc)), 0, 1)).sum(axis=1))
 
 
 def quantile(q: Array, grid_mpc: Array, level: float) -> Array:
-    """Distance (n,), Mpc, below which lies a probability `level`: the inverse of `cdf`."""
+    """Compute the distance with a given probability below it: the inverse of `cdf`.
+
+    Parameters
+    ----------
+    q, grid_mpc
+        See `cdf`.
+    level : float
+        Probability, from 0 to 1.
+
+    Returns
+    -------
+    ndarray, (n,)
+        Distances, Mpc.
+    """
     step = grid_mpc[1] - grid_mpc[0]
     edges = np.append(grid_mpc - step / 2, grid_mpc[-1] + step / 2)
     below = np.concatenate([np.zeros((len(q), 1)), np.cumsum(q, axis=1)], axis=1)
@@ -103,7 +132,22 @@ def quantile(q: Array, grid_mpc: Array, level: float) -> Array:
 
 
 def gaussian(mean_mpc: ArrayLike, sigma_mpc: float, grid_mpc: Array) -> Array:
-    """p(D | image), (n, G), of Gaussian errors about `mean_mpc` (n,), cut at the grid's ends."""
+    """Compute p(D | image) for Gaussian errors, truncated to the grid.
+
+    Parameters
+    ----------
+    mean_mpc : array_like, (n,)
+        Predicted distances, Mpc.
+    sigma_mpc : float
+        Their error, Mpc.
+    grid_mpc : ndarray, (G,)
+        Equally spaced distances, Mpc.
+
+    Returns
+    -------
+    ndarray, (n, G)
+        Rows sum to one.
+    """
     z = (grid_mpc - np.asarray(mean_mpc, dtype=float)[:, None]) / sigma_mpc
     # relative to the largest, so that a mean far beyond the grid does not underflow to 0/0
     p = np.exp(-0.5 * (z**2 - (z**2).min(axis=1, keepdims=True)))
@@ -112,18 +156,19 @@ def gaussian(mean_mpc: ArrayLike, sigma_mpc: float, grid_mpc: Array) -> Array:
 
 @dataclass(frozen=True)
 class Velocity:
-    """Posterior of peculiar velocities.
+    """Posterior distributions of peculiar velocities.
 
     Attributes
     ----------
     mean_kms, deviation_kms : ndarray, (n,)
-        Mean and deviation, km/s.
+        Mean and standard deviation, km/s.
     low_kms, high_kms : dict of int to ndarray, (n,)
         Ends of the central intervals of 68.3 and 95.4 per cent (one and two deviations of a
-        Gaussian), by 68 and 95, km/s.
+        Gaussian), km/s; the keys are 68 and 95.
     pit : callable
-        Velocities (n,), km/s, to the probability (n,) of a smaller one. Of true velocities it is
-        uniform on [0, 1] if the posterior is calibrated: the probability integral transform.
+        Maps velocities (n,), km/s, to the posterior probability (n,) of a smaller velocity. For
+        true velocities this is the probability integral transform (PIT), which is uniform on
+        [0, 1] if the posterior is calibrated.
     """
 
     mean_kms: Array
@@ -134,7 +179,7 @@ class Velocity:
 
 
 def normal(mean_kms: Array, deviation_kms: Array) -> Velocity:
-    """Posterior of a Gaussian of mean and deviation (n,), km/s."""
+    """Gaussian posteriors of mean and standard deviation (n,), km/s."""
     return Velocity(
         mean_kms,
         deviation_kms,
@@ -153,7 +198,7 @@ def velocity_on_grid(
     prior_ratio: ArrayLike = 1.0,
     cz_error_kms: ArrayLike = 0.0,
 ) -> Velocity:
-    """Posterior velocity of galaxies from p(D | image) on a grid.
+    """Compute the posterior velocity of galaxies from p(D | image) on a grid.
 
     Parameters
     ----------
@@ -179,7 +224,7 @@ def velocity_on_grid(
     D, deviation_mpc = moments(q, grid_mpc)
 
     def velocity_at(k: int) -> Array:
-        """Velocity (n,), km/s, k deviations of a Gaussian up in probability; far means slow."""
+        """Velocity (n,), km/s, at the quantile of k Gaussian deviations; large D is small v."""
         return np.asarray(H0_kms_mpc * (D_z - quantile(q, grid_mpc, float(ndtr(-k)))))
 
     return Velocity(
@@ -192,7 +237,7 @@ def velocity_on_grid(
 
 
 def blurred(q: Array, u_kms: Array, sigma_v_kms: float, cz_error_kms: Array) -> Velocity:
-    """Posterior velocity where the redshift has an error of its own; see the module.
+    """Compute the posterior velocity where the redshift has an error; see the module's text.
 
     Parameters
     ----------
@@ -203,7 +248,7 @@ def blurred(q: Array, u_kms: Array, sigma_v_kms: float, cz_error_kms: Array) -> 
     sigma_v_kms : float
         Deviation of peculiar velocities, km/s.
     cz_error_kms : ndarray, (n,)
-        Deviation of the measured redshifts, km/s; 0 is no error.
+        Deviation of the measured redshifts, km/s; 0 for no error.
 
     Returns
     -------
@@ -214,7 +259,7 @@ def blurred(q: Array, u_kms: Array, sigma_v_kms: float, cz_error_kms: Array) -> 
     total = np.hypot(sigma_v_kms, cz_error_kms)
     weight = (sigma_v_kms / total) ** 2
     middle, width = weight[:, None] * u_kms, weight * np.abs(u_kms[:, 1] - u_kms[:, 0])
-    # next to nothing in place of none: each cell then has its sharp edges
+    # not zero, which would divide by zero; cells without an error keep sharp edges
     spread = np.maximum(sigma_v_kms * cz_error_kms / total, 1e-6 * width)
 
     def below(v_kms: Array, row: NDArray[np.intp]) -> Array:
@@ -242,11 +287,11 @@ def blurred(q: Array, u_kms: Array, sigma_v_kms: float, cz_error_kms: Array) -> 
 
 
 def _ramp(z: Array) -> Array:
-    """Integral of the standard normal law's distribution function up to z."""
+    """Integral up to z of the standard normal cumulative distribution function."""
     return np.asarray(z * ndtr(z) + np.exp(-0.5 * z**2) / np.sqrt(2 * np.pi))
 
 
-def velocity(
+def velocity_from_distance(
     D_p_mpc: ArrayLike,
     D_z_mpc: ArrayLike,
     sigma_D_mpc: float,
@@ -255,7 +300,7 @@ def velocity(
     range_mpc: tuple[float, float] | None,
     cz_error_kms: ArrayLike = 0.0,
 ) -> Velocity:
-    """Posterior velocity of galaxies from predicted distances with one Gaussian error.
+    """Compute the posterior velocity of galaxies from distances with one Gaussian error.
 
     Parameters
     ----------
@@ -268,8 +313,8 @@ def velocity(
     H0_kms_mpc : float
         Hubble constant, km/s/Mpc.
     range_mpc : tuple of float or None
-        Least and greatest distance there are, Mpc: no galaxy is put beyond. None where nothing is
-        known; then all has its closed form (`peculiar.velocity.hubble.velocity_posterior_kms`).
+        Limits of the galaxies' distances, Mpc. None for no limits; the posterior is then Gaussian
+        (`peculiar.velocity.hubble.velocity_posterior_kms`).
     cz_error_kms : array_like, () or (n,), optional
         Deviation of the measured redshifts, km/s.
 
@@ -280,7 +325,7 @@ def velocity(
     D_p, D_z = np.asarray(D_p_mpc, dtype=float), np.asarray(D_z_mpc, dtype=float)
     if range_mpc is None:
         v_p = peculiar_velocity_kms(D_z, D_p, H0_kms_mpc)
-        # v_p is off by both errors
+        # v_p has both errors
         sigma = np.hypot(sigma_D_mpc, np.asarray(cz_error_kms, dtype=float) / H0_kms_mpc)
         mean, deviation = velocity_posterior_kms(v_p, sigma, sigma_v_kms, H0_kms_mpc)
         return normal(mean, np.full(mean.shape, deviation))

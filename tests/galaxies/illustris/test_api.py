@@ -86,12 +86,12 @@ def test_the_file_is_in_the_home_folder_by_default(tmp_path, monkeypatch):
 )
 def test_a_key_that_no_header_can_hold_is_refused_and_not_shown(key_file, content):
     key_file.write_bytes(content)
-    with pytest.raises(InputError, match="has characters no key has: register at www") as refusal:
+    with pytest.raises(InputError, match="has characters that are not allowed: reg") as refusal:
         api.read_key()
     assert content.decode(errors="replace") not in str(refusal.value)
 
 
-def test_a_missing_key_is_one_sentence_that_says_where_to_get_and_put_it(key_file):
+def test_a_missing_key_is_one_sentence_with_where_to_get_it(key_file):
     with pytest.raises(InputError) as refusal:
         api.read_key()
     assert str(refusal.value) == (
@@ -145,8 +145,8 @@ def test_a_host_that_the_api_has_moved_to_is_named(server, session, snapshot):
     server.behaviour.moved_to = server.base.replace("127.0.0.1", "localhost")
     port = server.server_address[1]
     words = (
-        rf"127.0.0.1:{port}/api/.*/7/ leads to http://localhost:{port}, where the API key is "
-        r"wanted \(HTTP 401\) but not sent: correct the URL"
+        rf"127.0.0.1:{port}/api/.*/7/ redirects to http://localhost:{port}, which requires "
+        r"the API key \(HTTP 401\), but it was not sent: correct the URL"
     )
     with pytest.raises(InputError, match=words):
         api.details(session, snapshot, 7)
@@ -155,7 +155,9 @@ def test_a_host_that_the_api_has_moved_to_is_named(server, session, snapshot):
 def test_a_port_that_the_api_has_moved_to_is_named(server, session, snapshot):
     with running(Behaviour(list(SUBHALOES))) as other:
         server.behaviour.moved_to = other.base
-        with pytest.raises(InputError, match=rf" leads to {other.base}, where the API key is want"):
+        with pytest.raises(
+            InputError, match=rf" redirects to {other.base}, which requires the API"
+        ):
             api.details(session, snapshot, 7)
         assert "api-key" not in other.requests[0][1]
 
@@ -203,7 +205,7 @@ def test_pages_are_followed_to_the_end(server, session, snapshot):
     assert numbers(session, snapshot, primary=False) == [*range(250), 301, 302]
 
 
-def test_a_next_page_that_says_http_is_asked_for_as_the_first_was(server, session, snapshot):
+def test_a_next_page_is_requested_with_the_scheme_of_the_first(server, session, snapshot):
     server.behaviour.subhaloes = [Subhalo(number) for number in range(150)]
     server.behaviour.page_link = "https://127.0.0.1{path}"
     assert len(numbers(session, snapshot)) == 150
@@ -213,13 +215,18 @@ def test_a_next_page_that_says_http_is_asked_for_as_the_first_was(server, sessio
     ("link", "why"),
     [
         ("http://elsewhere.org{path}", "ValueError: the next page is on elsewhere.org"),
-        ("{base}/api/Illustris-1/snapshots/135/subhalos/?limit=100&mass_stars__gt=0", "circle"),
+        (
+            "{base}/api/Illustris-1/snapshots/135/subhalos/?limit=100&mass_stars__gt=0",
+            "pages repeat",
+        ),
     ],
 )
 def test_pages_that_lead_astray_are_refused(server, session, snapshot, link, why):
     server.behaviour.subhaloes = [Subhalo(number) for number in range(250)]
     server.behaviour.page_link = link
-    with pytest.raises(InputError, match=rf"135/subhalos/ answers in an unknown form \(.*{why}"):
+    with pytest.raises(
+        InputError, match=rf"135/subhalos/ gives an answer of unknown form \(.*{why}"
+    ):
         numbers(session, snapshot)
 
 
@@ -254,7 +261,7 @@ def test_details_without_stars_are_infinitely_light(server, session, snapshot):
         ({"mass_stars": None}, "TypeError"),
         ({"halfmassrad_stars": "wide"}, "ValueError: could not convert"),
         ({"stellarphotometrics_r": [1]}, "TypeError"),
-        ({"id": 8}, "ValueError: it is of subhalo 8"),
+        ({"id": 8}, "ValueError: it describes subhalo 8"),
         ({"mass_stars": -1.0}, "ValueError"),
         ("drop", "KeyError: 'primary_flag'"),
         (["list"], "TypeError"),
@@ -267,7 +274,7 @@ def test_details_of_another_form_are_refused(session, snapshot, monkeypatch, cha
     answer = answer | change if isinstance(change, dict) else answer
     answer = change if isinstance(change, list) else answer
     monkeypatch.setattr(Subhalo, "details", lambda _: answer)
-    with pytest.raises(Failed, match=rf"^its numbers are in an unknown form \({why}"):
+    with pytest.raises(Failed, match=rf"^its properties have an unknown form \({why}"):
         api.details(session, snapshot, 7)
 
 
@@ -288,15 +295,15 @@ def test_magnitudes_and_a_radius_that_are_missing_are_nan(session, snapshot, mon
 @pytest.mark.parametrize("listed", [{"results": []}, {"results": [{"id": "7"}], "next": None}, 5])
 def test_lists_of_another_form_are_refused(session, snapshot, monkeypatch, listed):
     monkeypatch.setattr("builders.illustris_server.Handler.page", lambda _: listed)
-    with pytest.raises(InputError, match="answers in an unknown form"):
+    with pytest.raises(InputError, match="gives an answer of unknown form"):
         numbers(session, snapshot)
 
 
 def test_an_answer_that_is_no_json_is_refused(session, snapshot, monkeypatch):
     monkeypatch.setattr("json.dumps", lambda *_: "<html>sign in</html>")
-    with pytest.raises(InputError, match=r"/135/subhalos/ answers .*it is no JSON\): correct fet"):
+    with pytest.raises(InputError, match=r"/135/subhalos/ gives .*it is not JSON\): correct fet"):
         numbers(session, snapshot)
-    with pytest.raises(Failed, match="it is no JSON"):
+    with pytest.raises(Failed, match="it is not JSON"):
         api.details(session, snapshot, 7)
 
 
@@ -389,7 +396,7 @@ def test_a_server_without_ranges_begins_anew(server, session, snapshot, part):
     assert part.read_bytes() == broadband(7)
 
 
-def test_a_part_that_was_whole_already_is_left(session, snapshot, part):
+def test_a_part_that_was_complete_is_not_downloaded_again(session, snapshot, part):
     part.write_bytes(broadband(7))
     received = []
     api.download_images(session, snapshot, 7, part, received.append)
@@ -455,7 +462,7 @@ def test_a_page_of_text_is_not_taken_for_the_file(server, session, snapshot, par
         api.download_images(session, snapshot, 8, part.with_name("broadband_8.fits"))
 
 
-def test_a_missing_image_is_told_from_a_failure(server, session, snapshot, part):
+def test_a_missing_image_differs_from_a_failure(server, session, snapshot, part):
     with pytest.raises(Missing, match=r"/subhalos/6/stellar_mocks/broadband.fits does not exist"):
         api.download_images(session, snapshot, 6, part)
     assert len(server.requests) == 1
@@ -494,7 +501,7 @@ def test_a_server_that_does_not_answer_has_a_short_reason(session, tmp_path):
         (requests.exceptions.SSLError(broken.SSLError("why")), "no trusted connection"),
         (requests.ConnectionError(broken.NameResolutionError("a", None, OSError())), "host name"),
         (requests.ConnectionError(broken.ProtocolError("http://a?token=b")), "connection broken"),
-        (requests.exceptions.InvalidURL("http://a:b?token=c"), "no valid URL"),
+        (requests.exceptions.InvalidURL("http://a:b?token=c"), "invalid URL"),
     ],
 )
 def test_reasons_quote_no_address(error, phrase):

@@ -26,7 +26,7 @@ from builders.illustris_server import (
     running,
 )
 from peculiar.core.errors import InputError
-from peculiar.core.files import write_whole
+from peculiar.core.files import write_atomically
 from peculiar.galaxies.illustris import archive as store
 from peculiar.galaxies.illustris import http
 from peculiar.galaxies.params import IllustrisSection
@@ -225,13 +225,13 @@ def test_what_was_skipped_is_asked_for_again_when_the_reason_has_gone(folder, se
 def test_a_damaged_ledger_is_named(folder, server, content):
     folder.mkdir()
     (folder / "skipped.json").write_text(content)
-    with pytest.raises(InputError, match=r"skipped\.json is damaged: delete it, and what it lists"):
+    with pytest.raises(InputError, match=r"skipped\.json is damaged: delete it, and its subhaloes"):
         fill(folder, server)
 
 
 def test_a_folder_holds_one_snapshot(folder, server):
     fill(folder, server)
-    with pytest.raises(InputError, match=r"holds Illustris-1/snapshots/135: take another folder"):
+    with pytest.raises(InputError, match=r"holds Illustris-1/snapshots/135: set another folder"):
         fill(folder, server, simulation="Illustris-2")
 
 
@@ -323,7 +323,7 @@ def test_a_list_that_does_not_exist_or_cannot_be_had_is_named(folder, server):
         fill(folder, server, attempts=2)
 
 
-def test_a_second_process_is_told_to_wait(folder, server):
+def test_a_second_process_is_refused(folder, server):
     begun, ended = threading.Event(), threading.Event()
 
     def wait(path, _):
@@ -417,7 +417,7 @@ def test_a_file_that_cannot_be_written_leaves_nothing(tmp_path, monkeypatch):
     (tmp_path / "a").write_bytes(b"before")
     monkeypatch.setattr("os.fsync", broken)
     with pytest.raises(OSError, match="Input/output error"):
-        write_whole(tmp_path / "a", b"after")
+        write_atomically(tmp_path / "a", b"after")
     assert contents(tmp_path) == {"a": b"before"}
 
 
@@ -475,7 +475,7 @@ def test_the_key_is_nowhere(start, folder, server):
 
 
 @pytest.mark.slow
-def test_ctrl_c_ends_at_once_even_while_the_server_lets_us_wait(start, server, folder, undisturbed):
+def test_ctrl_c_ends_at_once_while_the_server_does_not_answer(start, server, folder, undisturbed):
     server.behaviour.retry_after = "600"
     server.behaviour.fault = lambda path, _: "429" if path >= "/data/4" and "data" in path else ""
     process = start()

@@ -144,11 +144,11 @@ def test_odd_numbers_of_one_subhalo_do_not_stop_the_others(folder, server, monke
     server.behaviour.filters_work = False
     monkeypatch.setattr(Subhalo, "details", odd)
     with pytest.raises(
-        InputError, match=r"1 of 8 .* \(4: its numbers are in an unknown form \(Val"
+        InputError, match=r"1 of 8 .* \(4: its properties have an unknown form \(Val"
     ):
         fill(folder, server)
     assert len(names(folder)) == 7
-    assert "subhalo 4 failed: its numbers are in an unknown form" in capsys.readouterr().err
+    assert "subhalo 4 failed: its properties have an unknown form" in capsys.readouterr().err
 
 
 # all files
@@ -160,20 +160,20 @@ def of_another(hdus):
 
 REASONS = [
     (in_jansky, r"IMUNIT 'Jy' in CAMERA1-BROADBAND-NONSCATTER"),
-    (of_another, "the file is of subhalo 99"),
+    (of_another, "the file holds subhalo 99"),
     (lambda hdus: hdus.pop("FILTERS"), "the file has no FILTERS"),
 ]
 
 
 @pytest.mark.parametrize(("edit", "reason"), REASONS)
 @pytest.mark.parametrize("galaxies", [None, 1])
-def test_one_reason_for_all_is_told_after_the_first(
+def test_one_reason_for_all_stops_after_the_first_batch(
     folder, server, monkeypatch, edit, reason, galaxies
 ):
     change(monkeypatch, edit)
     words = (
         rf"^fetch\.illustris: subhaloes 1, 2, 3 all failed for one reason \(damaged: .*{reason}.*"
-        r"\), so no other was asked for: correct "
+        r"\), so no other was requested: correct "
     )
     with pytest.raises(InputError, match=words):
         fill(folder, server, galaxies=galaxies)
@@ -198,7 +198,7 @@ def test_what_has_no_image_is_no_fault(folder, server, monkeypatch):
     assert skipped(folder) == {"2": "no image"}
 
 
-def test_three_bad_files_are_no_reason_to_stop_once_one_was_whole(folder, server, monkeypatch):
+def test_three_bad_files_do_not_stop_once_one_was_complete(folder, server, monkeypatch):
     change(monkeypatch, in_jansky, 2, 3, 4)
     assert fill(folder, server).skipped == dict.fromkeys((2, 3, 4), "damaged")
     for number in (1, 5, 6, 7, 8):
@@ -225,7 +225,7 @@ def test_a_folder_that_is_a_file_is_named(folder, server):
     for wrong in (folder, folder / "below"):
         with pytest.raises(
             InputError,
-            match=r"^fetch\.illustris\.folder: .*store.* is no folder, or is in none: correct",
+            match=r"^fetch\.illustris\.folder: .*store.* is not a folder, or is below a file: co",
         ):
             fill(wrong, server)
 

@@ -1,4 +1,4 @@
-"""Client of the Illustris API: list subhaloes, read their properties, download their images."""
+"""Use the Illustris API: list subhaloes, read their properties, download their images."""
 
 import math
 import os
@@ -12,20 +12,20 @@ from urllib.parse import urlencode, urlsplit
 import requests
 
 from peculiar.core.errors import InputError
-from peculiar.galaxies.illustris.http import Again, Failed, Session, patiently, plain
+from peculiar.galaxies.illustris.http import Again, Failed, Session, plain, retrying
 from peculiar.galaxies.illustris.http import download as download_file
 
 KEY_VARIABLE = "ILLUSTRIS_API_KEY"
 HUBBLE = 0.704  # h of Illustris (Vogelsberger et al. 2014, MNRAS 444, 1518)
 PAGE = 100
 MALFORMED = (LookupError, TypeError, ValueError, AttributeError)
-"""Exceptions that an answer of an unknown form raises."""
-MAGNITUDES = ("g", "r", "i", "z")  # in AB; the catalogue's u is Johnson's U in Vega magnitudes
+"""Exceptions raised by an answer of unknown form."""
+MAGNITUDES = ("g", "r", "i", "z")  # AB; u of the catalogue is Johnson U in Vega magnitudes
 
 
 @dataclass(frozen=True)
 class Details:
-    """Numbers of one subhalo in the simulation's catalogue.
+    """Properties of one subhalo in the simulation's catalogue.
 
     Attributes
     ----------
@@ -34,9 +34,9 @@ class Details:
     primary : bool
         Whether it is the primary subhalo of its halo.
     log10_stellar_mass : float
-        log10(M*/Msun) of its bound stars; -inf where there are none.
+        log10(M*/Msun) of its bound stars; -inf without stars.
     half_mass_radius_kpc : float
-        Radius of the sphere that holds half of that mass, kpc.
+        Radius of the sphere with half of that mass, kpc.
     absolute_mag : dict of str to float
         Absolute AB magnitude in each band of `MAGNITUDES`, mag.
     """
@@ -48,7 +48,7 @@ class Details:
     absolute_mag: dict[str, float]
 
     def cards(self) -> dict[str, tuple[float, str]]:
-        """Values and comments for a FITS header, of what is known."""
+        """Values and comments for a FITS header; unknown (not finite) values are left out."""
         numbers = {
             "LOGMSTAR": (self.log10_stellar_mass, "log10(stellar mass / Msun)"),
             "HALFMASS": (self.half_mass_radius_kpc, "[kpc] stellar half-mass radius"),
@@ -63,12 +63,13 @@ class Details:
 
 
 def read_key() -> str:
-    """Read the API key from the environment, else from its file.
+    """Read the API key from the environment variable, else from the file.
 
     Raises
     ------
     InputError
-        When there is none, or one that no HTTP header may hold; the key is not in the message.
+        When there is no key, or it has characters that HTTP headers forbid. The message does not
+        contain the key.
     """
     file = _key_file()
     key = os.environ.get(KEY_VARIABLE, "").strip()
@@ -76,8 +77,10 @@ def read_key() -> str:
         key = file.read_text(encoding="utf-8", errors="replace").strip()
     if not key:
         raise InputError(f"there is no Illustris API key: {_how_to_get_a_key()}")
-    if not re.fullmatch("[!-~]+", key):  # requests would print it in its complaint
-        raise InputError(f"the Illustris API key has characters no key has: {_how_to_get_a_key()}")
+    if not re.fullmatch("[!-~]+", key):  # the error of requests would show the key
+        raise InputError(
+            f"the Illustris API key has characters that are not allowed: {_how_to_get_a_key()}"
+        )
     return key
 
 
@@ -94,14 +97,14 @@ def _how_to_get_a_key() -> str:
 
 
 def open_session(key: str, attempts: int, timeout_s: float) -> Session:
-    """Open a session for the API, for one thread; see `http.Session`."""
+    """Open a session with the API, for use in one thread; see `http.Session`."""
     return Session(key, _how_to_get_a_key(), attempts, timeout_s)
 
 
 def subhaloes(
     session: Session, snapshot: str, log10_mass_min: float, primary: bool
 ) -> Iterator[int]:
-    """Ask for the subhaloes of a snapshot, page by page.
+    """List the subhaloes of a snapshot, page by page.
 
     Parameters
     ----------
@@ -110,9 +113,9 @@ def subhaloes(
     snapshot : str
         URL of the snapshot, without a slash at the end.
     log10_mass_min : float
-        Least log10(M*/Msun). The server may ignore it, so `details` decide.
+        Least log10(M*/Msun). The server may ignore it; check the mass in `details`.
     primary : bool
-        Only primary subhaloes; the same holds.
+        List only primary subhaloes; the server may ignore it too.
 
     Yields
     ------
@@ -122,11 +125,12 @@ def subhaloes(
     Raises
     ------
     InputError
-        When an answer is of another form, or leads elsewhere.
+        When the key is not accepted, an answer has an unknown form, or the next page is on another
+        host.
     Missing, Failed
         When there is no list, or all attempts failed.
     """
-    # a little less, since the server excludes the limit itself and the text is rounded
+    # slightly less, since the server excludes the limit itself and the text is rounded
     mass = 10 ** (log10_mass_min - 10) * HUBBLE * (1 - 1e-6)
     query: dict[str, object] = {"limit": PAGE, "mass_stars__gt": f"{mass:.9g}"}
     if primary:
@@ -136,7 +140,7 @@ def subhaloes(
     while following is not None:
         url = following
         if url in asked:
-            raise _unexpected(url, ValueError("its pages go in a circle"))
+            raise _unexpected(url, ValueError("its pages repeat"))
         asked.add(url)
         try:
             page = _json(session, url)
@@ -148,23 +152,23 @@ def subhaloes(
 
 def _subhalo(value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise ValueError(f"{value!r} is no subhalo number")
+        raise ValueError(f"{value!r} is not a subhalo number")
     return value
 
 
 def _on_same_host(url: str, link: str | None) -> str | None:
-    """The link, asked for in the way of `url`: it may say http where we said https."""
+    """The link with scheme and host of `url`, since the server may give http in place of https."""
     if link is None:
         return None
     parts, base = urlsplit(link), urlsplit(url)
     if parts.hostname != base.hostname:
         raise ValueError(f"the next page is on {parts.hostname}")
-    # not urljoin, for which a path that begins with // is a host, and would be sent the key
+    # urljoin would take a path that begins with // as a host, and the key would be sent there
     return parts._replace(scheme=base.scheme, netloc=base.netloc).geturl()
 
 
 def details(session: Session, snapshot: str, subhalo: int) -> Details:
-    """Ask for the numbers of one subhalo.
+    """Read the properties of one subhalo.
 
     Parameters
     ----------
@@ -178,18 +182,20 @@ def details(session: Session, snapshot: str, subhalo: int) -> Details:
     Returns
     -------
     Details
-        In Msun and kpc, with the Hubble constant put in; radius and magnitudes are NaN where the
-        API does not give them.
+        In Msun and kpc, without factors of h; radius and magnitudes are NaN where the API does not
+        give them.
 
     Raises
     ------
+    InputError
+        When the key is not accepted.
     Missing, Failed
-        When there is no such subhalo, or all attempts failed, or the answer is of another form.
+        When there is no such subhalo, or all attempts failed, or the answer has an unknown form.
     """
     try:
         answer = _json(session, f"{snapshot}/subhalos/{subhalo}/")
         if answer["id"] != subhalo:
-            raise ValueError(f"it is of subhalo {answer['id']}")
+            raise ValueError(f"it describes subhalo {answer['id']}")
         mass_msun = float(answer["mass_stars"]) * 1e10 / HUBBLE
         mags = {band: _optional(answer, f"stellarphotometrics_{band}") for band in MAGNITUDES}
         return Details(
@@ -200,17 +206,17 @@ def details(session: Session, snapshot: str, subhalo: int) -> Details:
             absolute_mag=mags,
         )
     except MALFORMED as error:
-        raise Failed(f"its numbers are in an unknown form ({_brief(error)})") from None
+        raise Failed(f"its properties have an unknown form ({_brief(error)})") from None
 
 
 def _optional(answer: dict[str, Any], name: str) -> float:
-    """Number in an answer, NaN where it has none."""
+    """Number in an answer; NaN if missing."""
     value = answer.get(name)
     return math.nan if value is None else float(value)
 
 
 def _json(session: Session, url: str) -> Any:
-    """What the API answers; `ValueError` where that is no JSON."""
+    """Read a JSON answer of the API, or raise `ValueError`."""
 
     def once() -> Any:
         with session.ask(url) as response:
@@ -220,14 +226,14 @@ def _json(session: Session, url: str) -> Any:
                 raise Again("connection cut") from None
 
     try:
-        return patiently(session, Again, ValueError)(once)
+        return retrying(session, Again, ValueError)(once)
     except ValueError:
-        raise ValueError("it is no JSON") from None
+        raise ValueError("it is not JSON") from None
 
 
 def _unexpected(url: str, error: Exception) -> InputError:
     return InputError(
-        f"{plain(url)} answers in an unknown form ({_brief(error)}): correct "
+        f"{plain(url)} gives an answer of unknown form ({_brief(error)}): correct "
         "fetch.illustris.url, or report that the API has changed"
     )
 
@@ -254,13 +260,18 @@ def download_images(
     subhalo : int
         Subhalo number.
     part : Path
-        File to begin or to go on with.
+        File to start or to resume.
     received : callable
-        Called with the length of every piece, bytes.
+        Called with the length of each piece received, bytes.
+
+    Raises
+    ------
+    InputError, Missing, Failed
+        As in `http.download`.
     """
 
     def right_name(disposition: str) -> bool:
-        """Whether it does not name the images of another subhalo."""
+        """Whether a `Content-Disposition` does not name another subhalo."""
         named = re.search(r"broadband_(\d+)", disposition)
         return named is None or int(named[1]) == subhalo
 

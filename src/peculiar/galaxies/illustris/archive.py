@@ -1,7 +1,7 @@
-"""Keep downloads from Illustris in a folder, trimmed to the wanted bands.
+"""Download galaxies from Illustris into a folder, trimmed to the wanted bands.
 
-It outlives runs and processes. A `broadband_{id}.fits` is complete or absent, `skipped.json` lists
-the subhaloes that need no second request, and `partial/` holds unfinished downloads.
+The folder is kept between runs. Each `broadband_{id}.fits` is complete or absent, `skipped.json`
+lists the subhaloes that are not requested again, and `partial/` holds unfinished downloads.
 """
 
 import hashlib
@@ -16,10 +16,10 @@ from threading import Lock
 from filelock import FileLock, Timeout
 
 from peculiar.core.errors import InputError
-from peculiar.core.files import write_whole
-from peculiar.galaxies.fits import open_whole
+from peculiar.core.files import write_atomically
+from peculiar.galaxies.fits import open_fits
 from peculiar.galaxies.illustris import api
-from peculiar.galaxies.illustris.http import Failed, Missing, Progress, Session, discard, patiently
+from peculiar.galaxies.illustris.http import Failed, Missing, Progress, Session, discard, retrying
 from peculiar.galaxies.illustris.skipped import (
     IN_A_ROW,
     NO_IMAGE,
@@ -41,27 +41,27 @@ from peculiar.galaxies.sunrise import read_broadband, read_masses
 LEDGER = "skipped.json"
 
 READING = Lock()
-"""Held while a FITS file is open: `open_whole` switches warnings off for all threads at once."""
+"""Held while a FITS file is open: `open_fits` turns warnings off, which acts on all threads."""
 
 
 class Damaged(Failed):
-    """A file of the right length whose content the reader refuses."""
+    """A downloaded file has the right length, but the reader refuses its content."""
 
 
 class Refused(Exception):
-    """A file that came twice with the same bytes and is refused."""
+    """A file was downloaded twice with the same bytes, and the reader refuses it."""
 
 
 @dataclass(frozen=True)
 class Filled:
-    """What the folder holds of the galaxies asked for.
+    """Files of the requested galaxies.
 
     Attributes
     ----------
     paths : list of Path
-        One file a galaxy, by ascending subhalo number.
+        One file per galaxy, by ascending subhalo number.
     skipped : dict of int to str
-        Why the other subhaloes have no file.
+        Reason why a subhalo has no file, by subhalo number.
     """
 
     paths: list[Path]
@@ -70,9 +70,18 @@ class Filled:
 
 @dataclass(frozen=True)
 class Order:
-    """What is wanted, for the threads that get it: the arguments of `fill` and what is known.
+    """Settings of a download, shared by its threads.
 
-    `masses` are log10(M*/Msun) of the catalogue, `skipped` the subhaloes not to be asked for.
+    Attributes
+    ----------
+    settings, bands, key
+        See `fill`.
+    masses : dict of int to float
+        log10(M*/Msun) in the catalogue, by subhalo number.
+    skipped : dict of int to str
+        Subhaloes that are not requested, and why.
+    progress : Progress
+        Progress bar.
     """
 
     settings: IllustrisSection
@@ -83,15 +92,15 @@ class Order:
     progress: Progress
 
     def path(self, subhalo: int) -> Path:
-        """File that keeps the subhalo's images."""
+        """File of a subhalo's images."""
         return self.settings.folder / f"broadband_{subhalo}.fits"
 
     def part(self, subhalo: int) -> Path:
-        """File that the subhalo's images are downloaded into."""
+        """File into which a subhalo's images are downloaded."""
         return self.settings.folder / "partial" / f"broadband_{subhalo}.fits"
 
     def refusal(self, primary: bool, log10_mass: float) -> str:
-        """Why a subhalo is not wanted, or nothing."""
+        """Why a subhalo is skipped; empty if it is wanted."""
         if self.settings.primary and not primary:
             return NOT_PRIMARY
         limit = self.settings.log10_mass_min
@@ -99,15 +108,16 @@ class Order:
 
 
 def fill(settings: IllustrisSection, bands: Sequence[str], key: str) -> Filled:
-    """Download what the folder does not have yet.
+    """Download the galaxies that the folder does not have yet.
 
-    If interrupted, the next call resumes, and the files are the same, byte for byte.
+    An interrupted download is resumed by the next call; the files are then the same.
 
     Parameters
     ----------
     settings : IllustrisSection
-        Section `fetch.illustris`. With `galaxies`, the first that many, by ascending number, that
-        are wanted and have images; what fails counts, so that no fault changes the choice.
+        Section `fetch.illustris`. If `galaxies` is set, the first `galaxies` subhaloes, in
+        ascending order, that are wanted and have images. A failed download counts, so that a fault
+        does not change the selection.
     bands : sequence of str
         SDSS bands to keep.
     key : str
@@ -116,25 +126,26 @@ def fill(settings: IllustrisSection, bands: Sequence[str], key: str) -> Filled:
     Returns
     -------
     Filled
-        Files and what was skipped.
+        Files, and the skipped subhaloes.
 
     Raises
     ------
     InputError
-        When the key is not accepted, the server's answers make no sense, another process is at
-        work in the folder, no galaxy is left, or galaxies failed: these the next call tries again.
+        When the key is not accepted, an answer of the server has an unknown form, another process
+        downloads into the folder, all galaxies were skipped, or galaxies failed; the next call
+        tries failed galaxies again.
     OSError
-        When the disk is full or broken.
+        When the disk is full or fails.
     """
     try:
         (settings.folder / "partial").mkdir(parents=True, exist_ok=True)
-        with _alone(settings.folder):
+        with _exclusive(settings.folder):
             outcomes = _obtain_all(settings, bands, key)
-            with suppress(OSError):  # where something failed, what is half downloaded stays
+            with suppress(OSError):  # not empty after a failure: partial downloads are kept
                 (settings.folder / "partial").rmdir()
     except (FileExistsError, NotADirectoryError):
         raise InputError(
-            f"fetch.illustris.folder: {settings.folder} is no folder, or is in none: "
+            f"fetch.illustris.folder: {settings.folder} is not a folder, or is below a file: "
             "correct the path"
         ) from None
     except OSError as error:
@@ -151,28 +162,28 @@ def fill(settings: IllustrisSection, bands: Sequence[str], key: str) -> Filled:
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[None]:
+def _exclusive(folder: Path) -> Iterator[None]:
     try:
         with FileLock(folder / ".lock", timeout=0):
             yield
     except Timeout:
         raise InputError(
-            f"another process is downloading into {folder}: wait until it has ended, or end it"
+            f"another process is downloading into {folder}: wait until it ends, or stop it"
         ) from None
 
 
 def _obtain_all(settings: IllustrisSection, bands: Sequence[str], key: str) -> list[Outcome]:
-    """Outcomes by ascending subhalo number, of as many candidates as are needed."""
+    """Download until enough galaxies are there; outcomes are in ascending subhalo number."""
     ledger = Ledger(settings.folder / LEDGER, settings.snapshot_name)
     candidates, masses = _candidates(settings, key)
     wanted = min(settings.galaxies or len(candidates), len(candidates))
     outcomes: list[Outcome] = []
-    # Threads of a pool are daemons: Ctrl-C need not wait for one that a server lets wait.
+    # threads of a pool are daemons: Ctrl-C need not wait for one that waits for the server
     with Progress(wanted) as progress, ThreadPool(settings.connections) as pool:
-        standing = ledger.standing(settings.log10_mass_min, settings.primary, bands)
-        order = Order(settings, bands, key, masses, standing, progress)
+        skipped = ledger.valid(settings.log10_mass_min, settings.primary, bands)
+        order = Order(settings, bands, key, masses, skipped, progress)
         while candidates and wanted:
-            # a few first, lest thousands be downloaded only to be refused
+            # a few first, so that thousands are not downloaded and then refused
             size = wanted if ledger.trusted else min(wanted, IN_A_ROW)
             batch, candidates = candidates[:size], candidates[size:]
             for outcome in pool.imap_unordered(partial(_obtain, order), batch):
@@ -181,15 +192,15 @@ def _obtain_all(settings: IllustrisSection, bands: Sequence[str], key: str) -> l
                 wanted -= outcome.what != "skipped"
                 if outcome.what != "skipped" or settings.galaxies is None:
                     progress.done()
-                if outcome.fault and outcome.subhalo not in standing:
-                    progress.say(f"subhalo {outcome.subhalo} {outcome.what}: {outcome.reason}")
+                if outcome.fault and outcome.subhalo not in skipped:
+                    progress.write(f"subhalo {outcome.subhalo} {outcome.what}: {outcome.reason}")
             if not ledger.trusted:
-                check_first(outcome for outcome in outcomes if outcome.subhalo not in standing)
+                check_first(outcome for outcome in outcomes if outcome.subhalo not in skipped)
     return sorted(outcomes, key=lambda outcome: outcome.subhalo)
 
 
 def _candidates(settings: IllustrisSection, key: str) -> tuple[list[int], dict[int, float]]:
-    """Ascending subhalo numbers, and their masses where the catalogue gives them."""
+    """Subhalo numbers in ascending order, and their log10(M*/Msun) if there is a catalogue."""
     if settings.catalogue is not None:
         masses = read_masses(settings.catalogue)
         heavy = [number for number, mass in masses.items() if mass >= settings.log10_mass_min]
@@ -214,12 +225,12 @@ def _connect(settings: IllustrisSection, key: str) -> Session:
 
 
 def _obtain(order: Order, subhalo: int) -> Outcome:
-    """Download one subhalo into the folder, if it is wanted and not there."""
+    """Download one subhalo into the folder, if it is wanted and not there yet."""
     if subhalo in order.skipped:
         return Outcome(subhalo, "skipped", order.skipped[subhalo])
     held = _held(order, subhalo)
     if held is not None:
-        discard(order.part(subhalo))  # of a process that was killed just before it would have
+        discard(order.part(subhalo))  # left by a process killed just before it removed it
         reason = order.refusal(*held)
         return Outcome(subhalo, "skipped" if reason else "already there", reason)
     missing = NO_SUBHALO
@@ -242,9 +253,9 @@ def _obtain(order: Order, subhalo: int) -> Outcome:
 
 
 def _held(order: Order, subhalo: int) -> tuple[bool, float] | None:
-    """Whether a stored subhalo is primary, and its log10(M*/Msun); None if it is of no use.
+    """Whether a stored subhalo is primary, and its log10(M*/Msun); None if it must be downloaded.
 
-    A file that the user put there has neither card and is taken as it is.
+    A file that the user put there may lack these cards; it counts as primary, with unknown mass.
     """
     path = order.path(subhalo)
     if not path.is_file():
@@ -252,7 +263,7 @@ def _held(order: Order, subhalo: int) -> tuple[bool, float] | None:
     try:
         with READING:
             galaxy, complete = read_broadband(path, order.bands), intact(path)
-            with open_whole(path) as hdus:
+            with open_fits(path) as hdus:
                 primary = bool(hdus[0].header.get("PRIMARY", True))
     except InputError:
         return None
@@ -261,10 +272,10 @@ def _held(order: Order, subhalo: int) -> tuple[bool, float] | None:
 
 
 def _store(order: Order, session: Session, details: api.Details) -> None:
-    """Download, check, trim and keep one subhalo's images.
+    """Download, check and trim the images of one subhalo, and write them into the folder.
 
-    A file damaged on the way is downloaded again. A file that comes twice with the same bytes is
-    damaged on the server, and is not asked for again.
+    A file damaged in transfer is downloaded again. A damaged file that arrives twice with the same
+    bytes is damaged on the server, and is not requested again.
     """
     part, seen = order.part(details.id), set()
 
@@ -276,17 +287,17 @@ def _store(order: Order, session: Session, details: api.Details) -> None:
             return _content(order, part, details)
         except InputError as error:
             reason = f"the file {str(error).removeprefix(f'{part} ').rpartition(': ')[0]}"
-        if part.exists():  # else somebody has taken it away
+        if part.exists():  # unless another process removed it
             with part.open("rb") as stream:
                 copy = hashlib.file_digest(stream, "sha256").digest()
             discard(part)
             if copy in seen:
                 raise Refused(reason)
             seen.add(copy)
-        order.progress.say(f"subhalo {details.id}: {reason}")
+        order.progress.write(f"subhalo {details.id}: {reason}")
         raise Damaged(reason)
 
-    write_whole(order.path(details.id), patiently(session, Damaged)(attempt))
+    write_atomically(order.path(details.id), retrying(session, Damaged)(attempt))
     discard(part)
 
 
@@ -295,5 +306,5 @@ def _content(order: Order, part: Path, details: api.Details) -> bytes:
     with READING:
         galaxy = read_broadband(part, order.bands)
         if galaxy.id != details.id:
-            raise InputError(f"{part} is of subhalo {galaxy.id}: fetch it again")
+            raise InputError(f"{part} holds subhalo {galaxy.id}: fetch it again")
         return trimmed(part, order.bands, details.cards())

@@ -1,7 +1,7 @@
-"""Repeat HTTP requests that fail, and resume downloads that break off.
+"""Repeat failed HTTP requests, and resume interrupted downloads.
 
 urllib3 repeats requests without an answer or with a status in `BUSY`, and waits as long as the
-server asks. It does not handle a body that ends too early: tenacity repeats those.
+server requests. It does not handle a body that ends too early; tenacity repeats those.
 """
 
 import random
@@ -31,7 +31,7 @@ CHUNK = 2**20
 
 
 class Missing(Exception):
-    """The server answers 404."""
+    """The server answered 404."""
 
 
 class Failed(Exception):
@@ -39,14 +39,14 @@ class Failed(Exception):
 
 
 class Again(Failed):
-    """A fault that another attempt may not have."""
+    """An attempt failed, and another may succeed."""
 
 
 class Progress:
     """A progress bar of galaxies with the download rate, updated by several threads."""
 
     def __init__(self, total: int) -> None:
-        # miniters=0: refreshed by time alone, since one galaxy can take minutes
+        # miniters=0: refreshed by time only, since one galaxy can take minutes
         self._bar = tqdm(total=total, desc="download", unit="galaxy", miniters=0)
         self._lock, self._start, self._bytes = Lock(), time.monotonic(), 0
 
@@ -57,7 +57,7 @@ class Progress:
         self._bar.close()
 
     def received(self, count: int) -> None:
-        """Count bytes."""
+        """Count received bytes."""
         with self._lock:
             self._bytes += count
             rate = self._bytes / 1e6 / max(time.monotonic() - self._start, 1e-3)
@@ -65,24 +65,24 @@ class Progress:
             self._bar.update(0)
 
     def done(self) -> None:
-        """Count a galaxy."""
+        """Count a finished galaxy."""
         with self._lock:
             self._bar.update()
 
-    def say(self, line: str) -> None:
+    def write(self, line: str) -> None:
         """Print a line above the bar."""
         tqdm.write(line, file=sys.stderr)
 
 
 class Session(requests.Session):
-    """Requests to one host, with a key and retries; for one thread.
+    """HTTP session with one host, with API key and retries; for use in one thread.
 
     Parameters
     ----------
     key : str
-        Sent as header `api-key` to this host only.
+        Sent in the header `api-key`, to this host only.
     key_advice : str
-        What the user should do when the key is not accepted.
+        Advice in the error message when the key is not accepted.
     attempts : int
         Number of attempts before a request counts as failed.
     timeout_s : float
@@ -108,13 +108,23 @@ class Session(requests.Session):
     def rebuild_auth(
         self, prepared_request: requests.PreparedRequest, response: requests.Response
     ) -> None:
-        """Remove the key from a request to another host; requests removes Authorization alone."""
+        """Remove the key from a request to another host; requests removes only Authorization."""
         super().rebuild_auth(prepared_request, response)  # type: ignore[no-untyped-call]
         if self.should_strip_auth(response.request.url, prepared_request.url):  # type: ignore[no-untyped-call]
             prepared_request.headers.pop("api-key", None)
 
     def ask(self, url: str, headers: dict[str, str] | None = None) -> requests.Response:
-        """Send GET and return the answer; a status other than 200, 206 or 416 is an exception."""
+        """Send GET and return the answer.
+
+        Raises
+        ------
+        InputError
+            When the key is not accepted (status 401 or 403).
+        Missing
+            For status 404.
+        Failed
+            When there is no answer, or for another status than 200, 206 or 416.
+        """
         try:
             response = self.get(url, headers=headers, stream=True, timeout=self.timeout_s)
         except (requests.RequestException, broken.HTTPError) as error:
@@ -134,8 +144,8 @@ class Session(requests.Session):
         if response.history and "api-key" not in response.request.headers:
             where = there._replace(path="", query="", fragment="").geturl()
             return InputError(
-                f"{plain(url)} leads to {where}, where the API key is wanted (HTTP {status}) but "
-                "not sent: correct the URL in params.yaml if the API has moved"
+                f"{plain(url)} redirects to {where}, which requires the API key (HTTP {status}), "
+                "but it was not sent: correct the URL in params.yaml if the API has moved"
             )
         return InputError(
             f"{there.hostname} does not accept the API key (HTTP {status}): {self.key_advice}"
@@ -147,8 +157,8 @@ def plain(url: str) -> str:
     return urlsplit(url)._replace(query="", fragment="").geturl()
 
 
-def patiently(session: Session, *faults: type[Exception]) -> Retrying:
-    """Return what calls a function again after `faults`, `session.attempts` times in all."""
+def retrying(session: Session, *faults: type[Exception]) -> Retrying:
+    """Retry a function after exceptions of the kinds `faults`, up to `session.attempts` calls."""
     return Retrying(
         retry=retry_if_exception_type(faults),
         stop=stop_after_attempt(session.attempts),
@@ -158,12 +168,12 @@ def patiently(session: Session, *faults: type[Exception]) -> Retrying:
 
 
 def _phrase(error: Exception) -> str:
-    """Say in a few words why there is no answer; messages of requests would quote the URL."""
+    """State briefly why there is no answer; messages of requests would contain the URL."""
     cause = error.args[0] if error.args else error
     cause = getattr(cause, "reason", cause)
     for kind, phrase in {
         requests.TooManyRedirects: "too many redirects",
-        requests.exceptions.InvalidURL: "no valid URL",
+        requests.exceptions.InvalidURL: "invalid URL",
         broken.NameResolutionError: "host name not found",
         broken.NewConnectionError: "no connection",
         broken.TimeoutError: "no answer in time",
@@ -181,10 +191,10 @@ def download(
     right_name: Callable[[str], bool] = lambda _: True,
     received: Callable[[int], None] = lambda _: None,
 ) -> None:
-    """Download a file; resume from what an earlier attempt or process left in `part`.
+    """Download a file; resume if an earlier attempt or process left a part of it.
 
-    It fails when `session.attempts` attempts in a row have not made `part` longer than ever
-    before, so that a connection which breaks every few megabytes still completes.
+    The download fails when `session.attempts` attempts in a row have not extended `part`. A
+    connection that breaks every few megabytes therefore still completes.
 
     Parameters
     ----------
@@ -193,11 +203,11 @@ def download(
     url : str
         Address of the file.
     part : Path
-        File to write; the name that the server suggests is never used as a path.
+        File to write. The name that the server suggests is never used as a path.
     right_name : callable
-        Whether the server's `Content-Disposition` may belong to the file asked for.
+        Maps the server's `Content-Disposition` to whether it fits the requested file.
     received : callable
-        Called with the length of every piece, bytes.
+        Called with the length of each piece received, bytes.
 
     Raises
     ------
@@ -218,7 +228,7 @@ def download(
         size = _size(part)
         with session.ask(url, _rest(part, size)) as response:
             if response.status_code == 416 and _content_range(response) == (None, size):
-                return  # it was complete already
+                return  # `part` was complete already
             if not right_name(response.headers.get("Content-Disposition", "")):
                 raise Again("the server sent another file")
             if response.headers.get("Content-Type", "").startswith("text/"):
@@ -228,16 +238,16 @@ def download(
     def pause(_: RetryCallState) -> float:
         return random.uniform(0, min(BACKOFF_S * 2**in_vain, BACKOFF_MAX_S))
 
-    patiently(session, Again).copy(stop=stuck, wait=pause)(attempt)
+    retrying(session, Again).copy(stop=stuck, wait=pause)(attempt)
 
 
 def _receive(
     response: requests.Response, part: Path, length: int | None, received: Callable[[int], None]
 ) -> None:
-    """Append the body to `part`, which is then `length` bytes long, if that is known."""
+    """Append the body to `part`, and check that it is then `length` bytes long, if known."""
     with part.open("ab") as file:
         try:
-            # read1 returns what has arrived; read would lose up to a chunk when it breaks off
+            # read1 returns what has arrived; read would lose up to a chunk at an interruption
             while piece := response.raw.read1(CHUNK, decode_content=False):
                 file.write(piece)
                 received(len(piece))
@@ -250,7 +260,7 @@ def _receive(
 
 
 def discard(part: Path) -> None:
-    """Remove a part and what is known about it."""
+    """Remove a part and the file with its version."""
     part.unlink(missing_ok=True)
     _validator(part).unlink(missing_ok=True)
 
@@ -260,12 +270,12 @@ def _size(part: Path) -> int:
 
 
 def _validator(part: Path) -> Path:
-    """File beside a part that names its version; without it the download starts again."""
+    """File with the version of a part; without it the download starts again."""
     return part.with_name(f"{part.name}.version")
 
 
 def _rest(part: Path, size: int) -> dict[str, str]:
-    """Headers that ask for what follows the first `size` bytes, if the file is still the same."""
+    """Headers that request the bytes after the first `size`, if the file is unchanged."""
     if not size:
         return {}
     version = _validator(part).read_text() if _validator(part).exists() else ""
@@ -277,14 +287,14 @@ def _begin(response: requests.Response, part: Path, size: int) -> int | None:
     if response.status_code == 200:
         part.write_bytes(b"")
         tag = response.headers.get("ETag", "")
-        weak = not tag or tag.startswith("W/")  # of no use for ranges (RFC 9110, 13.1.5)
+        weak = not tag or tag.startswith("W/")  # not valid for ranges (RFC 9110, 13.1.5)
         _validator(part).write_text(response.headers.get("Last-Modified", "") if weak else tag)
         announced = response.headers.get("Content-Length", "")
         return int(announced) if announced.isdecimal() else None
     start, length = _content_range(response)
     if response.status_code == 416 or start != size:
         discard(part)
-        raise Again("the server did not give the range asked for")
+        raise Again("the server did not send the requested range")
     return length
 
 

@@ -1,4 +1,4 @@
-"""Trim SUNRISE files to the wanted bands, in the same layout."""
+"""Trim SUNRISE files to the wanted bands, and keep their layout."""
 
 import hashlib
 import io
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from peculiar.core.errors import InputError
 from peculiar.core.photometry import SUNRISE_FILTERS
-from peculiar.galaxies.fits import MANGLED, REFETCH, open_whole
+from peculiar.galaxies.fits import MANGLED, REFETCH, open_fits
 
 KEPT = r"BROADBAND|CAMERA[0-3]-PARAMETERS"
 CUBE = r"CAMERA[0-3]-BROADBAND-NONSCATTER"
@@ -25,7 +25,7 @@ Card = tuple[int | float | str, str]
 def trimmed(path: Path, bands: Sequence[str], cards: Mapping[str, Card]) -> bytes:
     """Keep only the wanted bands of a SUNRISE file, and only the images without scattering.
 
-    The same input gives the same bytes: there are no dates.
+    The result has no dates, so the same input gives the same bytes.
 
     Parameters
     ----------
@@ -34,7 +34,7 @@ def trimmed(path: Path, bands: Sequence[str], cards: Mapping[str, Card]) -> byte
     bands : sequence of str
         SDSS bands to keep, in the order of the file.
     cards : mapping of str to Card
-        What the primary header says, beside the original's ORIGIN and the checksum of the images.
+        Cards of the primary header, besides ORIGIN of the original and the checksum of the images.
 
     Returns
     -------
@@ -44,9 +44,10 @@ def trimmed(path: Path, bands: Sequence[str], cards: Mapping[str, Card]) -> byte
     Raises
     ------
     InputError
-        When a header that the reader does not need cannot be written again.
+        When the file is not FITS or truncated, or a header that the reader does not need cannot be
+        written again.
     """
-    with open_whole(path) as hdus:
+    with open_fits(path) as hdus:
         try:
             return _content(hdus, {SUNRISE_FILTERS[band] for band in bands}, cards)
         except MANGLED as error:
@@ -80,9 +81,14 @@ def intact(path: Path) -> bool:
     Parameters
     ----------
     path : Path
-        File of `trimmed`, or another SUNRISE file, which has no checksum and so cannot fail.
+        File from `trimmed`, or another SUNRISE file.
+
+    Returns
+    -------
+    bool
+        False if the images do not match the checksum; True for a file without checksum.
     """
-    with open_whole(path) as hdus:
+    with open_fits(path) as hdus:
         header = hdus[0].header
         if "SHA256" not in header:
             return True
@@ -99,7 +105,7 @@ def _planes(hdu: fits.ImageHDU, rows: Sequence[int]) -> NDArray[np.float32]:
 
 
 def _checksum(hdus: fits.HDUList, rows: Sequence[int]) -> str:
-    """sha256 of the kept planes: damage to other planes must not change our files."""
+    """sha256 of the kept planes only: damage to other planes does not change our files."""
     digest = hashlib.sha256()
     for hdu in hdus:
         if re.fullmatch(CUBE, hdu.name):

@@ -1,7 +1,7 @@
-"""Adaptive smoothing: the light of particles, each spread over its own Gaussian, as an image.
+"""Adaptive smoothing: spread the light of each particle over a Gaussian and make an image.
 
-Particles are grouped by width in steps of sqrt(2), each group is binned and smoothed by FFT, and
-the groups are added in Fourier space, so that one inverse transform makes the image.
+Particles are grouped by the width of their Gaussians, in steps of sqrt(2). Each group is binned and
+smoothed by FFT. The groups are added in Fourier space, so one inverse transform makes the image.
 """
 
 import numpy as np
@@ -14,29 +14,31 @@ SIGMA_0 = 6**-0.5  # pixels: the deviation of cloud-in-cell binning, the narrowe
 
 
 def kernel_levels(position: Floats, neighbours: int, pixels: int) -> NDArray[np.int64]:
-    """Width of each particle's Gaussian: the deviation is `SIGMA_0` 2^(level/2) pixels.
+    """Choose the width of each particle's Gaussian: its deviation is `SIGMA_0` 2^(level/2) pixels.
 
-    The full width at half maximum, 2.355 deviations, is the distance in space to a neighbour
-    (Torrey et al. 2015, MNRAS 447, 2753: the 16th), up to what the margin of the grid, 1/8 of
-    the image, can hold: 9.2 pixels' deviation for 256.
+    The full width at half maximum, 2.355 deviations, is the distance in space to the n-th neighbour
+    (the 16th in Torrey et al. 2015, MNRAS 447, 2753). It is capped so that the Gaussian fits the
+    margin of the grid, 1/8 of the image: at a deviation of 9.2 pixels for 256 pixels. On a field of
+    fixed size the cap is a fixed length in kpc, which a network can use as a standard ruler
+    (docs/results/README.md).
 
     Parameters
     ----------
     position : ndarray, (particle, 3)
         Positions, pixels.
     neighbours : int
-        Number of that neighbour.
+        Which neighbour sets the width, for example 16.
     pixels : int
         Side of the image, pixels.
 
     Returns
     -------
     ndarray, (particle,)
-        Levels from 0, dimensionless.
+        Levels, from 0.
     """
     tree = cKDTree(position)
     distance = np.empty(len(position))
-    # Asked leaf by leaf, neighbours are still in the processor's cache: a fifth faster.
+    # in the order of the tree's leaves, neighbours are in the cache: a fifth faster
     distance[tree.indices] = tree.query(position[tree.indices], k=[neighbours + 1])[0][:, 0]
     level = np.rint(2 * np.log2(np.maximum(distance / 2.3548 / SIGMA_0, 1)))
     widest = int(2 * np.log2(pixels / 8 / 3.4 / SIGMA_0))
@@ -44,7 +46,7 @@ def kernel_levels(position: Floats, neighbours: int, pixels: int) -> NDArray[np.
 
 
 def _cloud_in_cell(xy: Floats, light: Floats, cells: int) -> NDArray[np.float32]:
-    """Bin light (band, n) at xy (2, n), in cells, on a periodic grid: (band, cells, cells)."""
+    """Bin light (band, n) at xy (2, n), in cells, on a periodic grid (band, cells, cells)."""
     low = np.floor(xy).astype(np.int64)
     part = xy - low
     index, weight = [], []
@@ -77,7 +79,7 @@ def image_of(xy: Floats, light: Floats, levels: NDArray[np.int64], pixels: int) 
         Light in each pixel, unit of `light`.
     """
     side, margin = pixels + pixels // 4, pixels // 8
-    xy = xy + (side / 2 - 0.5)  # in cells, the nodes are the centres of the pixels
+    xy = xy + (side / 2 - 0.5)  # nodes of the grid are the centres of pixels
     inside = np.all((xy > -0.5) & (xy < side - 0.5), axis=0)
     spectrum = np.zeros((len(light), side, side // 2 + 1), dtype=np.complex64)
     sharp = np.zeros((len(light), side, side), dtype=np.float32)
@@ -92,19 +94,18 @@ def image_of(xy: Floats, light: Floats, levels: NDArray[np.int64], pixels: int) 
             _add_smoothed(spectrum, binned, SIGMA_0 * 2 ** (level / 2) / step)
     image = scipy.fft.irfft2(spectrum, s=(side, side), workers=1) + sharp
     cut = slice(margin, margin + pixels)
-    return np.asarray(
-        np.maximum(image[:, cut, cut], 0)
-    )  # float32 rounding leaves tiny negative values
+    # float32 rounding leaves tiny negative values
+    return np.asarray(np.maximum(image[:, cut, cut], 0))
 
 
 def _add_smoothed(
     spectrum: NDArray[np.complex64], image: NDArray[np.float32], sigma: float
 ) -> None:
-    """Add the spectrum of a binned image, smoothed to `sigma` of its cells, to the low frequencies.
+    """Add the spectrum of a binned image, smoothed to `sigma` cells, to the low frequencies.
 
-    Cloud-in-cell binning has already given 1/6 of the variance. On the finest grid the discrete
-    Gaussian (Lindeberg 1990), positive for every width, avoids rings around single particles; on
-    coarse grids kernels are wide enough for the continuous one.
+    Cloud-in-cell binning has already smoothed with a variance of 1/6. On the finest grid the
+    discrete Gaussian (Lindeberg 1990), positive for every width, avoids rings around single
+    particles. On coarse grids kernels are wide enough for the continuous Gaussian.
     """
     cells = image.shape[-1]
     finest = cells == spectrum.shape[1]

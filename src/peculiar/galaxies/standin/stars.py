@@ -1,4 +1,4 @@
-"""The star particles of a stand-in galaxy: observed relations, places, ages and light."""
+"""Draw the star particles of a stand-in galaxy: masses, positions, ages and light."""
 
 from functools import cache
 from importlib.resources import as_file, files
@@ -15,9 +15,9 @@ YOUNG_YR = 1e8
 
 
 def draw_log10_mass(rng: np.random.Generator, lowest: float, highest: float) -> float:
-    """Stellar mass, log10(M*/Msun), after Baldry et al. (2012, MNRAS 421, 621, eq. 6).
+    """Draw a stellar mass, log10(M*/Msun), after Baldry et al. (2012, MNRAS 421, 621, eq. 6).
 
-    `lowest` and `highest` are its limits, in the same unit.
+    `lowest` and `highest` are its limits, also in log10(M*/Msun).
     """
     log_mass = np.linspace(lowest, highest, 2001)
     x = 10 ** (log_mass - 10.66)
@@ -42,9 +42,9 @@ def shen_size(log10_mass: float, red: bool) -> tuple[float, float]:
 
 
 def star_formation_rate(log10_mass: float, red: bool, deviation: float) -> float:
-    """Star formation rate, Msun/yr (Elbaz et al. 2007, A&A 468, 33, eq. 5), red ones 2 dex below.
+    """Star formation rate, Msun/yr (Elbaz et al. 2007, A&A 468, 33, eq. 5); 2 dex less if red.
 
-    `deviation` is the galaxy's distance from the sequence in units of its scatter of 0.3 dex.
+    `deviation` is the offset from the main sequence in units of its scatter of 0.3 dex.
     """
     return float(8.7 * 10 ** (0.77 * (log10_mass - 11) + 0.3 * deviation - (2.0 if red else 0.0)))
 
@@ -62,16 +62,34 @@ def _disc(radius: Floats, angle: Floats, height: Floats) -> Floats:
 
 
 def _spread(rng: np.random.Generator, n: int, thickness: float) -> Floats:
-    """Heights of a sech^2 layer (van der Kruit & Searle 1981), unit of `thickness`."""
+    """Draw heights (n,) in a sech^2 disc (van der Kruit & Searle 1981), unit of `thickness`."""
     return thickness * np.arctanh(rng.uniform(-0.9999, 0.9999, n))
 
 
 def old_stars(
     rng: np.random.Generator, n: int, red: bool, arms: tuple[int, float]
 ) -> tuple[Floats, NDArray[np.bool_]]:
-    """Bulge and disc: positions (n, 3) in disc scale lengths, and which are of the bulge.
+    """Draw the old stars of bulge and disc.
 
-    Bulge fractions and sizes by class are round figures after Simard et al. (2011, ApJS 196, 11).
+    Bulge fractions and sizes by class are rounded from Simard et al. (2011, ApJS 196, 11).
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+        Source of randomness.
+    n : int
+        Number of stars.
+    red : bool
+        Whether the galaxy is in the red class.
+    arms : tuple
+        Number of spiral arms, and their pitch angle, rad.
+
+    Returns
+    -------
+    position : ndarray, (n, 3)
+        Positions in disc scale lengths.
+    in_bulge : ndarray of bool, (n,)
+        Which stars belong to the bulge.
     """
     fraction = np.clip(rng.normal(*((0.65, 0.15) if red else (0.2, 0.1))), 0.03, 0.95)
     in_bulge = np.arange(n) < fraction * n
@@ -79,7 +97,7 @@ def old_stars(
     bulge = bulge_size * _bulge(rng, int(in_bulge.sum()), rng.uniform(0.5 if red else 0.7, 1))
     radius = rng.gamma(2, size=n - len(bulge))
     angle = rng.uniform(0, 2 * np.pi, len(radius))
-    # Moving a uniform angle towards the arm makes the density 1 / (1 - contrast cos) there.
+    # moving a uniform angle towards the arm makes the density proportional to 1 / (1 - c cos)
     contrast = (0.1 if red else rng.uniform(0.4, 0.8)) * radius**2 / (radius**2 + 0.5)
     from_arm = arms[0] * (angle - _arm_angle(radius, arms[1]))
     angle -= contrast / arms[0] * np.sin(from_arm)
@@ -95,17 +113,18 @@ def _arm_angle(radius: Floats, pitch: float) -> Floats:
 def young_stars(
     rng: np.random.Generator, n: int, scale_kpc: float, arms: tuple[int, float]
 ) -> Floats:
-    """Young stars along the arms: positions (n, 3) in kpc, for a disc of scale length `scale_kpc`.
+    """Draw young stars along the arms: positions (n, 3), kpc, for a disc of scale `scale_kpc`.
 
-    Two thirds are in clumps of 0.3 to 0.8 kpc (twice the deviation), the others by themselves.
+    Two thirds are in clumps of 0.3 to 0.8 kpc (twice the deviation); the others are single. `arms`
+    is as in `old_stars`.
     """
     clumps = 1 + n // 8
-    centres = clumps + n  # of the clumps, then of the stars by themselves
+    centres = clumps + n  # first of the clumps, then of the single stars
     radius = rng.gamma(4, 0.5, centres)
     angle = _arm_angle(radius, arms[1]) + rng.normal(0, 0.4 / arms[0], centres)
     angle += 2 * np.pi / arms[0] * rng.integers(arms[0], size=centres)
     centre = scale_kpc * _disc(radius, angle, _spread(rng, centres, 0.05))
-    clump = (clumps * rng.random(n) ** 1.5).astype(int)  # some are rich, most are poor
+    clump = (clumps * rng.random(n) ** 1.5).astype(int)  # a few rich clumps, many poor ones
     member = np.where(rng.random(n) < 2 / 3, clump, clumps + np.arange(n))
     width = rng.uniform(0.15, 0.4, centres)
     return np.asarray(centre[member] + width[member, None] * rng.normal(size=(n, 3)))
@@ -124,12 +143,12 @@ def _ssp() -> RegularGridInterpolator:
 
 
 def starlight(log_age: Floats, log_metallicity: Floats, mass_msun: float) -> Floats:
-    """Light of simple stellar populations (Bruzual & Charlot 2003).
+    """Compute the light of simple stellar populations (Bruzual & Charlot 2003).
 
     Parameters
     ----------
     log_age, log_metallicity : ndarray, (particle,)
-        log10(age/yr) and log10(Z/Z_sun); beyond the table the nearest edge is taken.
+        log10(age/yr) and log10(Z/Z_sun), clipped to the range of the table.
     mass_msun : float
         Mass of a particle, Msun.
 
@@ -147,10 +166,29 @@ def starlight(log_age: Floats, log_metallicity: Floats, mass_msun: float) -> Flo
 def populations(
     rng: np.random.Generator, log10_mass: float, red: bool, in_bulge: NDArray[np.bool_], k: float
 ) -> tuple[Floats, Floats]:
-    """log10(age/yr) and log10(Z/Z_sun) of the old stars; `k` multiplies the galaxies' scatter.
+    """Draw log10(age/yr) and log10(Z/Z_sun) of the old stars, each (particle,).
 
-    Medians rounded after Gallazzi et al. (2005, MNRAS 362, 41, table 2), where both classes are
-    in one; discs are younger and poorer than bulges, and stars in a galaxy differ by 0.2 dex.
+    Medians are rounded from Gallazzi et al. (2005, MNRAS 362, 41, table 2), who combine both
+    classes. Discs are younger and of lower metallicity than bulges. The scatter is 0.2 dex within a
+    galaxy, and 0.1 dex times `k` between galaxies.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+        Source of randomness.
+    log10_mass : float
+        log10(M*/Msun) of the galaxy.
+    red : bool
+        Whether the galaxy is in the red class.
+    in_bulge : ndarray of bool, (particle,)
+        From `old_stars`.
+    k : float
+        Factor on the scatter between galaxies.
+
+    Returns
+    -------
+    log_age, log_metallicity : ndarray, (particle,)
+        log10(age/yr) and log10(Z/Z_sun).
     """
     mass = [10.0, 10.5, 11.0, 11.5, 12.0]
     age = np.interp(log10_mass, mass, [9.45, 9.60, 9.75, 9.85, 9.90]) + (0.1 if red else 0.0)
