@@ -1,4 +1,5 @@
 import shlex
+import shutil
 import subprocess
 import sys
 
@@ -105,6 +106,21 @@ def test_a_stage_needs_the_parameters_of_its_folder(stage, tmp_path):
     with inside(tmp_path), pytest.raises(SystemExit, match=r"^peculiar: params\.yaml is missing"):
         main([stage, *options.get(stage, [])])
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("stage", [*STAGES[1:], "promote --dry-run"])
+def test_a_stage_without_its_input_leaves_nothing(stage, tmp_path, params_file):
+    options = {
+        "observe": ["--dataset", "uniform"],
+        "train": ["--dataset", "uniform", "--network", "cnn3"],
+    }
+    shutil.copy(params_file, tmp_path)
+    with (
+        inside(tmp_path),
+        pytest.raises(SystemExit, match=r"^peculiar: \S+ (is mis|has no im)"),
+    ):
+        main([*stage.split(), *options.get(stage, [])])
+    assert [path.name for path in tmp_path.iterdir()] == ["params.yaml"]
 
 
 @pytest.mark.slow

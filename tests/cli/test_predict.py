@@ -174,7 +174,10 @@ def test_faults_of_inspect_are_one_sentence(arguments, message):
         (["predict", "gone.fits", "--at", "60"], r"gone\.fits is missing"),
         (["predict", "x.fits", "--at", "-1"], r"--at -1: a distance must be positive and finite"),
         (["predict", "x.fits", "--at", "nan"], r"--at nan: a distance must be positive and finite"),
-        (["predict", "x.fits", "--at", "1", "--output", "a.txt"], r"--output a\.txt: end its name"),
+        (
+            ["predict", "x.fits", "--at", "1", "--output", "a.txt"],
+            r"--output a\.txt: unsupported extension: use",
+        ),
         (
             ["place", "x.fits", "--bands", "gq", "--output", "a.png"],
             r"--bands gq: use letters of ugriz",

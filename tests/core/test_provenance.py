@@ -11,6 +11,7 @@ import pytest
 
 from builders.pipeline import ROOT
 from peculiar.core import provenance
+from peculiar.core.errors import InputError
 from peculiar.core.provenance import (
     code_digest,
     digest,
@@ -106,6 +107,7 @@ def test_the_digest_does_not_depend_on_where_the_folder_lies(here):
 def test_digests_go_by_name(here):
     (here / "dvc.lock").write_text(LOCK)
     (here / "best.yaml").write_text("best")
+    (here / "data/fetch").mkdir(parents=True, exist_ok=True)
     got = digests([Path("data/fetch"), Path("best.yaml")])
     assert got == {"data/fetch": digest(Path("data/fetch")), "best.yaml": digest(Path("best.yaml"))}
 
@@ -170,6 +172,11 @@ def test_a_study_s_identity_is_the_code_that_a_trial_imports(tmp_path, name, cha
         stream.write("# edited\n")
     after = imported_code_digest("peculiar.search.objective", tmp_path / "src")
     assert (after != before) is changes
+
+
+def test_what_is_missing_has_no_digest(tmp_path):
+    with pytest.raises(InputError, match=r"data is missing: run `dvc repro` to make it"):
+        digests([tmp_path / "data"], tmp_path)
 
 
 def test_git_state_outside_a_repository_is_unknown(here):

@@ -300,7 +300,10 @@ def test_no_scheduler_is_one_sentence(pipeline, galaxies, tmp_path):
         (["c.csv", "--output", "o.csv"], r"c\.csv is missing: check the path"),
         (["a.csv", "--output", "o.csv", "--cz", "5"], "--cz and --cz-error are columns"),
         (["a.csv", "--output", "o.csv", "--at", "5", "6"], "give one distance"),
-        (["a.csv", "--output", "o.txt"], r"end its name in \.ecsv, \.csv, \.fits, \.parquet"),
+        (
+            ["a.csv", "--output", "o.txt"],
+            r"use \.ecsv or \.csv or \.fits or \.parquet",
+        ),
         (["a.csv", "--output", "no/o.csv"], "make the folder no first"),
         (["a.csv", "--output", "o.csv", "--images", "no"], "--images no: there is no such folder"),
         (["data", "--output", "o.csv"], r"data has no table\.ecsv: give a folder that fetch"),

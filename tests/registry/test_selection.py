@@ -5,6 +5,7 @@ import pytest
 
 from builders.records import make_run
 from builders.surveys import MEASURED
+from peculiar.registry.decision import candidate_table
 from peculiar.registry.selection import (
     Candidate,
     Holder,
@@ -14,7 +15,6 @@ from peculiar.registry.selection import (
     pair,
     refusal,
     same_images,
-    table,
 )
 from peculiar.velocity.metrics import METRICS
 
@@ -177,7 +177,7 @@ def test_the_best_allowed_candidate_is_first_and_the_table_has_all():
         [candidate(110), candidate(90, dimming="literal"), candidate(100)], holder(130), **SETTINGS
     )
     assert [c.run.run_id for c in compared] == ["100-0", "110-0", "90-0"]
-    text = table(compared, holder(130))
+    text = candidate_table(compared, holder(130))
     assert len(text.splitlines()) == 4
     assert "less version 3's [95%]" in text
     assert "may take its place" in text

@@ -10,9 +10,9 @@ from peculiar.cli.options import (
     add_distances,
     check_distances,
     check_inputs,
-    check_output,
 )
 from peculiar.core.errors import InputError
+from peculiar.core.files import check_output
 
 BANDS = "ugriz"
 PICTURES = (".png", ".pdf")

@@ -104,14 +104,6 @@ def add_atlas(command: argparse.ArgumentParser) -> None:
     )
 
 
-def check_output(output: Path, endings: Sequence[str], option: str = "--output") -> None:
-    """Refuse an extension that has no format, and a folder that is missing."""
-    if output.suffix not in endings:
-        raise InputError(f"{option} {output}: unsupported extension: use {' or '.join(endings)}")
-    if not output.parent.is_dir():
-        raise InputError(f"{option} {output}: make the folder {output.parent} first")
-
-
 def check_distances(distances_mpc: Sequence[float]) -> None:
     """Refuse distances, Mpc, that are not positive and finite."""
     for distance in distances_mpc:

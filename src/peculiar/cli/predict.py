@@ -122,12 +122,13 @@ def predict(arguments: argparse.Namespace) -> None:
 
 def _check(arguments: argparse.Namespace) -> None:
     """Refuse impossible numbers, missing inputs, and outputs that cannot be written."""
+    from peculiar.core.files import check_output
     from peculiar.core.photometry import SPEED_OF_LIGHT_MS
-    from peculiar.predict.tables import check_output
+    from peculiar.predict.tables import ENDINGS
 
     check_distances(arguments.at or [])
     if arguments.output:
-        check_output(arguments.output)
+        check_output(arguments.output, ENDINGS)
     if arguments.cz is not None and not abs(arguments.cz) < SPEED_OF_LIGHT_MS / 1e3:
         raise InputError(f"--cz {arguments.cz:g}: give a speed in km/s below that of light")
     if not 0 <= arguments.cz_error < SPEED_OF_LIGHT_MS / 1e3:

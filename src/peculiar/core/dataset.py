@@ -277,10 +277,17 @@ class Observed:
         Raises
         ------
         InputError
-            As in `open_set`, and when `meta` of the table is no valid `Survey`.
+            As in `open_set`, and when `meta` of the table is no valid `Survey`, or not that of
+            the images.
         """
         observed = cls(*open_set(folder, OBSERVED_COLUMNS))
-        validate(Survey, observed._described(), str(folder / TABLE))
+        survey = validate(Survey, observed._described(), str(folder / TABLE))
+        stated = (len(survey.bands), survey.pixels, survey.pixels)
+        if observed.images.shape[1:] != stated:
+            raise InputError(
+                f"{folder / TABLE} states images (band, y, x) of {stated}, but the shards hold "
+                f"{observed.images.shape[1:]}: run `dvc checkout`"
+            )
         return observed
 
     @cached_property

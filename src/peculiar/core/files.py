@@ -3,9 +3,11 @@
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+
+from peculiar.core.errors import InputError
 
 
 @contextmanager
@@ -69,3 +71,11 @@ def files_sha256(folder: Path, leave_out: str) -> str:
             content = hashlib.sha256(file.read_bytes()).hexdigest()
             total.update(f"{content}  {file.relative_to(folder).as_posix()}\n".encode())
     return total.hexdigest()
+
+
+def check_output(output: Path, endings: Sequence[str], option: str = "--output") -> None:
+    """Refuse an extension that has no format, and a folder that is missing."""
+    if output.suffix not in endings:
+        raise InputError(f"{option} {output}: unsupported extension: use {' or '.join(endings)}")
+    if not output.parent.is_dir():
+        raise InputError(f"{option} {output}: make the folder {output.parent} first")

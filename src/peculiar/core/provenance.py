@@ -11,6 +11,8 @@ from pathlib import Path
 
 import yaml
 
+from peculiar.core.errors import InputError
+
 LOCK = Path("dvc.lock")
 
 
@@ -32,6 +34,11 @@ def digest(path: Path, root: Path = Path()) -> str:
     -------
     str
         For example "9c0f...d1.dir" or "sha256:9c0f...".
+
+    Raises
+    ------
+    InputError
+        When there is no such file or folder.
     """
     if path.is_file():
         return hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
@@ -42,6 +49,8 @@ def digest(path: Path, root: Path = Path()) -> str:
             for out in stage.get("outs", []):
                 if root / out["path"] == path:
                     return str(out["md5"])
+    if not path.exists():
+        raise InputError(f"{path} is missing: run `dvc repro` to make it")
     total = hashlib.sha256()
     for file in sorted(path.rglob("*")):
         if file.is_file():

@@ -166,7 +166,7 @@ class Survey(Section):
     dataset: Name
     source: str
     distances: Recorded
-    bands: tuple[Band, ...]
+    bands: Annotated[tuple[Band, ...], Field(min_length=1)]
     pixels: PositiveInt
     pixel_scale_arcsec: PositiveFloat
     dimming: Dimming
@@ -186,6 +186,12 @@ class Survey(Section):
         if was == "measured":
             kept.setdefault("distances", {"distribution": was})
         return {"distances": {"distribution": "unrecorded", "was": was, "range_mpc": ends}} | kept
+
+    @model_validator(mode="after")
+    def _different(self) -> Self:
+        if len(set(self.bands)) < len(self.bands):
+            raise ValueError(f"a band is listed twice in {''.join(self.bands)}")
+        return self
 
     @property
     def distribution(self) -> str:

@@ -150,11 +150,11 @@ def evaluate_networks(params: Evaluate, train: Train, paths: Paths) -> None:
         When a dataset or a trained network is missing or damaged.
     """
     table: list[dict[str, Any]] = []
-    experiment = tracking.connect(paths.store)
     items = train.items()
     folders = [paths.observed(d) for d in train.datasets]
     folders += [paths.trained(f"{d}-{n}") for d, n in items]
     inputs = digests(folders, paths.root)
+    experiment = tracking.connect(paths.store)
     with (
         tracking.run(
             experiment,

@@ -17,7 +17,7 @@ from peculiar.core.params import load
 from peculiar.pipeline.paths import Paths
 from peculiar.registry import models
 from peculiar.registry.card import model_card
-from peculiar.registry.decision import Choice, describe, summary
+from peculiar.registry.decision import Choice, candidate_table, describe, summary
 from peculiar.registry.params import Promote
 from peculiar.registry.selection import (
     ALLOWABLE,
@@ -26,7 +26,6 @@ from peculiar.registry.selection import (
     alias_of_kind,
     compare_candidates,
     refusal,
-    table,
 )
 from peculiar.runs import exported, record, tracking
 from peculiar.training.params import Train
@@ -193,11 +192,15 @@ def promote_best(
         When there is no champion and no network may be promoted, when the model of a winner is
         missing or changed, or when another promotion moved an alias since the comparison.
     """
-    experiment = tracking.connect(paths.store)
     tested = read_tested(paths)
-    made = choices(candidates(train, tested, paths), params, allowed)
+    trained = candidates(train, tested, paths)
+    if dry_run:
+        tracking.open_to_read(paths.store)
+    else:
+        experiment = tracking.connect(paths.store)
+    made = choices(trained, params, allowed)
     champion = made[0]
-    print(table(champion.candidates, champion.holder))
+    print(candidate_table(champion.candidates, champion.holder))
     decision = describe(champion, made[1:])
     if champion.winner is None and champion.holder is None:
         best = champion.candidates[0]

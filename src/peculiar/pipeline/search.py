@@ -116,8 +116,8 @@ def search_networks(params: Search, train: Train, paths: Paths) -> None:
     InputError
         When the dataset is missing, MLflow does not answer, or no network can be trained.
     """
-    experiment = tracking.connect(paths.store)
     data = digests(inputs(params, train, paths), paths.root)
+    experiment = tracking.connect(paths.store)
     study = open_study(params, train, paths)
     begun = study.user_attrs.get("run_id")
     spool = (store_folder(paths.store) / SPOOL).resolve()

@@ -16,7 +16,6 @@ from astropy.io import fits
 from astropy.table import QTable, Table
 from astropy.table.meta import get_yaml_from_table
 
-from peculiar.core.errors import InputError
 from peculiar.core.files import replace_file
 from peculiar.predict.columns import Column
 
@@ -76,14 +75,6 @@ def write_table(table: QTable, output: Path) -> None:
         assemble([part], columns, {key[:8]: value for key, value in table.meta.items()}, output)
     finally:
         part.unlink(missing_ok=True)
-
-
-def check_output(output: Path) -> None:
-    """Refuse an unsupported ending, and a folder that does not exist."""
-    if output.suffix not in ENDINGS:
-        raise InputError(f"--output {output}: end its name in {', '.join(ENDINGS)}")
-    if not output.parent.is_dir():
-        raise InputError(f"--output {output}: make the folder {output.parent} first")
 
 
 def _table(part: pa.Table, columns: Columns, meta: Meta) -> Table:

@@ -135,3 +135,24 @@ def summary(model: str, decision: Mapping[str, Any]) -> str:
         f"{model}: {which} champion: {name}, {score} on validation; "
         f"{decision['baseline']} gives {decision['baseline_score']:.0f}"
     )
+
+
+def candidate_table(candidates: Sequence[Candidate], holder: Holder | None) -> str:
+    """Format the candidates as a table for the terminal, one row each, best first."""
+    versus = "" if holder is None else f"less version {holder.version}'s [95%]"
+    rows = [["candidate", "on validation", versus, versus and "better in", "verdict"]]
+    for c in candidates:
+        unit = "Mpc" if criterion(c.run) == "l2_dz_mpc" else "km/s"
+        digits = 2 if unit == "Mpc" else 1
+        p = c.paired
+        compared = ["-" * bool(versus)] * 2
+        if p is not None:
+            ends = f"[{p.low:+.{digits}f}, {p.high:+.{digits}f}]"
+            compared = [f"{p.difference:+.{digits}f} {ends}", f"{p.share:.2%}"]
+        score = f"{c.score:.{digits}f} {unit}"
+        rows.append([c.name, score, *compared, c.against or "may take its place"])
+    widths = [max(len(row[i]) for row in rows) for i in range(4)]
+    return "\n".join(
+        "  ".join([*(cell.ljust(w) for cell, w in zip(row, widths, strict=False)), row[4]])
+        for row in rows
+    )
