@@ -45,8 +45,11 @@ clean:  ## remove what the pipeline wrote; runs (mlruns/) and DVC's cache stay
 
 # The lock inside .venv is copied there last: an interrupted installation starts again, and
 # comparing contents (not times) makes the check instant and right after a `git checkout`.
+# The programs in .venv name its folder: in a clone that was moved or renamed they are installed again.
 setup:
-	@cmp -s requirements.lock .venv/requirements.lock || $(MAKE) --no-print-directory .install
+	@cmp -s requirements.lock .venv/requirements.lock \
+	    && [ "$$(cat .venv/place 2>/dev/null)" = "$(CURDIR)" ] \
+	    || $(MAKE) --no-print-directory .install
 
 .PHONY: .install
 .install:
@@ -55,6 +58,7 @@ setup:
 	$(PYTHON) -m venv --clear .venv
 	$(BIN)/python -m pip install --quiet --no-deps --require-hashes -r requirements.lock
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@echo "$(CURDIR)" > .venv/place
 	cp requirements.lock .venv/requirements.lock
 
 lock: setup  ## pin again what pyproject.toml asks for; no addresses are written

@@ -150,6 +150,16 @@ def test_a_room_s_init_holds_its_docstring():
             assert isinstance(statement, ast.Expr), module
 
 
+def test_no_function_is_named_as_its_module():
+    for module, path in MODULES.items():
+        names = {
+            node.name
+            for node in ast.parse(path.read_text()).body
+            if isinstance(node, ast.FunctionDef | ast.ClassDef)
+        }
+        assert module.split(".")[-1] not in names - {"main"}, module
+
+
 def test_no_test_imports_another_test():
     for path in (ROOT / "tests").rglob("*.py"):
         assert not re.search(r"^\s*(import|from) (\w+\.)*test_", path.read_text(), re.M), path

@@ -16,7 +16,7 @@ from peculiar.pipeline import promote
 from peculiar.pipeline.paths import Paths
 from peculiar.registry import models
 from peculiar.registry.params import Promote
-from peculiar.registry.rollback import rollback
+from peculiar.registry.rollback import roll_back
 from peculiar.runs import exported, record, tracking
 from peculiar.training.params import Train
 
@@ -142,14 +142,14 @@ def test_a_better_network_takes_the_place_and_the_history_is_complete(copy, monk
     card = models.artifact(two.run_id, "cards", copy) / "version-2.md"
     assert card.read_text() == two.description
 
-    assert "version 1 is champion again" in rollback("peculiar-velocity", "a test")
+    assert "version 1 is champion again" in roll_back("peculiar-velocity", "a test")
     swapped = {"champion": "1", "previous": "2", "champion-uniform-stand-in": "1"}
     assert models.aliases_of("peculiar-velocity") == swapped
     assert models.history("peculiar-velocity")[2]["what"] == "rollback"
     promote.promote_best(bold, only("cnn2"), Paths())
     decision = json.loads((Paths().promoted / "decision.json").read_text())
     assert decision["why"] == "it was rolled back: --allow withdrawn"
-    rollback("peculiar-velocity", "it was right")
+    roll_back("peculiar-velocity", "it was right")
     assert models.aliases_of("peculiar-velocity") == aliases
     assert "withdrawn" not in models.find("peculiar-velocity", "2").tags
     assert "withdrawn" in models.find("peculiar-velocity", "1").tags

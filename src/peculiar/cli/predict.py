@@ -30,7 +30,7 @@ def add(commands: Commands) -> None:
     command = add_command(
         commands,
         "predict",
-        predict,
+        print_predictions,
         "predict distances and velocities",
         "Predict the distance of each galaxy from its image, and with its redshift the posterior "
         "of its peculiar velocity. The input is images, one catalogue, or one folder that fetch or "
@@ -106,7 +106,7 @@ def add_serve(commands: Commands) -> None:
     add_model(command)
 
 
-def predict(arguments: argparse.Namespace) -> None:
+def print_predictions(arguments: argparse.Namespace) -> None:
     """Print the predictions for images, or write those for a catalogue."""
     _check(arguments)
     from peculiar.predict.catalogue import is_catalogue

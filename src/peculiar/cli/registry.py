@@ -130,9 +130,9 @@ def _row(number: str, tags: Mapping[str, str], aliases: Mapping[str, str]) -> li
 
 def rollback(arguments: argparse.Namespace) -> None:
     """Make the previous champion champion again."""
-    from peculiar.registry.rollback import rollback
+    from peculiar.registry.rollback import roll_back
 
-    print(rollback(model_name(), arguments.why, arguments.store))
+    print(roll_back(model_name(), arguments.why, arguments.store))
 
 
 def export(arguments: argparse.Namespace) -> None:
@@ -151,9 +151,9 @@ def import_(arguments: argparse.Namespace) -> None:
 
 def reproduce(arguments: argparse.Namespace) -> None:
     """Retrain a version and compare; the exit code is 1 where they differ."""
-    from peculiar.registry.reproduce import reproduce
+    from peculiar.registry.reproduce import retrain
 
-    comparison = reproduce(model_name(), arguments.version, arguments.keep, arguments.store)
+    comparison = retrain(model_name(), arguments.version, arguments.keep, arguments.store)
     print(comparison.text())
     if not comparison.equal:
         raise SystemExit(1)

@@ -23,7 +23,7 @@ def add(commands: Commands) -> None:
     add_command(
         commands,
         "results",
-        results,
+        print_results,
         "print the latest evaluation",
         "Print how well each network does on the test split, the best first: rms error of the "
         "distance, rms error of the peculiar velocity's posterior mean, and coverage (the share "
@@ -32,7 +32,7 @@ def add(commands: Commands) -> None:
     )
 
 
-def results(_: argparse.Namespace) -> None:
+def print_results(_: argparse.Namespace) -> None:
     """Print the table of the working folder."""
     try:
         with TABLE.open(newline="") as file:

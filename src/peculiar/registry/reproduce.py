@@ -64,9 +64,7 @@ class Comparison:
         return "not equal:\n" + "\n".join(f"  {line}" for line in lines)
 
 
-def reproduce(
-    model: str, number: str, folder: Path | None, store: Path | None = None
-) -> Comparison:
+def retrain(model: str, number: str, folder: Path | None, store: Path | None = None) -> Comparison:
     """Retrain a version. The store is left as it is.
 
     Parameters

@@ -8,7 +8,7 @@ from peculiar.registry import models
 from peculiar.runs import tracking
 
 
-def rollback(model: str, reason: str, store: Path | None = None) -> str:
+def roll_back(model: str, reason: str, store: Path | None = None) -> str:
     """Swap `champion` and `previous`.
 
     The alias of the best network for one kind of data moves too if both versions are of that kind.
