@@ -32,9 +32,9 @@ from peculiar.galaxies.params import IllustrisSection  # noqa: E402
 RUNS = 5
 
 
-def serve(knobs: dict[str, Any], galaxies: int, pipe: Any) -> None:
+def serve(parameters: dict[str, Any], galaxies: int, pipe: Any) -> None:
     """Run the server until the pipe says so."""
-    behaviour = Behaviour([Subhalo(number) for number in range(galaxies)], **knobs)
+    behaviour = Behaviour([Subhalo(number) for number in range(galaxies)], **parameters)
     for number in range(galaxies):
         behaviour.content(number)
     with running(behaviour) as server:
@@ -61,11 +61,11 @@ def measured(section: dict[str, Any], **changes: Any) -> list[float]:
     return [float(value) for value in json.loads(done.stdout.splitlines()[-1])]
 
 
-def served(knobs: dict[str, Any], galaxies: int) -> tuple[dict[str, Any], Any, Any]:
+def served(parameters: dict[str, Any], galaxies: int) -> tuple[dict[str, Any], Any, Any]:
     """Start a server; its section of params.yaml, the pipe that ends it, and its process."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
-    process = context.Process(target=serve, args=(knobs, galaxies, theirs))
+    process = context.Process(target=serve, args=(parameters, galaxies, theirs))
     process.start()
     return ours.recv(), ours, process
 

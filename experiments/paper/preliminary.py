@@ -58,7 +58,7 @@ def parameters(
     others = ("layers", "learning_rate")  # which the search decides
     params["train"]["best"] |= {key: value for key, value in cnn2.items() if key not in others}
     trials = len(FILTERS) ** 2 * len(KERNELS) ** 2 * len(strides)
-    # 3 s a network to log what nobody will load
+    # 3 s a network to log what is never loaded
     search = {"sampler": "grid", "trials": trials, "epochs": EPOCHS, "models": False}
     params["search"] |= search
     params["search"]["space"] |= {

@@ -83,7 +83,7 @@ def side_by_side(theirs: Rows, ours: Sequence[Rows]) -> list[str]:
 
 
 def match(theirs: Rows, row: Table.Row) -> int:
-    """Where a row stands in the published table."""
+    """Position of a row in the published table."""
     names = ("distances", "normalised", "label", "network")
     same = [all(other[name] == row[name] for name in names) for other in theirs.table]
     return same.index(True)

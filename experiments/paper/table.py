@@ -176,7 +176,7 @@ def run(folder: Path, params: dict[str, Any], stage: str = "evaluate") -> None:
     command = [sys.executable, "-m", "dvc", "repro", stage]
     done = subprocess.run(command, cwd=folder, env=environment, check=False)
     if done.returncode:
-        raise InputError(f"{folder}: `dvc repro` failed: mend what it says above, then go on")
+        raise InputError(f"{folder}: `dvc repro` failed: fix the error above and rerun this")
 
 
 def check_folders(work: Path, output: Path) -> None:

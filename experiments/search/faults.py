@@ -65,7 +65,7 @@ class Nothing(Objective):
 
 
 def free_port() -> int:
-    """A port that nobody listens on."""
+    """A free port."""
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         return int(found.getsockname()[1])
@@ -74,7 +74,7 @@ def free_port() -> int:
 class Postgres:
     """A server on loopback, which does not run as root: it runs as `postgres` then.
 
-    Its files stand in a folder of their own below the system's temporary folder: other folders
+    Its files are in a folder of their own below the system's temporary folder: other folders
     may be closed to that user, pytest's are.
     """
 

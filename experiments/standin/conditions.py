@@ -35,9 +35,9 @@ SHOWN = ("l2_d_mpc", "shift_d_mpc", "posterior_rms_kms", "coverage_68", "coverag
 SHIPPED = "as shipped"
 
 
-def standin(**knobs: float) -> dict[str, Any]:
+def standin(**parameters: float) -> dict[str, Any]:
     """A condition of the simulation."""
-    return {"fetch": {"standin": knobs}}
+    return {"fetch": {"standin": parameters}}
 
 
 def exposed(exposures: float, softening_mag_arcsec2: float) -> dict[str, Any]:
@@ -64,8 +64,8 @@ def parameters(condition: Mapping[str, Any], name: str) -> dict[str, Any]:
     """`params.yaml` under a condition, for the set to learn from or the one to be judged by."""
     params: dict[str, Any] = deepcopy(yaml.safe_load(Path("params.yaml").read_text()))
     params["fetch"] |= {"source": "standin"}
-    knobs = {"seed": SEEDS[name], "galaxies": GALAXIES[name]}
-    params["fetch"]["standin"] |= knobs | condition.get("fetch", {}).get("standin", {})
+    own = {"seed": SEEDS[name], "galaxies": GALAXIES[name]}
+    params["fetch"]["standin"] |= own | condition.get("fetch", {}).get("standin", {})
     params["observe"] |= {"seed": SEEDS[name]} | condition.get("observe", {})
     if "exposures" in condition:
         instrument = params["observe"]["instruments"]["sdss"]

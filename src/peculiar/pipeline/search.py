@@ -28,12 +28,11 @@ from peculiar.pipeline.paths import Paths
 from peculiar.runs import tracking
 from peculiar.runs.store import store_folder
 from peculiar.search import cluster, figures, storage
-from peculiar.search import spool as logbook
 from peculiar.search import study as studies
 from peculiar.search.objective import PROCESS, Objective
 from peculiar.search.params import Search
 from peculiar.search.space import grid, network
-from peculiar.search.spool import Logbook
+from peculiar.search.spool import Logbook, deliver
 from peculiar.search.storage import FrozenTrial, Plan, Study
 from peculiar.training.params import Train
 
@@ -121,7 +120,7 @@ def search_networks(params: Search, train: Train, paths: Paths) -> None:
     study = open_study(params, train, paths)
     begun = study.user_attrs.get("run_id")
     spool = (store_folder(paths.store) / SPOOL).resolve()
-    logbook.deliver(spool)
+    deliver(spool)
     with (
         Logbook(
             spool,
@@ -155,7 +154,7 @@ def search_networks(params: Search, train: Train, paths: Paths) -> None:
         write(partial, study, paths.best)
         log(book, partial, study)
         book.attempt(lambda: end_orphans(parent, study))
-    if not logbook.deliver(spool):
+    if not deliver(spool):
         end_orphans(parent, study)
 
 

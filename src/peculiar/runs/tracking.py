@@ -1,4 +1,4 @@
-"""MLflow's runs. Only this module and `registry.models` import MLflow.
+"""Runs in MLflow. `runs.exported` and `registry.models` are the only other modules that import it.
 
 The store is a folder (`peculiar.runs.store`) unless `MLFLOW_TRACKING_URI` names a server.
 """
