@@ -125,6 +125,8 @@ def write_params(folder: Path, **search: Any) -> None:
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
     params["search"] |= {"epochs": EPOCHS, "sampler": "random"} | search
     (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    # an empty dataset: nothing is trained, but a study belongs to data
+    Paths(folder).observed(params["search"]["dataset"]).mkdir(parents=True, exist_ok=True)
 
 
 def drive(folder: Path) -> None:
