@@ -278,7 +278,10 @@ def _rest(part: Path, size: int) -> dict[str, str]:
     """Headers that request the bytes after the first `size`, if the file is unchanged."""
     if not size:
         return {}
-    version = _validator(part).read_text() if _validator(part).exists() else ""
+    try:  # a thread of a call that failed may remove it meanwhile
+        version = _validator(part).read_text()
+    except FileNotFoundError:
+        version = ""
     return {"Range": f"bytes={size}-"} | ({"If-Range": version} if version else {})
 
 
