@@ -12,7 +12,6 @@ import argparse
 import json
 import sys
 import time
-from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +82,7 @@ def main() -> None:
     parser.add_argument("--galaxies", type=int, default=500)
     parser.add_argument("--networks", nargs="+", default=["cnn2", "cnn3", "cnn4", "cnn5"])
     options = parser.parse_args()
-    params = deepcopy(yaml.safe_load(Path("params.yaml").read_text()))
+    params = yaml.safe_load(Path("params.yaml").read_text())
     params["fetch"] |= {"source": "standin"}
     params["fetch"]["standin"] |= {"galaxies": options.galaxies}
     with one_sentence():
@@ -93,7 +92,7 @@ def main() -> None:
         raw = Paths(options.work).fetched
         difference = difference_of_devices(observed, raw, best_device())
         print(f"{best_device()} and cpu differ by {difference:.1e} of the peak", flush=True)
-        train = load(Train, Path("params.yaml"))
+        train = load(Train)
         for name in options.networks:
             print(json.dumps(trained(observed, name, train, raw)), flush=True)
         loaded = TRACKING & {module.split(".")[0] for module in sys.modules}

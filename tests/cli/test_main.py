@@ -7,9 +7,10 @@ import pytest
 
 from builders.pipeline import ROOT, inside
 from peculiar import __version__
-from peculiar.cli import stages
+from peculiar.cli import options, stages
 from peculiar.cli.main import main, parser
 from peculiar.registry.selection import ALLOWABLE
+from peculiar.runs import tracking
 
 STAGES = ["fetch", "observe", "search", "train", "evaluate", "promote"]
 OTHERS = ["predict", "place", "inspect", "standin", "serve", "results"]
@@ -76,6 +77,10 @@ def test_commands_of_the_registry_are_below_registry_only(name, capsys):
 
 def test_what_promote_may_allow():
     assert set(stages.ALLOWABLE) == set(ALLOWABLE)
+
+
+def test_the_default_model_is_the_champion():
+    assert options.CHAMPION == tracking.CHAMPION
 
 
 @pytest.mark.parametrize(

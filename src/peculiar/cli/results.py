@@ -4,12 +4,12 @@ import argparse
 import csv
 import math
 from collections.abc import Mapping
-from pathlib import Path
 
 from peculiar.cli.options import Commands, add_command, aligned
 from peculiar.core.errors import InputError
+from peculiar.pipeline.paths import Paths
 
-TABLE = Path("results/evaluate/table.csv")
+TABLE = Paths().evaluated / "table.csv"
 NUMBERS = {  # column of the table: header, and digits behind the point
     "l2_d_mpc": ("L2(D) [Mpc]", 2),
     "posterior_rms_kms": ("posterior rms [km/s]", 0),
