@@ -68,6 +68,7 @@ def ours(
             pixels=PIXELS,
             pixel_scale_arcsec=SCALE_ARCSEC,
             dimming="physical",
+            psf_fwhm_arcsec=None,
         )
         if device.type == "cuda":
             torch.cuda.synchronize()

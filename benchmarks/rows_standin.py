@@ -24,7 +24,7 @@ from peculiar.galaxies.standin.simulation import (
     render,
     simulate,
 )
-from peculiar.galaxies.standin.smoothing import SIGMA_0, kernel_levels
+from peculiar.galaxies.standin.smoothing import adaptive_kernels
 
 GROUP = "stand-in galaxies"
 Floats = NDArray[np.float64]
@@ -38,7 +38,8 @@ def particle_by_particle(stars: Stars, parameters: StandIn) -> Floats:
     """
     pixel_kpc = parameters.field_of_view_kpc / parameters.pixels
     position = stars.position_kpc / pixel_kpc
-    sigma = SIGMA_0 * 2 ** (kernel_levels(position, parameters.neighbours, parameters.pixels) / 2)
+    kernels = adaptive_kernels(position, parameters.neighbours)
+    sigma = np.array([kernels.sigma(level) for level in kernels.level])
     brightness = stars.light * (TEN_PC / pixel_kpc) ** 2
     side = parameters.pixels
     images = np.zeros((len(CAMERA_DIRECTIONS), len(brightness), side, side))

@@ -195,9 +195,10 @@ def sky(folder: Path, output: Path) -> list[tuple[str, Path]]:
         torch.from_numpy(np.repeat(raw[:1, -1:], len(distances), axis=0)),
         torch.full((len(distances),), float(kpc[0])),
         torch.from_numpy(distances),
-        pixels=round(np.sqrt(raw[0, 0].size) / 2),
+        pixels=survey.pixels,
         pixel_scale_arcsec=survey.pixel_scale_arcsec,
         dimming=survey.dimming,
+        psf_fwhm_arcsec=survey.psf_fwhm_arcsec,
     ).numpy()
     found = []
     for number, figure in (

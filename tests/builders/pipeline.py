@@ -21,12 +21,14 @@ def tiny_params(bands: str = "griz") -> dict[str, Any]:
     params["fetch"]["shard_galaxies"] = 32
     params["fetch"]["standin"] |= {
         "galaxies": 80,
-        "pixels": 32,
+        "pixels": 80,
         "particle_mass_msun": 2e7,
+        "resolution_factor": 1.0,
         "log10_mass_max": 10.5,
         "size_scatter": 0.3,
     }
     params["observe"] |= {"datasets": ["uniform"], "pixels": 32, "pixel_scale_arcsec": 5.44}
+    params["observe"] |= {"psf_fwhm_arcsec": 10.88}
     params["observe"]["split"] |= {"train": 0.5, "validation": 0.25, "test": 0.25}
     params["search"] |= {"trials": 2, "epochs": 1}
     params["search"]["space"] |= {"depth": [2, 3], "stride": [1, 2], "filters": [4, 8]}

@@ -17,5 +17,6 @@ def small_standin(**changes):
         "size_scatter": 1.0,
         "colour_scatter": 1.0,
         "neighbours": 16,
+        "resolution_factor": 1.0,
     }
     return StandIn(**(values | changes))

@@ -16,6 +16,7 @@ def make_survey(**changes):
         "pixels": 8,
         "pixel_scale_arcsec": 1.36,
         "dimming": "physical",
+        "psf_fwhm_arcsec": None,
         "instrument": None,
         "H0_kms_mpc": 70,
         "sigma_v_kms": 400,

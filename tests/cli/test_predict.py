@@ -190,6 +190,8 @@ def test_faults_of_inspect_are_one_sentence(arguments, message):
         ),
         (["standin", "x", "--galaxies", "0"], r"--galaxies 0: ask for at least one"),
         (["standin", "x", "--seed", "-1"], r"--seed -1: a seed must not be negative"),
+        (["standin", "x", "--pixels", "4"], r"standin.pixels: .* greater than or equal to 16"),
+        (["standin", "x", "--field-of-view", "0"], r"standin.field_of_view_kpc: .* greater than 0"),
     ],
 )
 def test_faults_are_one_sentence(pipeline, arguments, message):

@@ -61,9 +61,9 @@ def raw(raw_folder, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def params(params_file):
-    """Section observe for images of 10 pixels."""
-    shipped = load(Observe, params_file)
-    return shipped.model_copy(update={"pixels": 10, "shard_images": 10, "H0_kms_mpc": 72.0})
+    """Section observe for images of 10 pixels by cubic resampling."""
+    changes = {"pixels": 10, "shard_images": 10, "H0_kms_mpc": 72.0, "psf_fwhm_arcsec": None}
+    return load(Observe, params_file).model_copy(update=changes)
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +95,7 @@ def opened(raw):
     return Shards(raw), read_table(raw, RAW_COLUMNS)
 
 
-def placed(raw, row, distance_mpc, pixels=10, scale_arcsec=1.36, kernels=None):
+def placed(raw, row, distance_mpc, pixels=10, scale_arcsec=1.36, kernels=None, psf=None):
     """One camera's image of one galaxy, placed on its own."""
     (images, table), (at, camera) = opened(raw), divmod(int(row), 2)
     return place(
@@ -105,6 +105,7 @@ def placed(raw, row, distance_mpc, pixels=10, scale_arcsec=1.36, kernels=None):
         pixels=pixels,
         pixel_scale_arcsec=scale_arcsec,
         dimming="physical",
+        psf_fwhm_arcsec=psf,
         centre_offset=torch.from_numpy(table["centre_offset"][[at]].to_value(u.pix)),
         kernels=kernels,
     )[0]
@@ -275,6 +276,21 @@ def test_random_kernels_are_those_of_the_generator(raw, observed_as, pixels):
         torch.testing.assert_close(image, expected, rtol=0, atol=1e-5 * float(expected.max()))
         usual = placed(raw, rows[i], D[i], pixels)
         assert float((image - usual).abs().max()) > 1e-3 * float(usual.max())
+
+
+@pytest.mark.parametrize("pixels", [10, 4])
+def test_fresh_views_have_the_psf_of_their_dataset(raw, observed_as, pixels):
+    """What is cut off the raw image before it is placed is beyond the reach of the PSF."""
+    rows = np.array([1, 20, 7, 7])
+    observed = with_meta(observed_as["uniform"], psf_fwhm_arcsec=2.72)
+    images, labels = fresh(observed, raw, seed=3, pixels=pixels)(rows)
+    for row, image, D in zip(rows, images, labels.double(), strict=True):
+        expected = placed(raw, row, float(D), pixels, psf=2.72)
+        torch.testing.assert_close(image, expected, rtol=0, atol=2e-5 * float(expected.max()))
+    with pytest.raises(
+        InputError, match=r"has a PSF of 2\.72 arcsec .*: set kernels: false in train"
+    ):
+        fresh(observed, raw, kernels=True)
 
 
 @pytest.mark.parametrize("label", ["D", "D_z"])

@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from scipy.ndimage import map_coordinates
+from scipy.special import erf
 
 from peculiar.core.device import best_device
 from peculiar.mock import resample
@@ -31,8 +32,8 @@ def column(values):
     return torch.as_tensor(np.atleast_1d(values), dtype=torch.float64)
 
 
-def placed(image, kpc, mpc, pixels=128, dimming="physical", kernel=None, box=False):
-    """One image (y, x) of one band, placed, perhaps with a kernel (slope, width) of its own."""
+def placed(image, kpc, mpc, pixels=128, dimming="physical", kernel=None, box=False, psf=None):
+    """One image (y, x) of one band, placed, perhaps with a kernel (slope, width) or PSF."""
     images = torch.as_tensor(np.ascontiguousarray(image))[None, None]
     return place(
         images,
@@ -41,6 +42,7 @@ def placed(image, kpc, mpc, pixels=128, dimming="physical", kernel=None, box=Fal
         pixels=pixels,
         pixel_scale_arcsec=SCALE,
         dimming=dimming,
+        psf_fwhm_arcsec=psf,
         kernels=kernel and Kernels(*map(column, kernel), torch.tensor([box])),
     )[0, 0].numpy()
 
@@ -105,6 +107,7 @@ def test_blocks_and_complete_matrices_give_the_same(mpc, x, size, pixels):
         "pixels": pixels,
         "pixel_scale_arcsec": SCALE,
         "dimming": "physical",
+        "psf_fwhm_arcsec": None,
         "centre_offset": torch.tensor([[x, -x], [0.0, x]]),
     }
     blocks = place(images, *scales, **settings)
@@ -124,7 +127,12 @@ def test_the_number_of_threads_does_not_touch_a_bit(dtype):
     images = torch.as_tensor(noise(2 * PIECE + 3, 2, 40, 40), dtype=dtype)
     n = len(images)
     scales = torch.full((n,), KPC, dtype=torch.float64), column(np.linspace(30, 120, n))
-    settings = {"pixels": 32, "pixel_scale_arcsec": SCALE, "dimming": "physical"}
+    settings = {
+        "pixels": 32,
+        "pixel_scale_arcsec": SCALE,
+        "dimming": "physical",
+        "psf_fwhm_arcsec": None,
+    }
     before, placed = torch.get_num_threads(), []
     try:
         for threads in (1, 3):
@@ -227,7 +235,12 @@ def test_each_image_has_its_own_kernel():
     images, kpc, mpc = torch.as_tensor(noise(3, 2, 40, 40)), column([0.3, 2, 0.9]), column([60] * 3)
     boxes = torch.tensor([False, False, True])
     kernels = Kernels(column([-0.5, -1, 0]), column([1, 2, 0.7]), boxes)
-    settings = {"pixels": 32, "pixel_scale_arcsec": SCALE, "dimming": "physical"}
+    settings = {
+        "pixels": 32,
+        "pixel_scale_arcsec": SCALE,
+        "dimming": "physical",
+        "psf_fwhm_arcsec": None,
+    }
     together = place(images, kpc, mpc, **settings, kernels=kernels)
     for i in range(3):
         own = Kernels(*(k[i : i + 1] for k in (kernels.slope, kernels.width, boxes)))
@@ -258,7 +271,12 @@ def test_samples_a_smooth_galaxy_at_the_pixel_centres(sigma, within, mpc):
 def test_an_image_does_not_depend_on_its_batch(dimming):
     images = torch.as_tensor(noise(5, 2, 40, 40), dtype=torch.float32)
     kpc, mpc = column([0.3, 2.0, 0.9, 0.5, 1.1]), column([31, 90, 55, 200, 74])
-    settings = {"pixels": 32, "pixel_scale_arcsec": SCALE, "dimming": dimming}
+    settings = {
+        "pixels": 32,
+        "pixel_scale_arcsec": SCALE,
+        "dimming": dimming,
+        "psf_fwhm_arcsec": None,
+    }
     together = place(images, kpc, mpc, **settings)
     assert together.shape == (5, 2, 32, 32)
     assert together.dtype == torch.float32
@@ -315,7 +333,12 @@ def test_a_galaxy_off_the_middle_comes_to_the_middle(x, y, mpc):
         gx, gy = (np.exp(-0.5 * ((grid(128) - d) / sigma) ** 2) for d in (dx, dy))
         return torch.as_tensor(np.outer(gy, gx))[None, None]
 
-    settings = {"pixels": 64, "pixel_scale_arcsec": SCALE, "dimming": "physical"}
+    settings = {
+        "pixels": 64,
+        "pixel_scale_arcsec": SCALE,
+        "dimming": "physical",
+        "psf_fwhm_arcsec": None,
+    }
     scales = column(KPC), column(mpc)
     centred = place(shifted(0, 0), *scales, **settings)
     offset = torch.tensor([[x, y]], dtype=torch.float64)
@@ -346,6 +369,7 @@ def test_impossible_scales_are_refused(name, bad):
             pixels=8,
             pixel_scale_arcsec=SCALE,
             dimming="physical",
+            psf_fwhm_arcsec=None,
         )
 
 
@@ -354,3 +378,77 @@ def test_the_gpu_is_taken_where_there_is_one(monkeypatch, there):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: there)
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 3)
     assert str(best_device()) == ("cuda:3" if there else "cpu")
+
+
+PSF = 2.72
+
+
+def blob_at(mpc, sigma_out, at_out=0.3):
+    """A Gaussian of a fixed angle and place, output pixels, integrated over input pixels."""
+    sigma, at = sigma_out * ratio(KPC, mpc), at_out * ratio(KPC, mpc)
+    below = erf((np.arange(257) - 128 - at) / np.sqrt(2) / sigma) / 2
+    return np.outer(np.diff(below), np.diff(below)).astype(np.float32)
+
+
+@given(st.floats(46, 120))
+@settings(max_examples=20)
+def test_a_point_has_the_same_psf_at_every_distance(mpc):
+    """Its flux, and the second moment of a PSF of two pixels, on average over places in a pixel."""
+    moment, x = [], grid(64)
+    for at in np.linspace(0, 1 / ratio(KPC, mpc), 16, endpoint=False):
+        along = placed(blob_at(mpc, 0.02, at), KPC, mpc, pixels=64, psf=PSF).sum(axis=0)
+        assert along.sum() == pytest.approx(1 / ratio(KPC, mpc) ** 2, rel=5e-3)
+        moment.append(along @ (x - at) ** 2 / along.sum())
+    assert np.mean(moment) == pytest.approx((PSF / SCALE / 2.3548) ** 2, rel=0.01)
+
+
+@given(st.floats(46, 200), st.sampled_from([128, 90]))
+def test_with_a_psf_a_flat_field_is_flat_to_its_edge_and_dark_beyond(mpc, pixels):
+    """No rim, no moire: decision 0040."""
+    image = np.ones((256, 256), dtype=np.float32)
+    seen = placed(image, KPC, mpc, pixels=pixels, psf=PSF)
+    inside = np.abs(grid(pixels)) * ratio(KPC, mpc) <= 128
+    np.testing.assert_allclose(seen[np.ix_(inside, inside)], 1, rtol=1e-5)
+    assert not seen[~inside].any()
+    assert not seen[:, ~inside].any()
+
+
+@given(st.floats(46, 110))
+def test_with_a_psf_nothing_is_negative(mpc):
+    image = (np.random.default_rng(1).random((64, 64)) ** 20).astype(np.float32)
+    assert (placed(image, 4 * KPC, mpc / 4, pixels=64, psf=PSF) >= 0).all()
+
+
+@pytest.mark.parametrize(("sigma_out", "most", "cubic"), [(0.5, 0.05, 0.1), (1.0, 2e-3, 0.02)])
+def test_what_has_a_fixed_angle_looks_the_same_from_everywhere(sigma_out, most, cubic):
+    """With a PSF the peak of a blob hardly tells its distance; by cubic resampling it does."""
+    distances = np.linspace(50, 100, 26)
+
+    def change(psf):
+        images = [placed(blob_at(D, sigma_out), KPC, D, psf=psf) for D in distances]
+        peaks = np.array([image.max() / image.sum() for image in images])
+        return np.ptp(peaks) / peaks.mean()
+
+    assert change(PSF) < most
+    assert change(None) > cubic
+
+
+def test_noise_of_the_raw_image_changes_smoothly_with_distance():
+    """By cubic resampling its variance fell from 0.98 at 50.0 to 0.61 at 50.5 Mpc."""
+    white = np.random.default_rng(0).normal(size=(256, 256)).astype(np.float32)
+    distances = np.linspace(48, 54, 25)
+    spread = np.array([placed(white, KPC, D, psf=PSF).std() for D in distances])
+    assert abs(np.diff(np.log(spread))).max() < 0.02
+    cubic = np.array([placed(white, KPC, D).std() for D in distances])
+    assert abs(np.diff(np.log(cubic))).max() > 0.1
+
+
+def test_coarse_input_pixels_are_not_undersampled():
+    """A flat field stays flat where the PSF is narrower than the input pixels."""
+    seen = placed(np.ones((64, 64), dtype=np.float32), 4 * KPC, 60, pixels=100, psf=PSF)
+    np.testing.assert_allclose(seen, 1, rtol=1e-5)
+
+
+def test_kernels_and_a_psf_exclude_each_other():
+    with pytest.raises(ValueError, match="kernels are for images without a PSF"):
+        placed(np.ones((8, 8), dtype=np.float32), KPC, 50, psf=PSF, kernel=(-0.5, 1.0))

@@ -128,7 +128,7 @@ def test_the_seed_decides_the_table(params):
 
 @pytest.mark.parametrize("dimming", ["physical", "literal"])
 def test_every_image_is_its_galaxy_at_its_distance(params, raw_folder, tmp_path, dimming):
-    params = params.model_copy(update={"dimming": dimming})
+    params = params.model_copy(update={"dimming": dimming, "psf_fwhm_arcsec": None})
     observe_dataset(params, "normal", raw_folder, tmp_path / "normal")
     observed = Observed.read(tmp_path / "normal")
     assert observed.images.shape == (24, 3, 16, 16)
@@ -145,6 +145,7 @@ def test_every_image_is_its_galaxy_at_its_distance(params, raw_folder, tmp_path,
             pixels=16,
             pixel_scale_arcsec=params.pixel_scale_arcsec,
             dimming=dimming,
+            psf_fwhm_arcsec=None,
         )
         np.testing.assert_allclose(observed.images[np.array([number])], alone, atol=1e-6)
 
@@ -164,6 +165,7 @@ def test_table_has_units_and_records_how_it_was_made(params, raw_folder, tmp_pat
         "pixels": 16,
         "pixel_scale_arcsec": params.pixel_scale_arcsec,
         "dimming": "physical",
+        "psf_fwhm_arcsec": None,
         "instrument": None,
         "split_by": "galaxy",
     }
@@ -225,6 +227,7 @@ def test_real_galaxies_stay_where_they_are(params, real_folder, tmp_path):
         pixels=12,
         pixel_scale_arcsec=2 * float(arcsec_per_pixel(torch.ones(1), torch.ones(1))[0]),
         dimming="physical",
+        psf_fwhm_arcsec=None,
         centre_offset=torch.from_numpy(raw["centre_offset"].value[[5, 5]]),
     )
     np.testing.assert_allclose(observed.images[np.array([10, 11])], expected, atol=1e-5)

@@ -90,7 +90,14 @@ def test_predicting_equals_observing(pipeline):
     raw, table = Shards(pipeline / "data/fetch"), read_table(pipeline / "data/fetch", RAW_COLUMNS)
     galaxy = Galaxy(0, raw[np.array([0])][0], table["kpc_per_pixel"][0].value, "x")
     distance = observed.table["distance_mpc"][:4].value
-    placed = place_galaxy(galaxy, distance, pixels=32, pixel_scale_arcsec=5.44, dimming="physical")
+    placed = place_galaxy(
+        galaxy,
+        distance,
+        pixels=32,
+        pixel_scale_arcsec=5.44,
+        dimming="physical",
+        psf_fwhm_arcsec=None,
+    )
     for camera in range(4):
         expected = observed.images[np.array([camera])][0]
         np.testing.assert_allclose(
@@ -115,7 +122,12 @@ def test_genuine_tng_galaxies_are_read_placed_and_predicted(champion, name):
     np.testing.assert_allclose(alone["D_p"][0].value, table["D_p"][0].value, rtol=1e-5)
     assert np.isfinite(table["D_p"].value).all()
     placed = place_galaxy(
-        galaxy, [60, 90], pixels=128, pixel_scale_arcsec=1.36, dimming="physical"
+        galaxy,
+        [60, 90],
+        pixels=128,
+        pixel_scale_arcsec=1.36,
+        dimming="physical",
+        psf_fwhm_arcsec=None,
     ).numpy()
     assert np.isfinite(placed).all()
     if galaxy.images.shape[-1] < 128:  # wholly inside the frame: its flux falls as D^-2
@@ -184,7 +196,14 @@ def test_a_champion_of_distributions_gives_their_moments_and_posteriors(seed, di
         network=brightness_distribution, grid_mpc=GRID, pixels=8, sigma_D_mpc=np.nan
     )
     table = files.predict_galaxy(champion, galaxy, distances, cz_kms)
-    placed = place_galaxy(galaxy, distances, pixels=8, pixel_scale_arcsec=0.396, dimming="physical")
+    placed = place_galaxy(
+        galaxy,
+        distances,
+        pixels=8,
+        pixel_scale_arcsec=0.396,
+        dimming="physical",
+        psf_fwhm_arcsec=None,
+    )
     p = brightness_distribution(placed.flatten(0, 1)).numpy()
     D_p, error = p @ GRID, np.sqrt(np.einsum("ng,ng->n", p, (GRID - (p @ GRID)[:, None]) ** 2))
     np.testing.assert_allclose(table["D_p"].value, D_p)
@@ -266,7 +285,12 @@ def test_a_champion_of_noisy_images_sees_noise(params_file, standin_file):
     champion = mean_champion(instrument=sdss, pixels=64, network=lambda images: images[:, 0, 3, 5])
     margin = len(psf_kernel(sdss, "r", 0.396)) // 2
     placed = place_galaxy(
-        galaxy, [60], pixels=64 + 2 * margin, pixel_scale_arcsec=0.396, dimming="physical"
+        galaxy,
+        [60],
+        pixels=64 + 2 * margin,
+        pixel_scale_arcsec=0.396,
+        dimming="physical",
+        psf_fwhm_arcsec=None,
     )[0].numpy()
     rngs = [np.random.default_rng(number) for number in range(4)]
     seen = observe_through(placed, "r", 0.396, sdss, rngs, margin)

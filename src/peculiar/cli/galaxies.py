@@ -75,6 +75,13 @@ def add(commands: Commands) -> None:
         help=f"random seed; default: {UNSEEN_SEED}, other galaxies than those of the default "
         "dataset (fetch.standin.seed: 1)",
     )
+    command.add_argument("--pixels", type=int, help="side of the images; default: as params.yaml")
+    command.add_argument(
+        "--field-of-view",
+        type=float,
+        metavar="KPC",
+        help="side of the images, kpc; default: as params.yaml",
+    )
 
 
 def place(arguments: argparse.Namespace) -> None:
@@ -105,6 +112,7 @@ def place(arguments: argparse.Namespace) -> None:
         pixels=survey.pixels,
         pixel_scale_arcsec=survey.pixel_scale_arcsec,
         dimming=survey.dimming,
+        psf_fwhm_arcsec=survey.psf_fwhm_arcsec,
     )
     images = placed[:, arguments.camera].numpy()
     figure = placed_figure(images, arguments.at, arguments.bands, galaxy.source)
@@ -145,12 +153,16 @@ def standin(arguments: argparse.Namespace) -> None:
         raise InputError(f"--galaxies {arguments.galaxies}: ask for at least one")
     if arguments.seed < 0:
         raise InputError(f"--seed {arguments.seed}: a seed must not be negative")
-    from peculiar.core.params import load, params_or_defaults
-    from peculiar.galaxies.params import Fetch
+    from peculiar.core.params import load, params_or_defaults, validate
+    from peculiar.galaxies.params import Fetch, StandIn
     from peculiar.galaxies.standin.simulation import make_broadband
 
-    parameters = load(Fetch, params_or_defaults()).standin
-    parameters = parameters.model_copy(update={"seed": arguments.seed})
+    values = load(Fetch, params_or_defaults()).standin.model_dump() | {"seed": arguments.seed}
+    if arguments.pixels is not None:
+        values["pixels"] = arguments.pixels
+    if arguments.field_of_view is not None:
+        values["field_of_view_kpc"] = arguments.field_of_view
+    parameters = validate(StandIn, values, "peculiar standin")
     arguments.folder.mkdir(parents=True, exist_ok=True)
     for number in range(arguments.galaxies):
         path = arguments.folder / f"broadband_{number}.fits"

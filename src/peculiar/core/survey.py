@@ -153,6 +153,10 @@ class Survey(Section):
     dimming : {"physical", "literal"}
         Surface brightness is constant with distance (physical), or falls as (50 Mpc / D)^2
         (literal: a reading of the paper, in which pixel values reveal the distance).
+    psf_fwhm_arcsec : float or None
+        FWHM of the Gaussian PSF with which the images are placed, the same at all distances,
+        arcsec; None for cubic resampling (the paper's, and ours before 2026-11-26), whose sharpness
+        changes with distance.
     instrument : Instrument or None
         Sky, seeing and noise; None for images without them.
     H0_kms_mpc : float
@@ -170,6 +174,7 @@ class Survey(Section):
     pixels: PositiveInt
     pixel_scale_arcsec: PositiveFloat
     dimming: Dimming
+    psf_fwhm_arcsec: PositiveFloat | None = None
     instrument: Instrument | None
     H0_kms_mpc: PositiveFloat
     sigma_v_kms: PositiveFloat

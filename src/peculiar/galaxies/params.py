@@ -30,7 +30,7 @@ class StandIn(Section):
     galaxies : int
         Number of galaxies.
     pixels : int
-        Pixels along one side of the images, a multiple of 16 (Torrey et al. 2015: 256).
+        Pixels along one side of the images (Torrey et al. 2015: 256).
     field_of_view_kpc : float
         Side of the images, kpc.
     particle_mass_msun : float
@@ -48,11 +48,15 @@ class StandIn(Section):
     neighbours : int
         A particle's light is a Gaussian whose full width at half maximum is the distance to this
         neighbour (Torrey et al. 2015: the 16th).
+    resolution_factor : float
+        The mass of the particles and the number of the neighbour are drawn for each galaxy, each
+        log-uniformly between the value above over this factor and times this factor; 1 for the
+        same values in all. Nature has no such particles, so a network must not know their mass.
     """
 
     seed: NonNegativeInt
     galaxies: PositiveInt
-    pixels: Annotated[int, Field(ge=32, multiple_of=16)]
+    pixels: Annotated[int, Field(ge=16)]
     field_of_view_kpc: PositiveFloat
     particle_mass_msun: PositiveFloat
     log10_mass_min: PositiveFloat
@@ -61,12 +65,14 @@ class StandIn(Section):
     size_scatter: NonNegativeFloat
     colour_scatter: NonNegativeFloat
     neighbours: PositiveInt
+    resolution_factor: Annotated[float, Field(ge=1)]
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.log10_mass_min >= self.log10_mass_max:
             raise ValueError("log10_mass_min must be below log10_mass_max")
-        if self.neighbours >= 10**self.log10_mass_min / self.particle_mass_msun:
+        particles = 10**self.log10_mass_min / (self.particle_mass_msun * self.resolution_factor)
+        if self.neighbours * self.resolution_factor >= particles:
             raise ValueError(
                 "neighbours must be fewer than the particles of the least massive galaxy"
             )

@@ -19,9 +19,9 @@ from peculiar.core.errors import InputError
 from peculiar.core.survey import Simulated, Survey
 from peculiar.mock.distances import draw_distances_mpc
 from peculiar.mock.instrument import photograph
-from peculiar.mock.resample import Kernels, kpc_per_arcsec, place
+from peculiar.mock.resample import FWHM, PSF_REACH, Kernels, kpc_per_arcsec, place
 
-REACH = 2  # half width of the resampling kernel, pixels of the input or output
+REACH = 2  # half width of the cubic kernel, pixels of the input or output
 # ranges of random kernels (docs/decisions/0016): slopes from a sharp cubic to one without negative
 # lobes, widths from almost no averaging to wider than the default, and a fraction of boxes
 SLOPES, WIDTHS, BOXES = (-1.0, 0.0), (0.5, 1.25), 0.2
@@ -51,7 +51,7 @@ def views(
     pixels : int
         Side of the output, pixels.
     survey : Survey
-        Bands, pixel scale, dimming and instrument; its `pixels` are not used.
+        Bands, pixel scale, dimming, PSF and instrument; its `pixels` are not used.
     rngs : sequence of numpy.random.Generator
         One per image, for its noise; not used without an instrument.
     device : torch.device
@@ -74,6 +74,7 @@ def views(
             pixels=side,
             pixel_scale_arcsec=scale_arcsec,
             dimming=survey.dimming,
+            psf_fwhm_arcsec=survey.psf_fwhm_arcsec,
             centre_offset=torch.from_numpy(centre_offset).to(device),
             kernels=kernels,
         )
@@ -148,7 +149,8 @@ def fresh_views(
     Raises
     ------
     InputError
-        When the galaxies are real and cannot be moved, or `raw` holds other galaxies.
+        When the galaxies are real and cannot be moved, `raw` holds other galaxies, or kernels are
+        to be random in images that have a PSF.
     """
     images, galaxies = open_set(raw, RAW_COLUMNS)
     table, survey, cameras = observed.table, observed.survey, images.shape[1]
@@ -160,6 +162,13 @@ def fresh_views(
     kpc_per_pixel = galaxies["kpc_per_pixel"].to_value(u.kpc)
     offset = galaxies["centre_offset"].to_value(u.pix)
     reach = REACH * (max(1.0, *WIDTHS) if random_kernels else 1.0)
+    if survey.psf_fwhm_arcsec is not None:
+        reach = max(reach, PSF_REACH * survey.psf_fwhm_arcsec / survey.pixel_scale_arcsec / FWHM)
+        if random_kernels:
+            raise InputError(
+                f"dataset {survey.dataset} has a PSF of {survey.psf_fwhm_arcsec:g} arcsec in place "
+                "of cubic kernels: set kernels: false in train"
+            )
     shift_mpc = (table["distance_z_mpc"] - table["distance_mpc"]).to_value(u.Mpc)
 
     def draw(rows: NDArray[np.integer]) -> tuple[Tensor, Tensor]:

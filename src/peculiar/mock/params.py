@@ -37,6 +37,7 @@ class Observe(Section):
     pixels: PositiveInt
     pixel_scale_arcsec: PositiveFloat
     dimming: Dimming
+    psf_fwhm_arcsec: PositiveFloat | None
     instrument: Name | None
     instruments: Mapping[Name, Instrument]
     split: Split

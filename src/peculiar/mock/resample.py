@@ -1,17 +1,24 @@
 """Place a simulated galaxy at a distance: resample, crop and dim its image (paper, section 3.1).
 
-Pixel centres of the output are symmetric about the galaxy for any ratio of the pixel scales. The
-kernel is the cubic of Keys (1981, IEEE Trans. ASSP 29, 1153) with a = -0.5. It is widened to the
-output pixel where the image shrinks, as in PIL, `torch.nn.functional.interpolate` with
-`antialias=True` and torchvision v2. cv2 and torch without antialias use a = -0.75 and no widening,
-which differs by up to a tenth of a galaxy's peak.
+Pixel centres of the output are symmetric about the galaxy for any ratio of the pixel scales. There
+are two ways to resample:
+
+- With a PSF. Each output pixel is a mean of input pixels under a Gaussian, whose width is such that
+  it and the input pixel together have the variance of a Gaussian PSF of fixed angle. The sharpness
+  is then the same at every distance, no weight is negative, and a flat field stays flat.
+- Without, as the paper may have done. The kernel is the cubic of Keys (1981, IEEE Trans. ASSP 29,
+  1153) with a = -0.5. It is widened to the output pixel where the image shrinks, as in PIL,
+  `torch.nn.functional.interpolate` with `antialias=True` and torchvision v2. cv2 and torch without
+  antialias use a = -0.75 and no widening, which differs by up to a tenth of a galaxy's peak. The
+  sharpness of its images changes with distance, which a network can use instead of the galaxy
+  (docs/decisions/0040).
 """
 
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from math import ceil
+from math import ceil, log, sqrt
 from typing import Self
 
 import numpy as np
@@ -28,6 +35,9 @@ PIECE = 8  # images per thread and task; too few for torch to use threads of its
 # output pixels, the input pixels they depend on, and a matrix (output, input)
 _Block = tuple[slice, slice, NDArray[np.floating]]
 Taps = tuple[Tensor, Tensor]
+FWHM = sqrt(8 * log(2))  # of a Gaussian, in deviations
+PSF_REACH = 4.5  # deviations beyond which a Gaussian is taken as zero
+NARROWEST = 0.5  # deviation, input pixels: a narrower Gaussian would miss the light between them
 
 
 def arcsec_per_pixel(kpc_per_pixel: Tensor, distance_mpc: Tensor) -> Tensor:
@@ -102,6 +112,7 @@ def taps(
     size_out: int,
     offset: Tensor | None = None,
     kernels: Kernels | None = None,
+    psf_fwhm: float | None = None,
 ) -> Taps:
     """Compute which input pixels of a row make each output pixel, and with which weights.
 
@@ -115,6 +126,8 @@ def taps(
         Middle of the output, measured from the middle of the input, input pixels.
     kernels : Kernels, optional
         Kernel of each image; by default Keys' cubic with a = -0.5.
+    psf_fwhm : float, optional
+        FWHM of the PSF, output pixels, instead of a cubic kernel: see `psf_weights`.
 
     Returns
     -------
@@ -122,13 +135,15 @@ def taps(
         Input pixels within the kernel.
     weight : Tensor, (n, size_out, t)
         Their weights. They sum to one, less the weights outside the input, which are set to zero:
-        the sky there is dark.
+        the sky there is dark. With a PSF they sum to one up to the edge of the input.
     """
     ratio = ratio[:, None, None]
     out = torch.arange(size_out, device=ratio.device, dtype=ratio.dtype)[None, :, None]
     centre = (out - (size_out - 1) / 2) * ratio + (size_in - 1) / 2
     if offset is not None:
         centre = centre + offset[:, None, None]
+    if psf_fwhm is not None:
+        return psf_weights(centre, ratio, size_in, psf_fwhm)
     slope: float | Tensor = -0.5
     width = pixel = ratio.clamp(min=1.0)
     if kernels is not None:
@@ -143,6 +158,43 @@ def taps(
         weight = torch.where(kernels.box.to(ratio.device)[:, None, None], mean, weight)
     weight = weight / weight.sum(dim=-1, keepdim=True)
     inside = (position >= 0) & (position < size_in)
+    return position.clamp(0, size_in - 1).long(), weight * inside
+
+
+def psf_weights(centre: Tensor, ratio: Tensor, size_in: int, psf_fwhm: float) -> Taps:
+    """Compute `taps` for a Gaussian PSF.
+
+    The variance of the Gaussian is that of the PSF less that of an input pixel, 1/12, so the light
+    of a point source has the second moment of the PSF, wherever in its pixel it lies. A Gaussian
+    of half an input pixel is the narrowest: where input pixels are coarser than 0.7 of the FWHM,
+    the image is blunter than the PSF.
+
+    Parameters
+    ----------
+    centre : Tensor, (n, size_out, 1)
+        Centre of each output pixel, input pixels from the centre of the first.
+    ratio : Tensor, (n, 1, 1)
+        Input pixels per output pixel.
+    size_in : int
+        Pixels in.
+    psf_fwhm : float
+        FWHM of the PSF, output pixels.
+
+    Returns
+    -------
+    index, weight : Tensor, (n, size_out, t)
+        See `taps`. Weights are shared among the pixels inside the input. They are zero for output
+        pixels whose centre is outside.
+    """
+    sigma = ((psf_fwhm / FWHM * ratio) ** 2 - 1 / 12).clamp(min=NARROWEST**2).sqrt()
+    reach = ceil(PSF_REACH * float(sigma.max()))
+    steps = torch.arange(1 - reach, reach + 1, device=ratio.device, dtype=ratio.dtype)
+    position = centre.floor() + steps
+    weight = (-0.5 * ((position - centre) / sigma).square()).exp()
+    weight = weight * ((position >= 0) & (position < size_in))
+    # nowhere zero: an output pixel far outside has no weights
+    weight = weight / weight.sum(dim=-1, keepdim=True).clamp(min=1e-30)
+    inside = (centre >= -0.5) & (centre <= size_in - 0.5)
     return position.clamp(0, size_in - 1).long(), weight * inside
 
 
@@ -232,6 +284,7 @@ def place(
     pixels: int,
     pixel_scale_arcsec: float,
     dimming: Dimming,
+    psf_fwhm_arcsec: float | None,
     centre_offset: Tensor | None = None,
     kernels: Kernels | None = None,
 ) -> Tensor:
@@ -256,11 +309,13 @@ def place(
         Pixel scale of the output, arcsec.
     dimming : {"physical", "literal"}
         See above.
+    psf_fwhm_arcsec : float or None
+        FWHM of the Gaussian PSF of the result, pixels included, arcsec; None for the cubic kernel.
     centre_offset : Tensor, (n, 2), optional
         x and y of the galaxy from the middle of the input, input pixels; by default 0. The galaxy
         is moved to the middle of the output.
     kernels : Kernels, optional
-        Resampling kernels; by default Keys' cubic with a = -0.5.
+        Cubic kernels; by default Keys' with a = -0.5.
 
     Returns
     -------
@@ -270,8 +325,10 @@ def place(
     Raises
     ------
     ValueError
-        For a distance or pixel scale that is not positive and finite.
+        For a distance or pixel scale that is not positive and finite, or both a PSF and kernels.
     """
+    if psf_fwhm_arcsec is not None and kernels is not None:
+        raise ValueError("kernels are for images without a PSF")
     for name, value in (("distance_mpc", distance_mpc), ("kpc_per_pixel", kpc_per_pixel)):
         if not bool((torch.isfinite(value) & (value > 0)).all()):
             raise ValueError(f"{name} must be positive and finite")
@@ -281,14 +338,15 @@ def place(
     offset = torch.zeros(len(ratio), 2) if centre_offset is None else centre_offset
     offset = offset.to(ratio).expand(len(ratio), 2)
     size_y, size_x = images.shape[-2:]
+    psf = None if psf_fwhm_arcsec is None else psf_fwhm_arcsec / pixel_scale_arcsec
 
     def axes(some: slice) -> tuple[Taps, Taps]:
         own = None if kernels is None else kernels[some]
         x, y = offset[some].unbind(-1)
-        rows = taps(ratio[some], size_y, pixels, y, own)
+        rows = taps(ratio[some], size_y, pixels, y, own, psf)
         if size_x == size_y and torch.equal(x, y):
             return rows, rows
-        return rows, taps(ratio[some], size_x, pixels, x, own)
+        return rows, taps(ratio[some], size_x, pixels, x, own, psf)
 
     placed = resample_images(images, axes, pixels)
     if dimming == "literal":

@@ -57,15 +57,18 @@ def survey_of(params: Observe, dataset: str, galaxies: QTable) -> Survey:
     """Properties that all images of the dataset share."""
     name = params.instrument
     noise = "" if name is None else f", seen with {name}"
+    measured = isinstance(params.distances[dataset], Measured)
+    resampling = ", cubic resampling" if params.psf_fwhm_arcsec is None and not measured else ""
     return Survey(
         dataset=dataset,
-        # shown with every result, so that literal dimming is never mistaken for physical
-        source=galaxies.meta["source"] + LABEL[params.dimming] + noise,
+        # shown with every result, so that the paper's reading is never mistaken for ours
+        source=galaxies.meta["source"] + LABEL[params.dimming] + resampling + noise,
         distances=params.distances[dataset],
         bands=galaxies.meta["bands"],
         pixels=params.pixels,
         pixel_scale_arcsec=params.pixel_scale_arcsec,
         dimming=params.dimming,
+        psf_fwhm_arcsec=None if measured else params.psf_fwhm_arcsec,
         instrument=None if name is None else params.instruments[name],
         H0_kms_mpc=params.H0_kms_mpc,
         sigma_v_kms=params.sigma_v_kms,

@@ -43,6 +43,7 @@ def place_galaxy(
     pixels: int,
     pixel_scale_arcsec: float,
     dimming: Dimming,
+    psf_fwhm_arcsec: float | None,
 ) -> torch.Tensor:
     """Place each camera's image at each distance.
 
@@ -52,7 +53,7 @@ def place_galaxy(
         Images (camera, band, y, x), W/m/m^2/sr.
     distances_mpc : sequence of float
         Distances, Mpc.
-    pixels, pixel_scale_arcsec, dimming
+    pixels, pixel_scale_arcsec, dimming, psf_fwhm_arcsec
         See `peculiar.mock.resample.place`.
 
     Returns
@@ -71,6 +72,7 @@ def place_galaxy(
             pixels=pixels,
             pixel_scale_arcsec=pixel_scale_arcsec,
             dimming=dimming,
+            psf_fwhm_arcsec=psf_fwhm_arcsec,
             centre_offset=offset,
         )
         for distance in distances_mpc
@@ -83,15 +85,17 @@ def is_real(galaxy: Galaxy) -> bool:
     return bool(np.isnan(galaxy.kpc_per_pixel).any())
 
 
-def resample_galaxy(galaxy: Galaxy, *, pixels: int, pixel_scale_arcsec: float) -> torch.Tensor:
+def resample_galaxy(
+    galaxy: Galaxy, *, pixels: int, pixel_scale_arcsec: float, psf_fwhm_arcsec: float | None
+) -> torch.Tensor:
     """Resample a real galaxy to the model's pixels, at its own distance.
 
     Parameters
     ----------
     galaxy : Galaxy
         Images (camera, band, y, x), W/m/m^2/sr, of known angular pixel scale.
-    pixels, pixel_scale_arcsec
-        See `peculiar.mock.resample.place`.
+    pixels, pixel_scale_arcsec, psf_fwhm_arcsec
+        See `peculiar.mock.resample.place`; the PSF is added to that of the image.
 
     Returns
     -------
@@ -106,6 +110,7 @@ def resample_galaxy(galaxy: Galaxy, *, pixels: int, pixel_scale_arcsec: float) -
         pixels=pixels,
         pixel_scale_arcsec=pixel_scale_arcsec,
         dimming="physical",
+        psf_fwhm_arcsec=psf_fwhm_arcsec,
     )[0]
 
 
@@ -203,6 +208,7 @@ def _photographed(
             pixels=pixels,
             pixel_scale_arcsec=scale,
             dimming=champion.dimming,
+            psf_fwhm_arcsec=champion.survey.psf_fwhm_arcsec,
         )
         return np.asarray(images[0].numpy())
 
@@ -218,4 +224,6 @@ def _resampled(champion: Champion, galaxy: Galaxy) -> NDArray[np.float32]:
     same_frame = galaxy.images.shape[-2:] == (pixels, pixels) and not any(galaxy.centre_offset)
     if same_scale and same_frame:
         return np.asarray(galaxy.images[0])
-    return resample_galaxy(galaxy, pixels=pixels, pixel_scale_arcsec=scale)[0].numpy()
+    psf = champion.survey.psf_fwhm_arcsec
+    seen = resample_galaxy(galaxy, pixels=pixels, pixel_scale_arcsec=scale, psf_fwhm_arcsec=psf)
+    return seen[0].numpy()

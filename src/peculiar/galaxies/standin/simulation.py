@@ -1,7 +1,7 @@
 """The stand-in simulation: star particles to broadband FITS, in the manner of Illustris' images.
 
 Torrey et al. (2015, MNRAS 447, 2753) describe the images that are imitated. There is no dust, no
-nebular emission and no neighbour; the particle noise is that of 1.26e6 Msun particles.
+nebular emission and no neighbour. The noise of the particles is far above that of real stars.
 """
 
 from dataclasses import dataclass
@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from astropy.io import fits
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from peculiar.core.photometry import (
     BANDS,
@@ -22,7 +23,7 @@ from peculiar.core.photometry import (
     flux_density,
 )
 from peculiar.galaxies.params import StandIn
-from peculiar.galaxies.standin.smoothing import image_of, kernel_levels
+from peculiar.galaxies.standin.smoothing import Kernels, adaptive_kernels, image_of
 from peculiar.galaxies.standin.stars import (
     YOUNG_YR,
     draw_log10_mass,
@@ -106,6 +107,20 @@ def simulate(rng: np.random.Generator, parameters: StandIn) -> Stars:
     return Stars(log10_mass, red, float(size), position, light)
 
 
+def own_resolution(parameters: StandIn, number: int) -> StandIn:
+    """Draw the particles' mass and the neighbours of galaxy `number`; see `StandIn`."""
+    reach = np.log(parameters.resolution_factor)
+    # not the generator of the galaxy, whose draws must not depend on the range
+    rng = np.random.default_rng([parameters.seed, number, 1])
+    mass, neighbours = np.exp(rng.uniform(-reach, reach, 2))
+    drawn = {
+        "particle_mass_msun": float(parameters.particle_mass_msun * mass),
+        "neighbours": max(1, round(parameters.neighbours * neighbours)),
+        "resolution_factor": 1.0,
+    }
+    return parameters.model_copy(update=drawn)
+
+
 def render(stars: Stars, parameters: StandIn) -> NDArray[np.float32]:
     """Images by four cameras at the corners of a tetrahedron, without perspective.
 
@@ -123,14 +138,16 @@ def render(stars: Stars, parameters: StandIn) -> NDArray[np.float32]:
         does not depend on distance.
     """
     pixel_kpc = parameters.field_of_view_kpc / parameters.pixels
-    position = stars.position_kpc / pixel_kpc
-    levels = kernel_levels(position, parameters.neighbours, parameters.pixels)
-    order = np.argsort(levels, kind="stable")
+    kernels = adaptive_kernels(stars.position_kpc, parameters.neighbours)
+    order = np.argsort(kernels.level, kind="stable")
+    position, kernels = stars.position_kpc[order].T, Kernels(kernels.level[order], kernels.unit)
     light = np.ascontiguousarray(stars.light[:, order]) * (TEN_PARSEC_KPC / pixel_kpc) ** 2
-    images = [
-        image_of(axes @ position[order].T, light, levels[order], parameters.pixels)
-        for axes in map(_image_axes, CAMERA_DIRECTIONS)
-    ]
+    # galaxies share the cores, not matrix products, whose threads would wait for each other
+    with threadpool_limits(1, "blas"):
+        images = [
+            image_of(axes @ position, light, kernels, parameters.pixels, pixel_kpc)
+            for axes in map(_image_axes, CAMERA_DIRECTIONS)
+        ]
     return np.array(images, dtype=np.float32)
 
 
@@ -232,6 +249,7 @@ def write_broadband(
 
 def make_broadband(path: Path, number: int, parameters: StandIn) -> None:
     """Simulate galaxy `number` and write it: the same seed and number give the same bytes."""
+    parameters = own_resolution(parameters, number)
     stars = simulate(np.random.default_rng([parameters.seed, number]), parameters)
     images = render(stars, parameters)
     write_broadband(
