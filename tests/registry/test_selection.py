@@ -3,8 +3,10 @@ import math
 import numpy as np
 import pytest
 
+from builders.nulls import failing_nulls, make_nulls, nulls_of_real
 from builders.records import make_run
 from builders.surveys import MEASURED
+from builders.validation import validation_table
 from peculiar.registry.decision import candidate_table
 from peculiar.registry.selection import (
     Candidate,
@@ -12,30 +14,14 @@ from peculiar.registry.selection import (
     alias_of_kind,
     compare_candidates,
     data_digest,
-    pair,
+    null_refusal,
     refusal,
-    same_images,
 )
 from peculiar.velocity.metrics import METRICS
 
 GOOD = dict.fromkeys(METRICS, 1.0)
 SETTINGS = {"confidence": 0.95, "samples": 2000, "seed": 1}
 RMS = "posterior_rms_kms"
-
-
-def validation_table(error_kms, seed=0, galaxies=50):
-    """Four views of each galaxy, which err together, by one error a galaxy of this deviation."""
-    rng = np.random.default_rng(seed)
-    galaxy = np.repeat(np.arange(galaxies), 4)
-    v = np.random.default_rng(99).normal(0, 400, len(galaxy))
-    wrong = error_kms * np.repeat(rng.normal(size=galaxies), 4)
-    return {
-        "galaxy": galaxy,
-        "camera": np.tile(np.arange(4), galaxies),
-        "D_z_mpc": v / 70,
-        "v_kms": v,
-        "v_hat_kms": v + wrong,
-    }
 
 
 def run(rms=300.0, **changes):
@@ -87,27 +73,6 @@ def test_of_measured_distances_only_the_labels_are_asked_for():
     assert refusal(real, metrics) is None
     worse = run(distances=MEASURED, validation=metrics | {"l2_dz_mpc": 15.0})
     assert refusal(worse, metrics).endswith("does not beat a constant distance, 15.0")
-
-
-def test_galaxies_are_drawn_with_all_their_images():
-    """The error of a mean over 50 galaxies of four equal views is that of 50, not 200."""
-    better, worse = validation_table(100), validation_table(130)
-    found = pair(better, worse, RMS, 2000, np.random.default_rng(0))
-    rms = np.sqrt(np.mean((better["v_kms"] - better["v_hat_kms"]) ** 2))
-    assert found.difference == pytest.approx(-0.3 * rms)
-    assert found.share == 1.0  # each galaxy's error is less
-    # Normal errors: the relative deviation of an rms of n is 1 / sqrt(2 n)
-    half = 2 * 0.3 * rms / np.sqrt(2 * 50)
-    assert (found.high - found.low) / 2 == pytest.approx(half, rel=0.3)
-
-
-def test_the_first_is_the_better_of_the_pair_and_equal_is_not_better():
-    rng = np.random.default_rng
-    there = pair(validation_table(100, 1), validation_table(120, 2), RMS, 500, rng(0))
-    back = pair(validation_table(120, 2), validation_table(100, 1), RMS, 500, rng(0))
-    assert there.share == pytest.approx(1 - back.share)
-    assert there.difference == -back.difference
-    assert pair(validation_table(100), validation_table(100), RMS, 500, rng(0)).share == 0.0
 
 
 def test_a_champion_stays_unless_surely_beaten():
@@ -188,9 +153,3 @@ def test_kinds_of_data_have_aliases_that_mlflow_takes():
     assert alias_of_kind(run()) == "champion-uniform-stand-in"
     odd = run(source="NASA-Sloan Atlas (r), v0.1.2 é")
     assert alias_of_kind(odd) == "champion-uniform-NASA-Sloan-Atlas-r-v0-1-2-"
-
-
-def test_images_in_another_order_are_not_the_same():
-    one = validation_table(100)
-    assert same_images(one, validation_table(120, 3))
-    assert not same_images(one, {key: value[::-1] for key, value in one.items()})
