@@ -82,8 +82,58 @@ def test_a_champion_stays_unless_surely_beaten():
     # better on these images, but for few galaxies more than for others
     (perhaps,) = compare_candidates([candidate(100, 1)], holder(105, 2), **SETTINGS)
     assert 0.05 < perhaps.paired.share < 0.95
-    assert "of the bootstrap samples, but more than 95.00% are required" in perhaps.against
+    assert "of the bootstrap samples, but more than 97.88% are required" in perhaps.against
+    assert perhaps.against.endswith("in comparison 1 on these images")
+    assert perhaps.paired.share <= perhaps.required
     assert compare_candidates([candidate(100)], None, **SETTINGS)[0].against is None
+
+
+def test_a_network_without_passing_null_tests_is_refused():
+    one = run()
+    assert null_refusal(one, make_nulls(one.run_id)) is None
+    missing = "its null tests are missing: run `dvc repro nulls` first"
+    assert null_refusal(one, None) == missing
+    other = null_refusal(one, make_nulls("0ther"))
+    assert other.startswith("its null tests are those of run 0ther, before it was trained again")
+    first = "scenes 0: it predicts D with r = +0.50 (limit 0.1)"
+    failing = null_refusal(one, failing_nulls(one.run_id))
+    assert failing == f"it fails the null test {first} (and 1 more)"
+    single = make_nulls(one.run_id, scenes=failing_nulls().scenes[:1])
+    assert null_refusal(one, single) == f"it fails the null test {first}"
+
+
+def test_empty_null_tests_pass_only_where_none_is_possible():
+    one = run()
+    for kind in ("scenes", "renderings"):
+        empty = make_nulls(one.run_id, **{kind: ()})
+        assert null_refusal(one, empty).startswith(f"its null tests have no {kind}: run `dvc")
+    assert null_refusal(one, nulls_of_real(one.run_id)) is None
+    # what was tested counts all the same
+    failing = nulls_of_real(one.run_id).model_copy(update={"scenes": failing_nulls().scenes})
+    assert "(and 1 more)" in null_refusal(one, failing)
+
+
+def test_later_comparisons_require_more_and_the_same_pair_spends_nothing():
+    champion, first, second = holder(102), candidate(100, 1), candidate(100, 2)
+    (one,) = compare_candidates([first], champion, **SETTINGS)
+    ledger = [one.round]
+    assert (one.round.number, one.round.candidates) == (1, (first.run.run_id,))
+    (again,) = compare_candidates([first], champion, ledger=ledger, **SETTINGS)
+    assert (again.round, again.required) == (one.round, one.required)
+    both = compare_candidates([first, second], champion, ledger=ledger, **SETTINGS)
+    required = {c.run.run_id: c.required for c in both}
+    assert required[first.run.run_id] == one.required
+    (new,) = (c.round for c in both if c.run.run_id == second.run.run_id)
+    assert (new.number, new.candidates) == (2, (second.run.run_id,))
+    assert required[second.run.run_id] > one.required
+
+
+def test_what_is_not_compared_is_not_counted():
+    excluded = candidate(100, dimming="literal")
+    (one,) = compare_candidates([excluded], holder(130), **SETTINGS)
+    assert (one.round, one.required) == (None, 0.0)
+    (first,) = compare_candidates([candidate(100)], None, **SETTINGS)
+    assert (first.round, first.required) == (None, 0.0)
 
 
 def test_many_candidates_must_each_be_surer():
@@ -145,6 +195,8 @@ def test_the_best_allowed_candidate_is_first_and_the_table_has_all():
     text = candidate_table(compared, holder(130))
     assert len(text.splitlines()) == 4
     assert "less version 3's [95%]" in text
+    assert "required (comparison)" in text
+    assert ">99.03% (1)" in text  # two of the three are compared
     assert "may take its place" in text
     assert "--allow literal-dimming" in text
 
