@@ -70,7 +70,7 @@ def required_share(round_: Round, confidence: float, galaxies: int) -> float:
     Returns
     -------
     float
-        Less than 1; 1 for a single galaxy, which nothing exceeds.
+        Less than 1; 1, which nothing exceeds, where so few galaxies cannot show it any more.
     """
     if galaxies < 2:
         return 1.0
