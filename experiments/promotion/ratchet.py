@@ -3,7 +3,7 @@
 Twenty equal networks are trained one after another; after each training the new ones are compared
 with the champion on the same validation galaxies, by `peculiar.registry` or by the rule before
 decision 0036. No images: errors are drawn. Errors of two trainings on one image correlate, and so
-do those of the four views of a galaxy. Run from the top of the repository; it takes a minute of CPU:
+do those of the four views of a galaxy. Run from the top of the repository (a minute):
 
     .venv/bin/python -m experiments.promotion.ratchet
 """

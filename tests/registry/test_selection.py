@@ -17,6 +17,7 @@ from peculiar.registry.selection import (
     null_refusal,
     refusal,
 )
+from peculiar.registry.spending import Round
 from peculiar.velocity.metrics import METRICS
 
 GOOD = dict.fromkeys(METRICS, 1.0)
@@ -126,6 +127,15 @@ def test_later_comparisons_require_more_and_the_same_pair_spends_nothing():
     (new,) = (c.round for c in both if c.run.run_id == second.run.run_id)
     assert (new.number, new.candidates) == (2, (second.run.run_id,))
     assert required[second.run.run_id] > one.required
+
+
+def test_few_galaxies_cannot_decide_a_late_comparison():
+    ledger = [Round(data=data_digest(run()), number=10_000_000, holder="x", candidates=("y",))]
+    (one,) = compare_candidates([candidate(100)], holder(300), ledger=ledger, **SETTINGS)
+    assert one.against == (
+        "50 galaxies cannot decide in comparison 10000001 on these images: validate on more "
+        "galaxies"
+    )
 
 
 def test_what_is_not_compared_is_not_counted():

@@ -301,10 +301,13 @@ def _require_share(
         return candidate
     round_ = rounds[candidate.run.run_id]
     required = required_share(round_, confidence, paired.galaxies)
-    against = (
-        f"better than version {holder.version} in {percent(paired.share)} of the bootstrap "
-        f"samples, but more than {percent(required)} are required in comparison {round_.number} "
-        "on these images"
-    )
-    passes = paired.share > required
-    return replace(candidate, round=round_, required=required, against=None if passes else against)
+    where = f"in comparison {round_.number} on these images"
+    against = None
+    if required == 1:
+        against = f"{paired.galaxies} galaxies cannot decide {where}: validate on more galaxies"
+    elif paired.share <= required:
+        against = (
+            f"better than version {holder.version} in {percent(paired.share)} of the bootstrap "
+            f"samples, but more than {percent(required)} are required {where}"
+        )
+    return replace(candidate, round=round_, required=required, against=against)
