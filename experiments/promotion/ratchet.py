@@ -99,7 +99,8 @@ def squared_errors(
     def normal(networks: int) -> Array:
         shape = networks, repetitions, setting.galaxies
         views: Array = rng.normal(size=(*shape, VIEWS)) * np.sqrt(1 - OF_GALAXY)
-        return views + rng.normal(size=(*shape, 1)) * np.sqrt(OF_GALAXY)
+        views += rng.normal(size=(*shape, 1)) * np.sqrt(OF_GALAXY)
+        return views
 
     rho = setting.correlation
     errors = np.sqrt(rho) * normal(1) + np.sqrt(1 - rho) * normal(networks)
