@@ -231,7 +231,7 @@ def test_a_registry_without_counts_goes_on_after_its_last_decision():
     client.delete_registered_model_tag("peculiar-velocity", f"{ledger.TAG}0001")
     client.set_model_version_tag("peculiar-velocity", version.version, "comparison", "7")
     assert compare("cnn2")["comparison"] == 8
-    assert rounds()[-2:] == [(8, 1)] or rounds() == [(8, 1)]
+    assert rounds() == [(8, 1)]
     client.set_model_version_tag("peculiar-velocity", version.version, "comparison", "x")
     with pytest.raises(InputError, match="tag comparison is 'x', not a number: restore MLflow's"):
         ledger.read("peculiar-velocity")
