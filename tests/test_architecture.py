@@ -60,7 +60,7 @@ CARRIED = {
     },
     "promote": {
         *("core.device", "networks.inference", "registry.champion", "registry.exchange"),
-        *("registry.reproduce", "registry.rollback", "runs.nulls", "training.loader"),
+        *("registry.reproduce", "registry.rollback", "training.loader"),
         *("training.loop", "training.predictions", "training.prior"),
         *("training.torchrun", "training.train"),
     },

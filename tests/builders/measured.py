@@ -3,6 +3,7 @@
 import json
 import shutil
 
+from builders.nulls import nulls_of_real, write_nulls
 from builders.pipeline import inside, tiny_params, write_params
 from builders.surveys import MEASURED
 from peculiar.core.dataset import OBSERVED_COLUMNS, read_table, write_table
@@ -12,7 +13,7 @@ NETWORKS = ("cnn2", "pyramid", "starlet", "best")
 
 
 def as_measured(pipeline, folder):
-    """A copy of the pipeline as if its images were of real galaxies, evaluated."""
+    """A copy of the pipeline as if its images were of real galaxies, evaluated and tested."""
     shutil.copytree(pipeline, folder)
     params = tiny_params()
     params["train"]["datasets"] = ["measured"]
@@ -34,3 +35,4 @@ def as_measured(pipeline, folder):
         (trained_at / "run.json").write_text(json.dumps(run))
     with inside(folder):
         evaluate.main([])
+    write_nulls(folder, nulls_of_real)

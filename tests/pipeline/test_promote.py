@@ -9,14 +9,16 @@ import mlflow
 import pytest
 
 from builders.measured import as_measured
+from builders.nulls import failing_nulls, make_nulls, write_nulls
 from builders.pipeline import inside
 from peculiar.core.errors import InputError
 from peculiar.core.params import load
 from peculiar.pipeline import promote
 from peculiar.pipeline.paths import Paths
-from peculiar.registry import models
+from peculiar.registry import exchange, ledger, models
 from peculiar.registry.params import Promote
 from peculiar.registry.rollback import roll_back
+from peculiar.registry.spending import Round
 from peculiar.runs import exported, record, tracking
 from peculiar.training.params import Train
 
@@ -44,6 +46,9 @@ def test_networks_of_measured_distances_reach_promotion(pipeline, tmp_path, caps
     assert decision["baseline"] == "a constant distance"
     assert score == decision["validation_l2_dz_mpc"] < decision["baseline_score"]
     assert not {"zero_rms_kms", "validation_posterior_rms_kms"} & decision.keys()
+    assert decision["null_tests"] == "not applicable: the galaxies are real"
+    assert champion.tags["null_tests"] == decision["null_tests"]
+    assert "## Null tests\nnot applicable: the galaxies are real" in champion.description
     assert decision["candidates"]["measured-cnn2"]["score"] == score
     assert "does not beat a constant distance" in decision["candidates"]["measured-best"]["against"]
     printed = capsys.readouterr().out
@@ -92,7 +97,7 @@ def copy(pipeline, tmp_path):
     """The results of the pipeline, and an empty registry beside the same runs."""
     folder = tmp_path / "copy"
     (folder / "results").mkdir(parents=True)
-    for name in ("params.yaml", "data", "results/train", "results/evaluate"):
+    for name in ("params.yaml", "data", "results/train", "results/evaluate", "results/nulls"):
         (folder / name).symlink_to(pipeline / name)
     shutil.copytree(pipeline / "mlruns", folder / "mlruns")
     with inside(folder):
@@ -137,7 +142,15 @@ def test_a_better_network_takes_the_place_and_the_history_is_complete(copy, monk
     two = versions()[1]
     run = record.read_run(Path("results/train/uniform-cnn2"))
     assert two.tags["model_sha256"] == run.model_sha256
-    assert json.loads(two.tags["candidates"])["uniform-cnn2"]["better"] > 0.8
+    compared = json.loads(two.tags["candidates"])["uniform-cnn2"]
+    assert compared["better"] > compared["required"] > 0.9  # half of what one may spend, at first
+    assert compared["null_tests"] == "2 of 2 passed"
+    # its first comparison, at 0.99, counts as this one: they are the same two networks
+    assert [one.number for one in ledger.read("peculiar-velocity")] == [1]
+    assert two.tags["comparison"] == two.tags["compared_together"] == "1"
+    assert float(two.tags["required_share"]) == compared["required"]
+    assert "comparison 1 on these images, more than 9" in two.tags["why"]
+    assert "## Null tests\n2 of 2 passed" in two.description
     assert two.description.startswith("# peculiar-velocity 2: uniform-cnn2")
     card = models.artifact(two.run_id, "cards", copy) / "version-2.md"
     assert card.read_text() == two.description
@@ -153,6 +166,150 @@ def test_a_better_network_takes_the_place_and_the_history_is_complete(copy, monk
     assert models.aliases_of("peculiar-velocity") == aliases
     assert "withdrawn" not in models.find("peculiar-velocity", "2").tags
     assert "withdrawn" in models.find("peculiar-velocity", "1").tags
+    assert [one.number for one in ledger.read("peculiar-velocity")] == [1]
+
+
+@pytest.fixture
+def held(copy, monkeypatch):
+    """`starlet` is champion, and other networks follow."""
+    monkeypatch.setattr(Train, "items", lambda train: [("uniform", n) for n in train.networks])
+    promote.promote_best(load(Promote), only("starlet"), Paths())
+    return copy
+
+
+SURE = 0.9999  # a confidence with which nothing is promoted
+
+
+def compare(*networks):
+    params = load(Promote).model_copy(update={"confidence": SURE})
+    promote.promote_best(params, only(*networks), Paths())
+    return json.loads((Paths().promoted / "decision.json").read_text())
+
+
+def rounds():
+    """Number, and how many candidates, of each comparison in the registry."""
+    found = ledger.read("peculiar-velocity")
+    data = {record.read_run(Path("results/train/uniform-starlet")).data["data/observe/uniform"]}
+    assert {one.data for one in found} <= data
+    return [(one.number, len(one.candidates)) for one in found]
+
+
+@pytest.mark.usefixtures("held")
+def test_comparisons_are_counted_once_and_survive(tmp_path):
+    assert rounds() == []  # the first champion was compared with none
+    params = load(Promote)
+    promote.promote_best(params, only("cnn2"), Paths(), dry_run=True)
+    assert rounds() == []
+    decision = compare("cnn2", "pyramid")
+    assert rounds() == [(1, 2)]
+    assert (decision["comparison"], decision["compared_together"]) == (1, 2)
+    assert "comparison 1 on these images" in decision["why"]
+    assert not {"version", "aliases"} & decision.keys()
+    assert compare("cnn2", "pyramid")["required_share"] == decision["required_share"]
+    assert compare("pyramid")["required_share"] == decision["required_share"]
+    assert rounds() == [(1, 2)]
+    new = compare("cnn2", "best", "pyramid")
+    shares = {name: c["required"] for name, c in new["candidates"].items()}
+    assert rounds() == [(1, 2), (2, 1)]
+    assert shares["uniform-cnn2"] == decision["required_share"] < shares["uniform-best"]
+    assert len(models.history("peculiar-velocity")) == 1  # no alias moved
+    # in another registry they go on
+    exchange.export("peculiar-velocity", tmp_path / "export")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    with inside(elsewhere):
+        for _ in range(2):
+            exchange.adopt(tmp_path / "export")
+            found = ledger.read("peculiar-velocity")
+            assert [(one.number, len(one.candidates)) for one in found] == [(1, 2), (2, 1)]
+
+
+@pytest.mark.usefixtures("held")
+def test_a_registry_without_counts_goes_on_after_its_last_decision():
+    compare("cnn2")
+    client, (version,) = mlflow.MlflowClient(), versions()
+    client.delete_registered_model_tag("peculiar-velocity", f"{ledger.TAG}0001")
+    client.set_model_version_tag("peculiar-velocity", version.version, "comparison", "7")
+    assert compare("cnn2")["comparison"] == 8
+    assert rounds() == [(8, 1)]
+    client.set_model_version_tag("peculiar-velocity", version.version, "comparison", "x")
+    with pytest.raises(InputError, match="tag comparison is 'x', not a number: restore MLflow's"):
+        ledger.read("peculiar-velocity")
+    client.set_registered_model_tag("peculiar-velocity", f"{ledger.TAG}0001", '{"data": "d"}')
+    with pytest.raises(InputError, match=r"tag comparison\.0001 of peculiar-velocity\.number: key"):
+        ledger.read("peculiar-velocity")
+
+
+@pytest.mark.usefixtures("held")
+def test_of_two_that_compare_at_the_same_time_the_second_compares_again():
+    """No alias moves, so the aliases cannot tell."""
+    params = load(Promote).model_copy(update={"confidence": SURE})
+    tested = promote.read_tested(Paths())
+    chosen = []
+    for names in (["cnn2"], ["pyramid"]):
+        networks = promote.candidates(only(*names), tested, Paths())
+        chosen.append(promote.choices(networks, params, ()))
+    decisions = [promote.describe(c[0], c[1:]) for c in chosen]
+    promote.move_aliases(params.model, chosen[0], decisions[0], tested)
+    with pytest.raises(InputError, match=r"comparison 1 on the validation images of .* meanwhile"):
+        promote.move_aliases(params.model, chosen[1], decisions[1], tested)
+    assert rounds() == [(1, 1)]
+    assert compare("pyramid")["comparison"] == 2
+
+
+@pytest.mark.usefixtures("held")
+def test_comparisons_of_another_registry_are_numbered_on():
+    compare("cnn2")
+    (own,) = ledger.read("peculiar-velocity")
+    others = [
+        own,
+        own.model_copy(update={"candidates": (*own.candidates, "else"), "holder": own.holder}),
+        Round(data=own.data, number=1, holder="theirs", candidates=("a", "b")),
+        Round(data="more", number=4, holder="theirs", candidates=("a",)),
+    ]
+    for _ in range(2):
+        ledger.adopt("peculiar-velocity", others)
+        found = ledger.read("peculiar-velocity")
+        assert [(r.data == own.data, r.number, r.candidates) for r in found] == [
+            (True, 1, own.candidates),
+            (True, 2, ("else",)),
+            (True, 3, ("a", "b")),
+            (False, 4, ("a",)),
+        ]
+
+
+@pytest.mark.parametrize(
+    ("build", "reason"),
+    [
+        (None, "its null tests are missing: run `dvc repro nulls` first"),
+        (lambda _: make_nulls("0ther"), "its null tests are those of run 0ther"),
+        (failing_nulls, "it fails the null test scenes 0: .* [(]and 1 more[)]"),
+    ],
+)
+def test_networks_without_passing_null_tests_are_not_promoted(copy, build, reason):
+    (copy / "results/nulls").unlink()
+    if build is not None:
+        write_nulls(copy, build)
+    with pytest.raises(SystemExit, match=f"no network can be promoted; .*{reason}"):
+        promote.main(["--allow", "withdrawn", "other-data", "leaking-split", "literal-dimming"])
+    assert versions() == []
+
+
+def test_the_best_network_that_passes_its_null_tests_is_promoted(copy):
+    (copy / "results/nulls").unlink()
+    best = min(
+        (record.read_run(path.parent) for path in copy.glob("results/train/*/run.json")),
+        key=lambda run: run.validation["posterior_rms_kms"],
+    )
+    write_nulls(
+        copy, lambda run_id: (failing_nulls if run_id == best.run_id else make_nulls)(run_id)
+    )
+    promote.main([])
+    decision = json.loads((copy / "results/promote/decision.json").read_text())
+    assert decision["run_id"] != best.run_id
+    failed = decision["candidates"][f"uniform-{best.network}"]
+    assert failed["null_tests"] == "1 of 3 passed"
+    assert failed["against"].startswith("it fails the null test")
 
 
 @pytest.mark.usefixtures("copy")

@@ -3,8 +3,10 @@ import math
 import numpy as np
 import pytest
 
+from builders.nulls import failing_nulls, make_nulls, nulls_of_real
 from builders.records import make_run
 from builders.surveys import MEASURED
+from builders.validation import validation_table
 from peculiar.registry.decision import candidate_table
 from peculiar.registry.selection import (
     Candidate,
@@ -12,30 +14,15 @@ from peculiar.registry.selection import (
     alias_of_kind,
     compare_candidates,
     data_digest,
-    pair,
+    null_refusal,
     refusal,
-    same_images,
 )
+from peculiar.registry.spending import Round
 from peculiar.velocity.metrics import METRICS
 
 GOOD = dict.fromkeys(METRICS, 1.0)
 SETTINGS = {"confidence": 0.95, "samples": 2000, "seed": 1}
 RMS = "posterior_rms_kms"
-
-
-def validation_table(error_kms, seed=0, galaxies=50):
-    """Four views of each galaxy, which err together, by one error a galaxy of this deviation."""
-    rng = np.random.default_rng(seed)
-    galaxy = np.repeat(np.arange(galaxies), 4)
-    v = np.random.default_rng(99).normal(0, 400, len(galaxy))
-    wrong = error_kms * np.repeat(rng.normal(size=galaxies), 4)
-    return {
-        "galaxy": galaxy,
-        "camera": np.tile(np.arange(4), galaxies),
-        "D_z_mpc": v / 70,
-        "v_kms": v,
-        "v_hat_kms": v + wrong,
-    }
 
 
 def run(rms=300.0, **changes):
@@ -89,27 +76,6 @@ def test_of_measured_distances_only_the_labels_are_asked_for():
     assert refusal(worse, metrics).endswith("does not beat a constant distance, 15.0")
 
 
-def test_galaxies_are_drawn_with_all_their_images():
-    """The error of a mean over 50 galaxies of four equal views is that of 50, not 200."""
-    better, worse = validation_table(100), validation_table(130)
-    found = pair(better, worse, RMS, 2000, np.random.default_rng(0))
-    rms = np.sqrt(np.mean((better["v_kms"] - better["v_hat_kms"]) ** 2))
-    assert found.difference == pytest.approx(-0.3 * rms)
-    assert found.share == 1.0  # each galaxy's error is less
-    # Normal errors: the relative deviation of an rms of n is 1 / sqrt(2 n)
-    half = 2 * 0.3 * rms / np.sqrt(2 * 50)
-    assert (found.high - found.low) / 2 == pytest.approx(half, rel=0.3)
-
-
-def test_the_first_is_the_better_of_the_pair_and_equal_is_not_better():
-    rng = np.random.default_rng
-    there = pair(validation_table(100, 1), validation_table(120, 2), RMS, 500, rng(0))
-    back = pair(validation_table(120, 2), validation_table(100, 1), RMS, 500, rng(0))
-    assert there.share == pytest.approx(1 - back.share)
-    assert there.difference == -back.difference
-    assert pair(validation_table(100), validation_table(100), RMS, 500, rng(0)).share == 0.0
-
-
 def test_a_champion_stays_unless_surely_beaten():
     surely = compare_candidates([candidate(100)], holder(130), **SETTINGS)[0]
     assert surely.against is None
@@ -117,8 +83,67 @@ def test_a_champion_stays_unless_surely_beaten():
     # better on these images, but for few galaxies more than for others
     (perhaps,) = compare_candidates([candidate(100, 1)], holder(105, 2), **SETTINGS)
     assert 0.05 < perhaps.paired.share < 0.95
-    assert "of the bootstrap samples, but more than 95.00% are required" in perhaps.against
+    assert "of the bootstrap samples, but more than 97.88% are required" in perhaps.against
+    assert perhaps.against.endswith("in comparison 1 on these images")
+    assert perhaps.paired.share <= perhaps.required
     assert compare_candidates([candidate(100)], None, **SETTINGS)[0].against is None
+
+
+def test_a_network_without_passing_null_tests_is_refused():
+    one = run()
+    assert null_refusal(one, make_nulls(one.run_id)) is None
+    missing = "its null tests are missing: run `dvc repro nulls` first"
+    assert null_refusal(one, None) == missing
+    other = null_refusal(one, make_nulls("0ther"))
+    assert other.startswith("its null tests are those of run 0ther, before it was trained again")
+    first = "scenes 0: it predicts D with r = +0.50 (limit 0.1)"
+    failing = null_refusal(one, failing_nulls(one.run_id))
+    assert failing == f"it fails the null test {first} (and 1 more)"
+    single = make_nulls(one.run_id, scenes=failing_nulls().scenes[:1])
+    assert null_refusal(one, single) == f"it fails the null test {first}"
+
+
+def test_empty_null_tests_pass_only_where_none_is_possible():
+    one = run()
+    for kind in ("scenes", "renderings"):
+        empty = make_nulls(one.run_id, **{kind: ()})
+        assert null_refusal(one, empty).startswith(f"its null tests have no {kind}: run `dvc")
+    assert null_refusal(one, nulls_of_real(one.run_id)) is None
+    # what was tested counts all the same
+    failing = nulls_of_real(one.run_id).model_copy(update={"scenes": failing_nulls().scenes})
+    assert "(and 1 more)" in null_refusal(one, failing)
+
+
+def test_later_comparisons_require_more_and_the_same_pair_spends_nothing():
+    champion, first, second = holder(102), candidate(100, 1), candidate(100, 2)
+    (one,) = compare_candidates([first], champion, **SETTINGS)
+    ledger = [one.round]
+    assert (one.round.number, one.round.candidates) == (1, (first.run.run_id,))
+    (again,) = compare_candidates([first], champion, ledger=ledger, **SETTINGS)
+    assert (again.round, again.required) == (one.round, one.required)
+    both = compare_candidates([first, second], champion, ledger=ledger, **SETTINGS)
+    required = {c.run.run_id: c.required for c in both}
+    assert required[first.run.run_id] == one.required
+    (new,) = (c.round for c in both if c.run.run_id == second.run.run_id)
+    assert (new.number, new.candidates) == (2, (second.run.run_id,))
+    assert required[second.run.run_id] > one.required
+
+
+def test_few_galaxies_cannot_decide_a_late_comparison():
+    ledger = [Round(data=data_digest(run()), number=10_000_000, holder="x", candidates=("y",))]
+    (one,) = compare_candidates([candidate(100)], holder(300), ledger=ledger, **SETTINGS)
+    assert one.against == (
+        "50 galaxies cannot decide in comparison 10000001 on these images: validate on more "
+        "galaxies"
+    )
+
+
+def test_what_is_not_compared_is_not_counted():
+    excluded = candidate(100, dimming="literal")
+    (one,) = compare_candidates([excluded], holder(130), **SETTINGS)
+    assert (one.round, one.required) == (None, 0.0)
+    (first,) = compare_candidates([candidate(100)], None, **SETTINGS)
+    assert (first.round, first.required) == (None, 0.0)
 
 
 def test_many_candidates_must_each_be_surer():
@@ -180,6 +205,8 @@ def test_the_best_allowed_candidate_is_first_and_the_table_has_all():
     text = candidate_table(compared, holder(130))
     assert len(text.splitlines()) == 4
     assert "less version 3's [95%]" in text
+    assert "required (comparison)" in text
+    assert ">99.03% (1)" in text  # two of the three are compared
     assert "may take its place" in text
     assert "--allow literal-dimming" in text
 
@@ -188,9 +215,3 @@ def test_kinds_of_data_have_aliases_that_mlflow_takes():
     assert alias_of_kind(run()) == "champion-uniform-stand-in"
     odd = run(source="NASA-Sloan Atlas (r), v0.1.2 é")
     assert alias_of_kind(odd) == "champion-uniform-NASA-Sloan-Atlas-r-v0-1-2-"
-
-
-def test_images_in_another_order_are_not_the_same():
-    one = validation_table(100)
-    assert same_images(one, validation_table(120, 3))
-    assert not same_images(one, {key: value[::-1] for key, value in one.items()})

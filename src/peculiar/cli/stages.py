@@ -73,7 +73,7 @@ def _add_promote(commands: Commands) -> None:
         "stage 6: promote the best network to champion",
         "Compare the trained networks with the champion on the same validation images, and make "
         "the best one champion if it is better with the confidence that promote.confidence asks "
-        "for.",
+        "for over all comparisons on these images, and passes its null tests.",
         "peculiar promote --dry-run",
     )
     command.add_argument(

@@ -15,7 +15,7 @@ from peculiar.core.errors import InputError, one_sentence
 from peculiar.core.files import replace_folder
 from peculiar.core.params import load
 from peculiar.pipeline.paths import Paths
-from peculiar.registry import models
+from peculiar.registry import ledger, models
 from peculiar.registry.card import model_card
 from peculiar.registry.decision import Choice, candidate_table, describe, summary
 from peculiar.registry.params import Promote
@@ -25,9 +25,12 @@ from peculiar.registry.selection import (
     Holder,
     alias_of_kind,
     compare_candidates,
+    null_refusal,
     refusal,
 )
+from peculiar.registry.spending import Round
 from peculiar.runs import exported, record, tracking
+from peculiar.runs.nulls import read_null_tests
 from peculiar.training.params import Train
 
 Tested = Mapping[str, Mapping[str, float]]
@@ -77,7 +80,9 @@ def candidates(train: Train, tested: Tested, paths: Paths) -> list[Candidate]:
         folder = paths.trained(name)
         run = record.read_run(folder)
         validation = record.read_validation(folder / record.VALIDATION)
-        networks.append(Candidate(run, validation, refusal(run, tested.get(name))))
+        nulls = read_null_tests(paths.nulls / f"{name}.json")
+        against = refusal(run, tested.get(name)) or null_refusal(run, nulls)
+        networks.append(Candidate(run, validation, against, nulls))
     return networks
 
 
@@ -119,7 +124,7 @@ def choices(
         if models.WITHDRAWN in v.tags
     }
     kinds = dict.fromkeys(alias_of_kind(candidate.run) for candidate in trained)
-    made = []
+    made, rounds = [], ledger.read(params.model)
     for alias in (tracking.CHAMPION, *kinds):
         eligible = [c for c in trained if alias in (tracking.CHAMPION, alias_of_kind(c.run))]
         holder = holder_of(params.model, alias)
@@ -129,11 +134,20 @@ def choices(
             confidence=params.confidence,
             samples=params.bootstrap,
             seed=params.seed,
+            ledger=rounds,
             allowed=allowed,
             withdrawn=withdrawn,
         )
-        made.append(Choice(alias, holder, compared))
+        opened = _opened(compared, rounds)
+        rounds += opened
+        made.append(Choice(alias, holder, compared, opened))
     return made
+
+
+def _opened(compared: Sequence[Candidate], rounds: Sequence[Round]) -> list[Round]:
+    """Comparisons of these candidates that are not among `rounds`, each once."""
+    new = [c.round for c in compared if c.round is not None and c.round not in rounds]
+    return list({one.number: one for one in new}.values())
 
 
 def stage_of(run: record.Run) -> str:
@@ -190,7 +204,8 @@ def promote_best(
     ------
     InputError
         When there is no champion and no network may be promoted, when the model of a winner is
-        missing or changed, or when another promotion moved an alias since the comparison.
+        missing or changed, or when another promotion moved an alias or compared on the same
+        validation images since the comparison.
     """
     tested = read_tested(paths)
     trained = candidates(train, tested, paths)
@@ -216,7 +231,7 @@ def promote_best(
         tracking.run(experiment, "promote", params=params.model_dump(), tags={"stage": "promote"}),
         replace_folder(paths.promoted) as partial,
     ):
-        if any(choice.winner for choice in made):
+        if any(choice.winner or choice.opened for choice in made):
             move_aliases(params.model, made, decision, tested)
         path = partial / "decision.json"
         path.write_text(json.dumps(decision, indent=2) + "\n")
@@ -227,16 +242,22 @@ def promote_best(
 def move_aliases(
     model: str, made: Sequence[Choice], decision: dict[str, Any], tested: Tested
 ) -> None:
-    """Register the winners and move the aliases; `version` and `aliases` are set in `decision`.
+    """Keep new comparisons, register the winners and move the aliases.
+
+    `version` and `aliases` are set in `decision` if an alias moves.
+
+    Comparisons are kept first: those of a killed process stay counted.
 
     Raises
     ------
     InputError
-        When another promotion moved an alias since the comparison, or holds the lock too long.
+        When another promotion moved an alias or compared on the same validation images since the
+        comparison, or holds the lock too long.
     """
     compared = {c.alias: c.holder.version if c.holder else None for c in made}
     with models.locked(model):
         models.check_unmoved(model, compared)
+        ledger.write(model, [one for choice in made for one in choice.opened])
         aliases: dict[str, str] = {}
         for choice in made:
             if choice.winner is None:
@@ -246,10 +267,11 @@ def move_aliases(
             if choice.alias == tracking.CHAMPION and choice.holder is not None:
                 aliases[tracking.PREVIOUS] = choice.holder.version
             aliases[choice.alias] = version
-        event = {key: decision[key] for key in ("who", "when", "why")}
-        models.move(model, aliases, {"what": "promote", **event})
-    decision["version"] = aliases.get(tracking.CHAMPION, compared[tracking.CHAMPION])
-    decision["aliases"] = aliases
+        if aliases:
+            event = {key: decision[key] for key in ("who", "when", "why")}
+            models.move(model, aliases, {"what": "promote", **event})
+            decision["version"] = aliases.get(tracking.CHAMPION, compared[tracking.CHAMPION])
+            decision["aliases"] = aliases
 
 
 def _version(
@@ -261,7 +283,9 @@ def _version(
     version = models.register(model, run.model_uri, run.run_id, tags)
     number = str(version.version)
     assert winner.validation is not None
-    models.describe(version, model_card(model, number, run, winner.validation, tested, decision))
+    assert winner.nulls is not None  # else `null_refusal` would exclude it
+    card = model_card(model, number, run, winner.validation, tested, winner.nulls, decision)
+    models.describe(version, card)
     return number
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from peculiar.runs.nulls import GREATEST_CHANGE_MPC, GREATEST_CHANGE_OF_L2, GREATEST_R, NullTests
 from peculiar.runs.record import Predicted, Run
 from peculiar.velocity.metrics import METRICS
 
@@ -46,6 +47,7 @@ def model_card(
     run: Run,
     validation: Predicted,
     tested: Mapping[str, float],
+    nulls: NullTests,
     decision: Mapping[str, Any],
 ) -> str:
     """Write the card of one version.
@@ -61,8 +63,10 @@ def model_card(
     tested : mapping
         Its entry in `metrics.json` of `evaluate`: metrics on the test split, and their bootstrap
         errors, with keys that end in `_err`.
+    nulls : NullTests
+        Its null tests.
     decision : mapping
-        `when`, `who` and `why` of the promotion.
+        `when`, `who` and `why` of the promotion, and the outcome of the `null_tests`.
 
     Returns
     -------
@@ -104,7 +108,36 @@ arcsec, W/m/m^2/sr; other pixel scales are resampled
     }
 
 """
-    return head + _measured(run, of_validation, tested) + _provenance(run, decision)
+    rest = _measured(run, of_validation, tested), _provenance(run, decision)
+    room = LONGEST - len(head) - sum(map(len, rest))
+    return head + rest[0] + null_table(nulls, decision["null_tests"], room) + rest[1]
+
+
+def null_table(nulls: NullTests, outcome: str, room: int) -> str:
+    """Table of the null tests with their outcome; the outcome alone where there is no room.
+
+    Parameters
+    ----------
+    nulls : NullTests
+        Results of one network.
+    outcome : str
+        From `decision.null_outcome`.
+    room : int
+        Greatest number of characters.
+    """
+    title = f"## Null tests\n{outcome}"
+    rows = [f"| {one.name} | r = {one.r:+.2f} ± {one.error:.2f} | |" for one in nulls.scenes]
+    rows += [
+        f"| {one.name} | {one.change_mpc:+.2f} ± {one.error_mpc:.2f} | "
+        f"{one.l2_mpc / one.reference_l2_mpc - 1:+.1%} |"
+        for one in nulls.renderings
+    ]
+    change = f"change {GREATEST_CHANGE_MPC} Mpc and {GREATEST_CHANGE_OF_L2:.0%}"
+    limits = f"limits: |r| {GREATEST_R}, {change}"
+    head = "| test | mean change of D_p [Mpc] | of L2(D) |\n|---|---|---|"
+    table = "\n".join([f"{title} ({limits})", head, *rows, "\n"])
+    short = f"{title}; each in results/nulls\n\n"
+    return table if rows and len(table) <= room else short
 
 
 def _measured(run: Run, validation: Mapping[str, float], tested: Mapping[str, float]) -> str:

@@ -14,7 +14,9 @@ from peculiar.registry.selection import (
     criterion,
     data_digest,
 )
+from peculiar.registry.spending import Round, percent
 from peculiar.registry.tags import SURVEY
+from peculiar.runs.nulls import NullTests
 
 WORDS = {
     "posterior_rms_kms": "posterior velocity rms {:.0f} km/s",
@@ -34,11 +36,14 @@ class Choice:
         Version that holds the alias.
     candidates : sequence of Candidate
         From `selection.compare_candidates`, best first.
+    opened : sequence of Round
+        The comparisons among them that were not made before; `ledger.write` keeps them.
     """
 
     alias: str
     holder: Holder | None
     candidates: Sequence[Candidate]
+    opened: Sequence[Round] = ()
 
     @property
     def winner(self) -> Candidate | None:
@@ -60,8 +65,8 @@ def describe(choice: Choice, kinds: Sequence[Choice]) -> dict[str, Any]:
     Returns
     -------
     dict
-        Who decided, when and why; the best candidate, its score, survey and validity; the verdict
-        on every candidate.
+        Who decided, when and why; the best candidate, its score, comparison, null tests, survey
+        and validity; the verdict on every candidate. `comparison` is 0 where there was none.
     """
     best, holder = choice.candidates[0], choice.holder
     run = best.run
@@ -82,6 +87,10 @@ def describe(choice: Choice, kinds: Sequence[Choice]) -> dict[str, Any]:
         f"validation_{metric}": run.validation.get(metric),
         "baseline": name,
         "baseline_score": score,
+        "comparison": 0 if best.round is None else best.round.number,
+        "compared_together": 0 if best.round is None else len(best.round.candidates),
+        "required_share": best.required,
+        "null_tests": null_outcome(best.nulls),
         "sigma_D_mpc": run.sigma_D_mpc,
         "grid_mpc": "" if run.grid_mpc is None else json.dumps(run.grid_mpc),
         SURVEY: run.survey.model_dump_json(),
@@ -100,17 +109,43 @@ def why(best: Candidate, holder: Holder | None) -> str:
         return f"lowest {metric} on validation; there was no champion"
     if best.paired is None:
         return f"lowest {metric} on validation; allowed by hand to replace version {holder.version}"
+    assert best.round is not None
     return (
         f"lower {metric} than version {holder.version}'s by {-best.paired.difference:.2f} on the "
-        f"same validation images, in {best.paired.share:.2%} of bootstrap samples of galaxies"
+        f"same validation images, in {percent(best.paired.share)} of bootstrap samples of galaxies "
+        f"(comparison {best.round.number} on these images, more than {percent(best.required)} "
+        "required)"
     )
+
+
+def null_outcome(nulls: NullTests | None) -> str:
+    """State the outcome of a network's null tests in a few words."""
+    if nulls is None:
+        return "missing"
+    count = len(nulls.scenes) + len(nulls.renderings)
+    passed = f"{count - len(nulls.failures)} of {count} passed"
+    if not nulls.not_applicable:
+        return passed
+    return f"not applicable: {nulls.not_applicable}" + (f"; {passed}" if count else "")
 
 
 def verdict(candidate: Candidate) -> dict[str, Any]:
     """Score of one candidate, its comparison with the holder, and the reason against it."""
     paired = candidate.paired
-    compared = {} if paired is None else {"less_holder": paired.difference, "better": paired.share}
-    return {"score": candidate.score, **compared, "against": candidate.against}
+    compared: dict[str, Any] = {}
+    if paired is not None and candidate.round is not None:
+        compared = {
+            "less_holder": paired.difference,
+            "better": paired.share,
+            "required": candidate.required,
+            "comparison": candidate.round.number,
+        }
+    return {
+        "score": candidate.score,
+        **compared,
+        "null_tests": null_outcome(candidate.nulls),
+        "against": candidate.against,
+    }
 
 
 def kind_verdict(choice: Choice) -> str:
@@ -140,19 +175,21 @@ def summary(model: str, decision: Mapping[str, Any]) -> str:
 def candidate_table(candidates: Sequence[Candidate], holder: Holder | None) -> str:
     """Format the candidates as a table for the terminal, one row each, best first."""
     versus = "" if holder is None else f"less version {holder.version}'s [95%]"
-    rows = [["candidate", "on validation", versus, versus and "better in", "verdict"]]
+    head = ["better in", "required (comparison)"] if versus else ["", ""]
+    rows = [["candidate", "on validation", versus, *head, "verdict"]]
     for c in candidates:
         unit = "Mpc" if criterion(c.run) == "l2_dz_mpc" else "km/s"
         digits = 2 if unit == "Mpc" else 1
         p = c.paired
-        compared = ["-" * bool(versus)] * 2
-        if p is not None:
+        compared = ["-" * bool(versus)] * 3
+        if p is not None and c.round is not None:
             ends = f"[{p.low:+.{digits}f}, {p.high:+.{digits}f}]"
-            compared = [f"{p.difference:+.{digits}f} {ends}", f"{p.share:.2%}"]
+            required = f">{percent(c.required)} ({c.round.number})"
+            compared = [f"{p.difference:+.{digits}f} {ends}", percent(p.share), required]
         score = f"{c.score:.{digits}f} {unit}"
         rows.append([c.name, score, *compared, c.against or "may take its place"])
-    widths = [max(len(row[i]) for row in rows) for i in range(4)]
+    widths = [max(len(row[i]) for row in rows) for i in range(5)]
     return "\n".join(
-        "  ".join([*(cell.ljust(w) for cell, w in zip(row, widths, strict=False)), row[4]])
+        "  ".join([*(cell.ljust(w) for cell, w in zip(row, widths, strict=False)), row[5]])
         for row in rows
     )

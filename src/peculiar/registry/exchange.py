@@ -1,7 +1,7 @@
 """Copy a registered model from one MLflow store to another as plain files.
 
 FOLDER/SHA256SUMS             of all other files; `sha256sum --check SHA256SUMS` checks them
-FOLDER/registry.json          name, aliases, history, tags and description of each version
+FOLDER/registry.json          name, aliases, history, comparisons; tags and description of versions
 FOLDER/versions/N/model/      the exported network, as MLflow keeps it
 FOLDER/versions/N/run/        run.json, validation.ecsv, params.yaml, model cards
 """
@@ -13,8 +13,10 @@ from typing import Any
 
 from peculiar.core.errors import InputError
 from peculiar.core.files import files_sha256, replace_folder
+from peculiar.core.params import validate
 from peculiar.core.provenance import who
-from peculiar.registry import models
+from peculiar.registry import ledger, models
+from peculiar.registry.spending import Round
 from peculiar.runs import exported, tracking
 
 SUMS, INDEX = "SHA256SUMS", "registry.json"
@@ -52,6 +54,7 @@ def export(model: str, folder: Path, store: Path | None = None) -> str:
         "model": model,
         "aliases": models.aliases_of(model),
         "history": models.history(model),
+        "comparisons": models.entries(model, ledger.TAG),
         "versions": {},
     }
     with replace_folder(folder) as partial:
@@ -74,7 +77,8 @@ def adopt(folder: Path, store: Path | None = None) -> str:
     """Register the versions that `export` wrote in a store.
 
     Versions get the next free numbers. A version whose model is registered already (by its digest)
-    is not registered again. Free aliases are set; those that are taken stay.
+    is not registered again. Free aliases are set; those that are taken stay. The comparisons on
+    each validation set are taken over (`peculiar.registry.ledger.adopt`).
 
     Parameters
     ----------
@@ -95,6 +99,8 @@ def adopt(folder: Path, store: Path | None = None) -> str:
     """
     check(folder)
     index = json.loads((folder / INDEX).read_text())
+    where = f"{folder / INDEX}: comparisons"
+    comparisons = [validate(Round, entry, where) for entry in index.get("comparisons", [])]
     model, experiment = index["model"], tracking.connect(store)
     new, numbers = 0, {}
     with models.locked(model):
@@ -112,6 +118,7 @@ def adopt(folder: Path, store: Path | None = None) -> str:
                 )
                 new += 1
             numbers[number] = known[digest]
+        ledger.adopt(model, comparisons)  # the model exists now, with its versions
         held = models.aliases_of(model)
         aliases = {a: numbers[n] for a, n in index["aliases"].items() if a not in held}
         if new or aliases:

@@ -152,8 +152,13 @@ def aliases_of(model: str) -> dict[str, str]:
 
 def history(model: str) -> list[dict[str, Any]]:
     """All moves of the aliases, in order of time."""
+    return entries(model, HISTORY)
+
+
+def entries(model: str, prefix: str) -> list[dict[str, Any]]:
+    """Content of the tags `prefix`0001, `prefix`0002, ... of a registered model, in order."""
     tags = _registered(model)[1]
-    return [json.loads(tags[key]) for key in sorted(tags) if key.startswith(HISTORY)]
+    return [json.loads(tags[key]) for key in sorted(tags) if key.startswith(prefix)]
 
 
 def _registered(model: str) -> tuple[dict[str, Any], dict[str, str]]:
@@ -323,16 +328,16 @@ def move(model: str, aliases: Mapping[str, str], event: Mapping[str, Any]) -> No
     client = mlflow.MlflowClient()
     before = aliases_of(model)
     entry = {**event, "before": {alias: before.get(alias) for alias in aliases}, "after": aliases}
-    add_to_history(model, entry)
+    add_entry(model, HISTORY, entry)
     for alias, number in aliases.items():
         client.set_registered_model_alias(model, alias, number)
 
 
-def add_to_history(model: str, entry: Mapping[str, Any]) -> None:
-    """Add an entry to the history of a registered model; call it under `locked`."""
-    number = len(history(model)) + 1
+def add_entry(model: str, prefix: str, entry: Mapping[str, Any]) -> None:
+    """Add a tag to those that `entries` reads; call it under `locked`."""
+    number = len(entries(model, prefix)) + 1
     mlflow.MlflowClient().set_registered_model_tag(
-        model, f"{HISTORY}{number:04d}", json.dumps(dict(entry))
+        model, f"{prefix}{number:04d}", json.dumps(dict(entry))
     )
 
 

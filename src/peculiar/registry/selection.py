@@ -1,9 +1,8 @@
 """Compare candidates with the present champion (the promoted model) on the same validation images.
 
-The comparison is a paired bootstrap over galaxies (`velocity.metrics.bootstrap_rows`): in each
-sample both networks are measured on the same galaxies. A candidate must be better in a large
-enough share of the samples. Errors of the four views of a galaxy are correlated, and so are those
-of two networks on one galaxy; separate errors of the two networks would include neither.
+The comparison is a paired bootstrap over galaxies (`peculiar.registry.paired`). A candidate must be
+better in a large enough share of the samples; the more comparisons this validation set has seen,
+the larger (`peculiar.registry.spending`).
 """
 
 import math
@@ -12,10 +11,12 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
+from peculiar.registry.paired import Paired, pair, same_images
+from peculiar.registry.spending import Round, percent, required_share, rounds_of
+from peculiar.runs.nulls import NullTests
 from peculiar.runs.record import Predicted, Run
-from peculiar.velocity.metrics import METRICS, bootstrap_rows, l2
+from peculiar.velocity.metrics import METRICS
 
 # reasons that exclude a candidate unless `--allow` names them
 ALLOWABLE = {
@@ -47,26 +48,6 @@ class Holder:
 
 
 @dataclass(frozen=True)
-class Paired:
-    """Comparison of two networks on the same images.
-
-    Attributes
-    ----------
-    difference : float
-        Score of the first minus that of the second; negative if the first is better.
-    low, high : float
-        Ends of the central 95 per cent interval of the difference over bootstrap samples.
-    share : float
-        Fraction of the bootstrap samples in which the first is better.
-    """
-
-    difference: float
-    low: float
-    high: float
-    share: float
-
-
-@dataclass(frozen=True)
 class Candidate:
     """A trained network that may become champion.
 
@@ -78,14 +59,23 @@ class Candidate:
         Its `validation.ecsv`.
     against : str or None
         Why it cannot be promoted; None if it can.
+    nulls : NullTests or None
+        Its null tests; None if it has none.
     paired : Paired or None
         Comparison with the holder of the alias; None if they were not compared.
+    round : Round or None
+        Which comparison on this validation set that is; None if they were not compared.
+    required : float
+        `paired.share` must be greater to take the alias.
     """
 
     run: Run
     validation: Predicted | None = None
     against: str | None = None
+    nulls: NullTests | None = None
     paired: Paired | None = None
+    round: Round | None = None
+    required: float = 0.0
 
     @property
     def name(self) -> str:
@@ -159,52 +149,36 @@ def refusal(run: Run, tested: Mapping[str, float] | None) -> str | None:
     return None
 
 
-def score_of(predicted: Predicted, metric: str, rows: NDArray[np.intp]) -> float:
-    """Score by a metric from `criterion`, over some rows of `validation.ecsv`."""
-    true, estimate = {
-        "l2_dz_mpc": ("D_z_mpc", "D_p_mpc"),
-        "posterior_rms_kms": ("v_kms", "v_hat_kms"),
-    }[metric]
-    return l2(predicted[true][rows], predicted[estimate][rows])
-
-
-def same_images(one: Predicted, other: Predicted) -> bool:
-    """Whether two `validation.ecsv` have the same images and D_z, in the same order."""
-    return all(
-        np.array_equal(one[column], other[column]) for column in ("galaxy", "camera", "D_z_mpc")
-    )
-
-
-def pair(
-    one: Predicted, other: Predicted, metric: str, samples: int, rng: np.random.Generator
-) -> Paired:
-    """Compare two networks by a paired bootstrap over galaxies.
+def null_refusal(run: Run, nulls: NullTests | None) -> str | None:
+    """State why the null tests of a network forbid its promotion, even with `--allow`.
 
     Parameters
     ----------
-    one, other : dict of str to ndarray, (n,)
-        Their `validation.ecsv`, of the same images.
-    metric : str
-        Metric from `criterion`.
-    samples : int
-        Number of bootstrap samples.
-    rng : numpy.random.Generator
-        Source of randomness.
+    run : Run
+        The candidate.
+    nulls : NullTests or None
+        Results of its null tests; None if they are missing.
 
     Returns
     -------
-    Paired
-        Samples with equal scores count as not better.
+    str or None
+        The reason, which names the first test that fails; None if it passes, or if its galaxies
+        allow no test (`not_applicable`).
     """
-
-    def difference(rows: NDArray[np.intp]) -> float:
-        return score_of(one, metric, rows) - score_of(other, metric, rows)
-
-    draws = bootstrap_rows(one["galaxy"].astype(np.int64), samples, rng)
-    differences = np.array([difference(rows) for rows in draws])
-    low, high = np.quantile(differences, [0.025, 0.975])
-    of_all = difference(np.arange(len(one["galaxy"])))
-    return Paired(of_all, float(low), float(high), float(np.mean(differences < 0)))
+    if nulls is None:
+        return "its null tests are missing: run `dvc repro nulls` first"
+    if nulls.run_id != run.run_id:
+        return (
+            f"its null tests are those of run {nulls.run_id}, before it was trained again: run "
+            "`dvc repro nulls` first"
+        )
+    if nulls.failures:
+        first, more = nulls.failures[0], len(nulls.failures) - 1
+        return f"it fails the null test {first}" + (f" (and {more} more)" if more else "")
+    if not nulls.not_applicable and not (nulls.scenes and nulls.renderings):
+        lacking = "renderings" if nulls.scenes else "scenes"
+        return f"its null tests have no {lacking}: run `dvc repro --force nulls`"
+    return None
 
 
 def exclusions(
@@ -250,26 +224,28 @@ def compare_candidates(
     confidence: float,
     samples: int,
     seed: int,
+    ledger: Sequence[Round] = (),
     allowed: Collection[str] = (),
     withdrawn: Collection[str] = (),
 ) -> list[Candidate]:
     """Compare candidates with the holder of an alias, and order them, best first.
 
-    A candidate replaces the holder if it is better in more than a share 1 - (1 - confidence) / k of
-    the bootstrap samples, where k is the number of candidates compared: the best of several equal
-    candidates would seem better by chance (Bonferroni). If there is no holder, or the holder's
-    images differ and that is allowed, a candidate need only beat its baseline.
+    A candidate replaces the holder if it is better in more than `spending.required_share` of the
+    bootstrap samples. If there is no holder, or the holder's images differ and that is allowed, a
+    candidate need only beat its baseline.
 
     Parameters
     ----------
     candidates : sequence of Candidate
-        Trained networks, with `against` from `refusal`.
+        Trained networks, with `against` from `refusal` and `null_refusal`.
     holder : Holder or None
         Version that holds the alias.
     confidence : float
-        Probability required that a new champion is better, over all candidates.
+        1 less the probability that an equal network ever takes the alias on this validation set.
     samples, seed : int
         Number of bootstrap samples and their seed; all candidates have the same samples.
+    ledger : sequence of Round
+        Comparisons so far (`peculiar.registry.ledger.read`).
     allowed : collection of str
         Keys of `ALLOWABLE` that do not exclude.
     withdrawn : collection of str
@@ -278,7 +254,8 @@ def compare_candidates(
     Returns
     -------
     list of Candidate
-        With `against` and `paired` set. The first takes the alias if its `against` is None.
+        With `against`, `paired`, `round` and `required` set. The first takes the alias if its
+        `against` is None.
     """
     assessed = []
     for candidate in candidates:
@@ -292,10 +269,11 @@ def compare_candidates(
             metric = criterion(candidate.run)
             paired = pair(candidate.validation, holder.validation, metric, samples, rng)
         assessed.append(replace(candidate, against=against, paired=paired))
-    compared = sum(candidate.paired is not None for candidate in assessed)
-    required = 1 - (1 - confidence) / max(compared, 1)
-    final = [_require_share(candidate, holder, required) for candidate in assessed]
-    return sorted(final, key=lambda c: (c.against is not None, c.score))
+    if holder is not None:
+        compared = [c.run.run_id for c in assessed if c.paired is not None]
+        rounds = rounds_of(ledger, holder.data, holder.run_id, compared)
+        assessed = [_require_share(c, holder, rounds, confidence) for c in assessed]
+    return sorted(assessed, key=lambda c: (c.against is not None, c.score))
 
 
 def _objection(
@@ -314,15 +292,22 @@ def _objection(
     return f"{ALLOWABLE[forbidden[0]].format(holder=name)}: --allow {' '.join(forbidden)}"
 
 
-def _require_share(candidate: Candidate, holder: Holder | None, required: float) -> Candidate:
-    """Set `against` where the candidate is better in too few of the bootstrap samples."""
-    if candidate.paired is None or candidate.paired.share > required:
+def _require_share(
+    candidate: Candidate, holder: Holder, rounds: Mapping[str, Round], confidence: float
+) -> Candidate:
+    """Set `round` and `required`, and `against` where the share of the samples is too small."""
+    paired = candidate.paired
+    if paired is None:
         return candidate
-    assert holder is not None
-    return replace(
-        candidate,
-        against=(
-            f"better than version {holder.version} in {candidate.paired.share:.2%} of the "
-            f"bootstrap samples, but more than {required:.2%} are required"
-        ),
-    )
+    round_ = rounds[candidate.run.run_id]
+    required = required_share(round_, confidence, paired.galaxies)
+    where = f"in comparison {round_.number} on these images"
+    against = None
+    if required == 1:
+        against = f"{paired.galaxies} galaxies cannot decide {where}: validate on more galaxies"
+    elif paired.share <= required:
+        against = (
+            f"better than version {holder.version} in {percent(paired.share)} of the bootstrap "
+            f"samples, but more than {percent(required)} are required {where}"
+        )
+    return replace(candidate, round=round_, required=required, against=against)

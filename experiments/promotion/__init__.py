@@ -1,0 +1,1 @@
+"""Promotion: how often chance displaces a champion."""
