@@ -313,7 +313,11 @@ def test_a_prior_of_a_volume_grows_as_the_square_of_the_distance(observed, low, 
 def test_a_normal_prior_has_the_mean_and_deviation_of_its_law(observed, mean, sigma, label):
     law = {"distribution": "normal", "mean_mpc": mean, "sigma_mpc": sigma, "min_mpc": 5.0}
     prior = distance_prior(with_law(observed, **law), label)
-    reaches(prior, 5, mean + 5 * sigma)
+    first, last, cell = edges(prior)
+    assert 0 < first <= cell + 1e-9
+    assert last >= mean + 5 * sigma + 3 * (SIGMA_Z + 10) - 1e-9
+    beyond = (prior.grid_mpc < 5) | (prior.grid_mpc > mean + 5 * sigma)
+    assert (prior.p[beyond] == 0).all()
     assert prior.p @ prior.grid_mpc == pytest.approx(mean, rel=1e-4)
     deviation = np.sqrt(prior.p @ (prior.grid_mpc - mean) ** 2)
     assert deviation == pytest.approx(sigma, rel=1e-3)

@@ -47,7 +47,7 @@ def share_between(grid_mpc: Array, low_mpc: float, high_mpc: float) -> Array:
     above = np.maximum(grid_mpc - half, low_mpc)
     below = np.minimum(grid_mpc + half, high_mpc)
     # rounded, so that a cell that only touches a limit has none
-    return np.round(np.clip((below - above) / (2 * half), 0, 1), 9)
+    return np.asarray(np.round(np.clip((below - above) / (2 * half), 0, 1), 9))
 
 
 def with_prior(p: Array, prior_ratio: ArrayLike) -> Array:
