@@ -66,7 +66,7 @@ def add(commands: Commands) -> None:
         "--prior",
         metavar="NAME|FILE",
         help="prior on the distance: uniform, volume (D^2), flux-limited (SDSS' r < 17.77), "
-        "training (that of the training images), or a table with the columns distance_mpc and density; "
+        "training (that of the training images), or a table of distance_mpc and density; "
         "default: uniform, or training for a model that was registered before there was a choice",
     )
     command.add_argument(
