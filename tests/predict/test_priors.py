@@ -153,7 +153,7 @@ def test_a_champion_of_distances_takes_priors_with_its_one_error():
     flat = DistancePrior("flat.csv", (1.0, 500.0), (1.0, 1.0))
     integrated = estimates(model, D, cz, none, flat)
     for name in ("D_p", "D_error", "v_hat", "v_error", "v_low68", "v_high95"):
-        np.testing.assert_allclose(integrated[name], closed[name], rtol=2e-3, atol=2)
+        np.testing.assert_allclose(integrated[name], closed[name], rtol=1e-2, atol=2)
     volume = estimates(model, D, cz, none, prior_named("volume"))
     # of a normal likelihood, D^2 moves the mean by about 2 sigma^2 / D
     np.testing.assert_allclose(volume["D_p"] - D, 2 * 36 / D, rtol=0.05)
@@ -211,16 +211,19 @@ def test_a_file_is_linear_between_its_rows_and_zero_outside(tmp_path):
         ("distance_mpc,density\n50,nan\n60,1\n", "density must have a finite number in every row"),
         ("distance_mpc,density\n50,\n60,1\n", "density must have a finite number in every row"),
         ("distance_mpc,density\nfar,1\n60,1\n", "distance_mpc must have a finite number in every"),
-        (
-            'distance_mpc,density\n"60,1\n',
-            r"cannot be read \(\w+\): write a CSV with the columns d",
-        ),
     ],
 )
 def test_a_file_that_is_no_density_is_refused(tmp_path, text, words):
     path = tmp_path / "prior.csv"
     path.write_text(text)
     with pytest.raises(InputError, match=rf"^{re.escape(str(path))}:? .*{words}"):
+        prior_named(path)
+
+
+def test_a_file_that_cannot_be_read_is_refused(tmp_path):
+    path = tmp_path / "prior.ecsv"
+    path.write_text("distance_mpc,density\n60,1\n70,1\n")  # without the header of an ECSV
+    with pytest.raises(InputError, match=r"prior\.ecsv cannot be read \(\w+\): write a CSV with"):
         prior_named(path)
 
 

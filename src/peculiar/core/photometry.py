@@ -181,9 +181,10 @@ def pixel_noise_w_m3_sr(images: NDArray[np.float32]) -> Array:
 def fine_structure(images: NDArray[np.float32]) -> Array:
     """Measure how sharp the bright parts of images are, against a pixel.
 
-    It is the rms second difference between neighbours over that between next-but-one pixels,
-    along x and y, where the mean over bands is above a tenth of its peak. White noise has 1, an
-    image that changes slowly from pixel to pixel 1/4; a PSF lowers it towards that.
+    Of the second differences along x and y, the mean square between neighbours is divided by
+    that between next-but-one pixels, where the mean over bands is above a tenth of its peak. The
+    quotient is 1/16 where the image changes slowly from pixel to pixel and 1 for white noise; it
+    is scaled to 0 and 1. A PSF lowers it.
 
     Parameters
     ----------
@@ -193,7 +194,8 @@ def fine_structure(images: NDArray[np.float32]) -> Array:
     Returns
     -------
     ndarray, (n,)
-        Ratio; NaN where there is no light, and for frames of less than five pixels.
+        From 0 for smooth to 1 for white noise; NaN where there is no light, and for frames of less
+        than five pixels.
     """
     if min(images.shape[-2:]) < 5:
         return np.full(len(images), np.nan)
@@ -209,5 +211,6 @@ def fine_structure(images: NDArray[np.float32]) -> Array:
         return np.asarray(np.where(bright, x**2 + y**2, 0).sum(axis=(-2, -1)))
 
     wide = squares(2)
-    ratio = np.sqrt(squares(1) / np.where(wide > 0, wide, np.nan))
-    return np.asarray(np.where(middle.max(axis=(-2, -1)) > 0, ratio, np.nan))
+    quotient = squares(1) / np.where(wide > 0, wide, np.nan)
+    lit = middle.max(axis=(-2, -1)) > 0
+    return np.asarray(np.where(lit, (16 * quotient - 1) / 15, np.nan))

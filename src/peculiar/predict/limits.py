@@ -27,10 +27,9 @@ Mask = NDArray[np.bool_]
 REACH = 3  # deviations of a redshift outside the known distances beyond which none fits
 OUTSIDE = 0.5  # probability of a distance outside the range offered: more likely than not
 TENSION = 3  # deviations between D_p and D_z; chance of 0.3 % for normal errors
-# factor by which noise and sharpness may exceed those of the training images; clean images of
-# other galaxies are within, and an SDSS exposure's noise is an order of magnitude beyond
+# factors by which noise and sharpness may be beyond those of the training images
 # (docs/decisions/0037)
-WIDENED_NOISE, WIDENED_STRUCTURE = 2.0, 1.1
+WIDENED_NOISE, WIDENED_STRUCTURE = 2.0, 1.5
 
 
 def beyond(champion: Champion, prior: DistancePrior, D_z_mpc: Array, cz_error_kms: Array) -> Mask:
