@@ -24,7 +24,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from peculiar.core.dataset import Shards, ShardWriter
 from peculiar.core.params import load
 from peculiar.core.photometry import BANDS, surface_brightness
-from peculiar.networks.heads import Network, Prior, build
+from peculiar.networks.heads import Network, build
+from peculiar.networks.likelihood import Prior
 from peculiar.networks.params import NetworkSection
 from peculiar.training.loop import fit
 from peculiar.training.params import Train

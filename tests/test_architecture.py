@@ -55,8 +55,8 @@ CARRIED = {
     "train": {"mock.params", "runs.nulls"},
     "evaluate": {
         *("runs.exported", "runs.nulls"),
-        *("training.loader", "training.loop", "training.prior"),
-        *("training.torchrun", "training.train"),
+        *("mock.images", "mock.instrument", "mock.params", "mock.resample"),
+        *("training.loader", "training.loop", "training.torchrun", "training.train"),
     },
     "promote": {
         *("core.device", "networks.inference", "registry.champion", "registry.exchange"),

@@ -38,7 +38,7 @@ from peculiar.networks.inference import pieces_of
 from peculiar.networks.params import NetworkSection
 from peculiar.training.params import Train
 from peculiar.training.predictions import column_mpc, grid_of, predictions_of
-from peculiar.training.prior import distance_prior
+from peculiar.training.prior import distance_prior, law_on_grid
 from peculiar.velocity.metrics import measures
 
 AT_ONCE = 64
@@ -160,6 +160,7 @@ def networks(work: Path) -> Iterator[DistributionNetwork]:
         )
         network.load_state_dict(load_file(path))
         assert isinstance(network, DistributionNetwork)
+        network.head.set_prior(law_on_grid(learn, network.head.grid_mpc.double().numpy()))
         yield network.eval()
 
 

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from peculiar.networks.heads import Prior, build
+from peculiar.networks.heads import build
+from peculiar.networks.likelihood import Prior
 from peculiar.networks.params import NetworkSection
 
 LAYER = {"filters": 3, "kernel": 3, "stride": 2}
@@ -22,6 +23,7 @@ def network_section(family="cnn", **changes):
         "crop": None,
         "softening_mag_arcsec2": 24,
         "fresh": False,
+        "fresh_mpc": None,
         "views": None,
         "kernels": False,
         "loss": "absolute",

@@ -15,14 +15,13 @@ from builders.networks import network_section
 from peculiar.core.errors import InputError
 from peculiar.core.photometry import surface_brightness
 from peculiar.networks.heads import (
-    DistanceHead,
     DistanceNetwork,
     DistributionNetwork,
-    Prior,
     all_turns,
     build,
     ensemble,
 )
+from peculiar.networks.likelihood import DistanceHead, Prior
 
 KINDS = ["gaussian", "binned"]
 GRID = np.linspace(50.5, 99.5, 50)
@@ -196,16 +195,70 @@ def test_p_has_the_width_of_distances_and_not_of_their_labels(kind):
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_ensemble_gives_the_mean_of_its_members(kind, average_turns):
     members = [
-        build_small(head=kind, average_turns=average_turns, seed=seed, members=count)
+        build_small(head=kind, average_turns=average_turns, seed=seed, members=count, prior=FLAT)
         for seed, count in ((1, 1), (2, 1), (3, 2))
     ]
     full = ensemble(members).eval()
     first, second, third = (member(images()) for member in members)
     torch.testing.assert_close(full(images()), (first + second + 2 * third) / 4)
     assert not torch.allclose(first, second, rtol=1e-3)
-    rebuilt = build_small(head=kind, average_turns=average_turns, members=4, prior=FLAT)
+    rebuilt = build_small(head=kind, average_turns=average_turns, members=4)
     rebuilt.load_state_dict(full.state_dict())
     assert torch.equal(rebuilt(images()), full(images()))
+
+
+@pytest.mark.parametrize("average_turns", [False, True])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_prior_can_be_replaced_afterwards_exactly(kind, average_turns):
+    """Also that of an ensemble: p under any prior is p under a flat one times it."""
+    network = build_small(head=kind, average_turns=average_turns, members=3)
+    hill = network(images()).detach().double()
+    network.head.set_prior(None)
+    flat = network(images()).detach().double()
+    expected = flat * torch.from_numpy(PRIOR.p)
+    torch.testing.assert_close(
+        hill, expected / expected.sum(dim=-1, keepdim=True), rtol=1e-5, atol=1e-8
+    )
+    network.head.set_prior(PRIOR.p)
+    torch.testing.assert_close(network(images()).detach().double(), hill)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_prior_without_galaxies_at_some_distances_has_finite_gradients(kind):
+    p = np.where((GRID > 60) & (GRID < 90), 1.0, 0)
+    head = DistanceHead(kind, Prior(GRID, p / p.sum(), 400 / 70))
+    raw = torch.full((3, head.raw_numbers), 0.3, requires_grad=True)
+    log_p = head(raw)
+    head.loss(log_p, torch.tensor([10.0, 75.0, 200.0])).sum().backward()
+    assert (log_p.exp()[:, p == 0] == 0).all()
+    assert raw.grad.isfinite().all()
+    assert raw.grad.abs().max() > 0
+
+
+@given(mean=st.floats(-50, 250), s=st.floats(1, 15))
+def test_a_parabola_reaches_beyond_the_training_distances(mean, s):
+    """Its scale is that of the training distances; a flat prior afterwards leaves it whole."""
+    grid = WIDE.grid_mpc
+    p = np.where((grid > 50) & (grid < 100), 1.0, 0)
+    head = DistanceHead("gaussian", Prior(grid, p / p.sum(), 400 / 70))
+    middle, half, step = float(head.middle_mpc), float(head.half_mpc), grid[1] - grid[0]
+    assert (middle, half) == pytest.approx((75, 25), abs=step)
+    raw = torch.tensor([[(mean - middle) / half, log(np.expm1((s - step) / half))]])
+    head.set_prior(None)
+    found = head(raw).exp().double().numpy()[0]
+    assert found @ grid == pytest.approx(mean, abs=0.02)
+    assert np.sqrt(found @ (grid - found @ grid) ** 2) == pytest.approx(s, rel=0.01)
+
+
+def test_weights_of_before_the_wide_grid_are_read_with_the_scale_of_their_grid():
+    network = build_small(prior=FLAT)
+    older = {
+        k: v for k, v in network.state_dict().items() if not k.endswith(("half_mpc", "le_mpc"))
+    }
+    assert len(older) == len(network.state_dict()) - 2
+    second = build_small(prior=Prior(GRID + 20, FLAT.p, 1.0), seed=2)
+    second.load_state_dict(older)
+    assert torch.equal(second(images()), network(images()))
 
 
 def test_members_begin_with_weights_of_their_own():
@@ -230,7 +283,9 @@ def test_the_turns_are_the_eight_symmetries_of_a_square(side, seed):
 @pytest.mark.parametrize("kind", KINDS)
 def test_turns_make_no_difference_where_they_are_averaged(kind):
     turned = torch.cat(all_turns(images(1)))
-    averaged, plain = (build_small(head=kind, average_turns=asked) for asked in (True, False))
+    averaged, plain = (
+        build_small(head=kind, average_turns=asked, prior=FLAT) for asked in (True, False)
+    )
     torch.testing.assert_close(
         averaged(turned), averaged(turned)[:1].expand(8, -1), rtol=1e-5, atol=1e-5
     )
@@ -337,7 +392,7 @@ def test_a_crop_without_a_middle_is_refused(kind, crop):
 
 
 def test_an_ensemble_looks_at_what_its_members_do():
-    members = [build_small(crop=4, seed=seed) for seed in (1, 2)]
+    members = [build_small(crop=4, seed=seed, prior=FLAT) for seed in (1, 2)]
     expected = (members[0](images()) + members[1](images())) / 2
     torch.testing.assert_close(ensemble(members).eval()(images()), expected)
 

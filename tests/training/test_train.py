@@ -14,7 +14,8 @@ from peculiar.core.dataset import Observed
 from peculiar.core.errors import InputError
 from peculiar.core.params import load
 from peculiar.mock.params import Observe
-from peculiar.networks.heads import DistanceHead, DistributionNetwork
+from peculiar.networks.heads import DistributionNetwork
+from peculiar.networks.likelihood import DistanceHead
 from peculiar.networks.params import NetworkSection
 from peculiar.pipeline.observe import observe_dataset
 from peculiar.training import predictions as prediction_module
@@ -29,7 +30,7 @@ from peculiar.training.predictions import (
     validate,
     velocity_of,
 )
-from peculiar.training.prior import CELL_MPC, distance_prior
+from peculiar.training.prior import CELL_MPC, distance_prior, law_on_grid
 from peculiar.training.train import SHARPEST, calibrate_sharpness, train_network
 from peculiar.velocity.metrics import METRICS, l2, measures
 from peculiar.velocity.posterior import normal, velocity_from_distance, velocity_on_grid
@@ -46,6 +47,7 @@ SPEC = {
     "crop": None,
     "softening_mag_arcsec2": 24,
     "fresh": False,
+    "fresh_mpc": None,
     "views": None,
     "kernels": False,
     "loss": "absolute",
@@ -266,48 +268,75 @@ def with_law(observed, **law):
     return other(observed, meta={"distances": law})
 
 
-@given(low=st.floats(1, 200), width=st.floats(1, 400), label=st.sampled_from(["D", "D_z"]))
-def test_a_uniform_prior_is_flat_from_end_to_end(observed, low, width, label):
-    law = {"distribution": "uniform", "min_mpc": low, "max_mpc": low + width}
-    prior = distance_prior(with_law(observed, **law), label)
+def reaches(prior, low, high):
+    """The grid goes on beyond the law, which is zero there; its limits are edges of cells."""
     first, last, cell = edges(prior)
-    assert (first, last) == pytest.approx((low, low + width))
+    by = 3 * (SIGMA_Z + 10)
     assert cell <= CELL_MPC + 1e-9
     np.testing.assert_allclose(np.diff(prior.grid_mpc), cell)
-    np.testing.assert_allclose(prior.p, 1 / len(prior.p))
+    assert last >= high + by - 1e-9
+    assert prior.grid_mpc[0] > 0
+    if low > 0:
+        assert 0 < first <= max(low - by, cell) + 1e-9
+    within = prior.p > 0
+    np.testing.assert_array_equal(
+        within, (prior.grid_mpc > low - 1e-6) & (prior.grid_mpc < high + 1e-6)
+    )
+    assert within.sum() * cell == pytest.approx(high - low)
+    assert prior.p.sum() == pytest.approx(1)
+    return prior.grid_mpc[within], prior.p[within]
+
+
+lows, widths, of_labels = st.floats(1, 200), st.floats(1, 400), st.sampled_from(["D", "D_z"])
+
+
+@given(low=lows, width=widths, label=of_labels)
+def test_a_uniform_prior_is_flat_within_its_limits_and_its_grid_goes_on(
+    observed, low, width, label
+):
+    law = {"distribution": "uniform", "min_mpc": low, "max_mpc": low + width}
+    prior = distance_prior(with_law(observed, **law), label)
+    _, p = reaches(prior, low, low + width)
+    np.testing.assert_allclose(p, 1 / len(p))
+    cell = edges(prior)[2]
     assert prior.label_error_mpc == pytest.approx(SIGMA_Z if label == "D_z" else cell)
 
 
-@given(low=st.floats(1, 200), width=st.floats(1, 400))
+@given(low=lows, width=widths)
 def test_a_prior_of_a_volume_grows_as_the_square_of_the_distance(observed, low, width):
     law = {"distribution": "volume", "min_mpc": low, "max_mpc": low + width}
-    prior = distance_prior(with_law(observed, **law), "D_z")
-    assert edges(prior)[:2] == pytest.approx((low, low + width))
-    assert prior.p.sum() == pytest.approx(1)
-    np.testing.assert_allclose(prior.p / prior.p[0], (prior.grid_mpc / prior.grid_mpc[0]) ** 2)
+    D, p = reaches(distance_prior(with_law(observed, **law), "D_z"), low, low + width)
+    np.testing.assert_allclose(p / p[0], (D / D[0]) ** 2)
 
 
-@given(mean=st.floats(60, 200), sigma=st.floats(2, 10), label=st.sampled_from(["D", "D_z"]))
+@given(mean=st.floats(60, 200), sigma=st.floats(2, 10), label=of_labels)
 def test_a_normal_prior_has_the_mean_and_deviation_of_its_law(observed, mean, sigma, label):
     law = {"distribution": "normal", "mean_mpc": mean, "sigma_mpc": sigma, "min_mpc": 5.0}
     prior = distance_prior(with_law(observed, **law), label)
     first, last, cell = edges(prior)
-    assert first == pytest.approx(5)
-    assert last == pytest.approx(mean + 5 * sigma)
-    assert cell <= CELL_MPC + 1e-9
-    assert prior.p.sum() == pytest.approx(1)
+    assert 0 < first <= cell + 1e-9
+    assert last >= mean + 5 * sigma + 3 * (SIGMA_Z + 10) - 1e-9
+    beyond = (prior.grid_mpc < 5) | (prior.grid_mpc > mean + 5 * sigma)
+    assert (prior.p[beyond] == 0).all()
     assert prior.p @ prior.grid_mpc == pytest.approx(mean, rel=1e-4)
     deviation = np.sqrt(prior.p @ (prior.grid_mpc - mean) ** 2)
     assert deviation == pytest.approx(sigma, rel=1e-3)
-    assert prior.label_error_mpc == pytest.approx(SIGMA_Z if label == "D_z" else cell)
 
 
-def test_a_normal_prior_begins_where_no_galaxy_is_nearer(observed):
-    law = {"distribution": "normal", "mean_mpc": 75, "sigma_mpc": 30, "min_mpc": 60}
-    assert edges(distance_prior(with_law(observed, **law), "D_z"))[0] == pytest.approx(60)
+@given(low=lows, width=widths)
+def test_limits_of_fresh_distances_replace_the_law(observed, low, width):
+    prior = distance_prior(observed, "D_z", (low, low + width))
+    _, p = reaches(prior, low, low + width)
+    np.testing.assert_allclose(p, 1 / len(p))
 
 
-@given(factor=st.floats(0.02, 5), label=st.sampled_from(["D", "D_z"]))
+def test_a_grid_may_end_with_its_law(observed):
+    prior = distance_prior(observed, "D_z", beyond=False)
+    assert edges(prior)[:2] == pytest.approx((50, 100))
+    np.testing.assert_allclose(prior.p, 1 / len(prior.p))
+
+
+@given(factor=st.floats(0.02, 5), label=of_labels)
 def test_a_prior_of_measured_galaxies_covers_the_redshifts_of_the_training_split(
     observed, factor, label
 ):
@@ -320,13 +349,66 @@ def test_a_prior_of_measured_galaxies_covers_the_redshifts_of_the_training_split
         distance_z_mpc=D_z,
         distance_mpc=D_z * np.nan,
     )
+    low = max(0, D_z[rows].value.min() - 3 * SIGMA_Z)
+    high = D_z[rows].value.max() + 3 * SIGMA_Z
     prior = distance_prior(real, label)
-    first, last, cell = edges(prior)
-    assert first == pytest.approx(max(0, D_z[rows].value.min() - 3 * SIGMA_Z), abs=1e-9)
-    assert last == pytest.approx(D_z[rows].value.max() + 3 * SIGMA_Z)
-    assert prior.grid_mpc[0] > 0
-    assert cell <= CELL_MPC + 1e-9
-    np.testing.assert_allclose(prior.p, 1 / len(prior.p))
+    _, p = reaches(prior, low, high)
+    np.testing.assert_allclose(p, 1 / len(p))
+    np.testing.assert_allclose(law_on_grid(real, prior.grid_mpc), prior.p, atol=1e-12)
+
+
+@given(low=st.floats(20, 90), width=st.floats(1, 50), cells=st.integers(30, 300))
+def test_a_law_on_any_grid_is_its_share_of_each_cell(observed, low, width, cells):
+    """Against the distances themselves, on a grid whose edges are not the law's limits."""
+    law = {"distribution": "uniform", "min_mpc": low, "max_mpc": low + width}
+    edge = np.linspace(3, 160, cells + 1)
+    p = law_on_grid(with_law(observed, **law), (edge[1:] + edge[:-1]) / 2)
+    expected = np.diff(np.clip(edge, low, low + width)) / width
+    np.testing.assert_allclose(p, expected, atol=1e-9)
+
+
+def test_a_grid_without_a_distance_of_the_dataset_is_refused(observed):
+    with pytest.raises(InputError, match=r"uniform has no distance from 10 to 40 Mpc, which the"):
+        law_on_grid(observed, np.linspace(10, 40, 31))
+
+
+@pytest.mark.parametrize("changes", [PYRAMID, PYRAMID | {"head": "binned"}])
+def test_a_trained_network_has_a_flat_prior_and_is_measured_with_the_law(observed, changes):
+    data = with_law(observed, distribution="volume", min_mpc=50, max_mpc=100)
+    network = train(data, **changes)
+    prior, grid = network.head.log_prior, grid_of(network)
+    assert len(set(prior.tolist())) == 1
+    flat = network(torch.from_numpy(data.images[data.rows("test")])).double().numpy(force=True)
+    law = law_on_grid(data, grid)
+    assert ((law > 0).all()) == (changes["head"] == "binned")
+    expected = flat * law
+    expected /= expected.sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(predict_split(network, data, "test"), expected, atol=1e-6)
+    assert torch.equal(network.head.log_prior, prior)  # as before
+
+
+def test_the_law_is_taken_back_when_a_measurement_fails(observed, monkeypatch):
+    network = train(observed, **PYRAMID)
+    before = network.head.log_prior.clone()
+
+    def failing(*_):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(prediction_module, "run_network", failing)
+    with pytest.raises(ZeroDivisionError):
+        predict_split(network, observed, "test")
+    assert torch.equal(network.head.log_prior, before)
+
+
+def test_fresh_distances_have_the_limits_asked_for(placed):
+    """They are the training law: its scale is the head's, whose grid goes on beyond."""
+    changes = PYRAMID | {"fresh": True, "fresh_mpc": (30.0, 130.0), "batch_size": 4}
+    network = train(placed[0], raw=placed[1], **changes)
+    assert float(network.head.middle_mpc) == pytest.approx(80)
+    assert float(network.head.half_mpc) == pytest.approx(50, abs=CELL_MPC)
+    grid = grid_of(network)
+    assert grid[0] < CELL_MPC * 1.5
+    assert grid[-1] > 130 + 3 * (SIGMA_Z + 10) - CELL_MPC
 
 
 class Told(nn.Module):
@@ -344,8 +426,8 @@ def told(observed, D_p_mpc, deviation_mpc, label, members=1):
     """A data set, and a network whose members state these Gaussians of mean (n, member)."""
     D_p_mpc = np.asarray(D_p_mpc).reshape(len(observed.table), -1)
     head = DistanceHead("gaussian", distance_prior(observed, label))
-    first, last, cell = edges(distance_prior(observed, label))
-    middle, half = (first + last) / 2, (last - first - cell) / 2
+    _, _, cell = edges(distance_prior(observed, label))
+    middle, half = float(head.middle_mpc), float(head.half_mpc)
     width = np.broadcast_to((deviation_mpc - cell) / half, D_p_mpc.shape)
     raw = np.stack([(D_p_mpc - middle) / half, np.log(np.expm1(width))], axis=-1)
     images = raw.reshape(len(raw), 1, 1, -1).astype(np.float32)

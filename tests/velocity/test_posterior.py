@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.stats import kstest, norm, truncnorm
 
-from peculiar.networks.heads import DistanceHead, Prior
+from peculiar.networks.likelihood import DistanceHead, Prior
 from peculiar.velocity.hubble import distance_given_redshift_mpc, velocity_posterior_kms
 from peculiar.velocity.posterior import (
     cdf,

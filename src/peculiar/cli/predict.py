@@ -20,6 +20,7 @@ from peculiar.core.errors import InputError
 if TYPE_CHECKING:  # takes seconds to import
     from astropy.table import QTable
 
+    from peculiar.predict.priors import DistancePrior
     from peculiar.registry.champion import Champion
 
 FOR_CATALOGUES = ("images", "pictures", "scheduler")
@@ -61,6 +62,13 @@ def add(commands: Commands) -> None:
         help="its standard deviation; default: 0",
     )
     add_atlas(command)
+    command.add_argument(
+        "--prior",
+        metavar="NAME|FILE",
+        help="prior on the distance: uniform, volume (D^2), flux-limited (SDSS' r < 17.77), "
+        "training (that of the training images), or a table of distance_mpc and density; "
+        "default: uniform, or training for a model that was registered before there was a choice",
+    )
     command.add_argument(
         "--output",
         type=Path,
@@ -147,20 +155,37 @@ def _predict_images(arguments: argparse.Namespace) -> None:
 
     champion = load_champion(model_name(), arguments.store, arguments.model)
     atlas = read_catalogue(arguments.atlas) if arguments.atlas else None
-    tables = [_predict_image(path, champion, atlas, arguments) for path in arguments.files]
+    prior = _prior(champion, arguments)
+    tables = [_predict_image(path, champion, atlas, arguments, prior) for path in arguments.files]
     table = vstack(tables, metadata_conflicts="silent")
-    grid = champion.grid_mpc
-    limits = "" if grid is None else f", distances of {grid[0]:.0f} to {grid[-1]:.0f} Mpc only"
+    ends = champion.range_mpc
+    limits = "" if ends is None else f", for distances of {ends[0]:.0f} to {ends[1]:.0f} Mpc"
     version = f"version {champion.version}"
     named = f"champion {version}" if arguments.model == CHAMPION else version
-    print(f"{named}, trained on {champion.data_source}, bands {champion.bands}{limits}")
+    print(
+        f"{named}, trained on {champion.data_source}, bands {champion.bands}{limits}, "
+        f"prior {prior.describe()}"
+    )
     print("\n".join(table.pformat(max_lines=-1, max_width=-1)))
     if arguments.output:
         write_table(table, arguments.output)
 
 
+def _prior(champion: "Champion", arguments: argparse.Namespace) -> "DistancePrior":
+    """The prior asked for, or the champion's default; checked."""
+    from peculiar.predict.priors import check_prior, default_prior, prior_named
+
+    prior = default_prior(champion) if arguments.prior is None else prior_named(arguments.prior)
+    check_prior(champion, prior)
+    return prior
+
+
 def _predict_image(
-    path: Path, champion: "Champion", atlas: "QTable | None", arguments: argparse.Namespace
+    path: Path,
+    champion: "Champion",
+    atlas: "QTable | None",
+    arguments: argparse.Namespace,
+    prior: "DistancePrior",
 ) -> "QTable":
     """Predictions for one file: a row a camera, and of a simulated galaxy a row a distance too."""
     from peculiar.galaxies.formats import read_galaxy
@@ -172,7 +197,9 @@ def _predict_image(
     if not is_real(galaxy):
         if not arguments.at:
             raise InputError(f"{path} is of a simulated galaxy: give its distances with --at")
-        table = predict_galaxy(champion, galaxy, arguments.at, arguments.cz, arguments.cz_error)
+        table = predict_galaxy(
+            champion, galaxy, arguments.at, arguments.cz, arguments.cz_error, prior
+        )
     elif arguments.at:
         raise InputError(f"{path} is of a real galaxy, which cannot be moved: drop --at")
     else:
@@ -182,7 +209,7 @@ def _predict_image(
                 f"({champion.data_source}) and do not hold for real images: see "
                 "docs/results/real_galaxies"
             )
-        table = predict_real(champion, galaxy, arguments.cz, arguments.cz_error)
+        table = predict_real(champion, galaxy, arguments.cz, arguments.cz_error, prior)
     table.add_column([path.name] * len(table), name="file", index=0)
     return table
 
@@ -197,6 +224,7 @@ def _predict_catalogue(arguments: argparse.Namespace) -> None:
     given, pictures = arguments.files[0], arguments.pictures
     source = source_of(given, arguments.images, arguments.atlas)
     champion = load_champion(model_name(), arguments.store, arguments.model)
+    prior = _prior(champion, arguments)
     if pictures:
         pictures.mkdir(parents=True, exist_ok=True)
     job = Job(
@@ -206,13 +234,14 @@ def _predict_catalogue(arguments: argparse.Namespace) -> None:
         source,
         arguments.at[0] if arguments.at else float("nan"),
         pictures and pictures.resolve(),
+        prior,
     )
     count = predict_catalogue(
         champion, job, given, arguments.output, arguments.scheduler, store=arguments.store
     )
     print(
         f"{champion.model} version {champion.version}, {champion.digest[:12]}: wrote {count} rows "
-        f"to {arguments.output}"
+        f"to {arguments.output}, prior {prior.describe()}"
     )
 
 

@@ -152,3 +152,65 @@ def half_light_arcsec(images: NDArray[np.float32], pixel_scale_arcsec: float) ->
 
 
 Band = Literal["u", "g", "r", "i", "z"]
+
+
+def pixel_noise_w_m3_sr(images: NDArray[np.float32]) -> Array:
+    """Measure the noise of single pixels, by differences that a smooth galaxy does not have.
+
+    The filter [[1, -2, 1], [-2, 4, -2], [1, -2, 1]] takes away whatever is linear in x or y and
+    makes white noise six times larger (Immerkaer 1996, CVIU 64, 300). The median of its absolute
+    value, over the median of a normal variable, 0.6745, ignores the galaxy's core and stars.
+
+    Parameters
+    ----------
+    images : ndarray, (n, band, y, x)
+        Surface brightness, W/m/m^2/sr.
+
+    Returns
+    -------
+    ndarray, (n, band)
+        Standard deviation, W/m/m^2/sr; NaN for frames of less than three pixels.
+    """
+    if min(images.shape[-2:]) < 3:
+        return np.full(images.shape[:2], np.nan)
+    across = np.diff(images.astype(np.float64), n=2, axis=-1)
+    both = np.abs(np.diff(across, n=2, axis=-2))
+    return np.asarray(np.median(both, axis=(-2, -1)) / (6 * 0.6745))
+
+
+def fine_structure(images: NDArray[np.float32]) -> Array:
+    """Measure how sharp the bright parts of images are, against a pixel.
+
+    Of the second differences along x and y, the mean square between neighbours is divided by
+    that between next-but-one pixels, where the mean over bands is above a tenth of its peak. The
+    quotient is 1/16 where the image changes slowly from pixel to pixel and 1 for white noise; it
+    is scaled to 0 and 1. A PSF lowers it.
+
+    Parameters
+    ----------
+    images : ndarray, (n, band, y, x)
+        Surface brightness, W/m/m^2/sr.
+
+    Returns
+    -------
+    ndarray, (n,)
+        From 0 for smooth to 1 for white noise; NaN where there is no light, and for frames of less
+        than five pixels.
+    """
+    if min(images.shape[-2:]) < 5:
+        return np.full(len(images), np.nan)
+    light = images.mean(axis=1, dtype=np.float64)
+    middle = light[:, 2:-2, 2:-2]
+    bright = middle > 0.1 * middle.max(axis=(-2, -1), keepdims=True)
+
+    def squares(step: int) -> Array:
+        """Sum of squared second differences over `step` pixels at the bright pixels, (n,)."""
+        there, back = slice(2 + step, -2 + step or None), slice(2 - step, -2 - step)
+        x = light[:, 2:-2, there] + light[:, 2:-2, back] - 2 * middle
+        y = light[:, there, 2:-2] + light[:, back, 2:-2] - 2 * middle
+        return np.asarray(np.where(bright, x**2 + y**2, 0).sum(axis=(-2, -1)))
+
+    wide = squares(2)
+    quotient = squares(1) / np.where(wide > 0, wide, np.nan)
+    lit = middle.max(axis=(-2, -1)) > 0
+    return np.asarray(np.where(lit, (16 * quotient - 1) / 15, np.nan))

@@ -1,4 +1,4 @@
-"""Draw the distances at which simulated galaxies are placed."""
+"""The law of the distances at which simulated galaxies are placed: draws, limits, density."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,3 +38,32 @@ def draw_distances_mpc(
     lowest = (distances.min_mpc - distances.mean_mpc) / distances.sigma_mpc
     law = truncnorm(lowest, np.inf, loc=distances.mean_mpc, scale=distances.sigma_mpc)
     return np.asarray(law.rvs(size, random_state=rng))
+
+
+def support_mpc(distances: Simulated) -> tuple[float, float]:
+    """Least and greatest distance, Mpc; of normal ones, five deviations above the mean."""
+    if isinstance(distances, Uniform | Volume):
+        return distances.min_mpc, distances.max_mpc
+    return distances.min_mpc, distances.mean_mpc + 5 * distances.sigma_mpc
+
+
+def distance_density(distances: Simulated, D_mpc: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Compute the density of the law that `draw_distances_mpc` draws from.
+
+    Parameters
+    ----------
+    distances : Uniform, Volume or Normal
+        The law.
+    D_mpc : ndarray, any shape
+        Distances within `support_mpc`, whose limits are not looked at, Mpc.
+
+    Returns
+    -------
+    ndarray, same shape
+        Density, up to a factor.
+    """
+    if isinstance(distances, Uniform):
+        return np.ones_like(D_mpc)
+    if isinstance(distances, Volume):
+        return D_mpc**2
+    return np.exp(-0.5 * ((D_mpc - distances.mean_mpc) / distances.sigma_mpc) ** 2)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from peculiar.core.dataset import RAW_COLUMNS, Observed, open_set
 from peculiar.core.errors import InputError
-from peculiar.core.survey import Simulated, Survey
+from peculiar.core.survey import Simulated, Survey, Uniform
 from peculiar.mock.distances import draw_distances_mpc
 from peculiar.mock.instrument import photograph
 from peculiar.mock.resample import FWHM, PSF_REACH, Kernels, kpc_per_arcsec, place
@@ -116,6 +116,7 @@ def fresh_views(
     rng: np.random.Generator,
     device: torch.device,
     random_kernels: bool = False,
+    limits_mpc: tuple[float, float] | None = None,
 ) -> Callable[[NDArray[np.integer]], tuple[Tensor, Tensor]]:
     """Return a function that places images of a dataset at new random distances in each call.
 
@@ -139,6 +140,8 @@ def fresh_views(
     random_kernels : bool
         Resample each image with a kernel of `draw_kernels`, so that a network does not learn the
         sharpness of one resampler.
+    limits_mpc : tuple of float, optional
+        Limits of uniform distances, Mpc; by default distances follow the dataset's distribution.
 
     Returns
     -------
@@ -155,6 +158,8 @@ def fresh_views(
     images, galaxies = open_set(raw, RAW_COLUMNS)
     table, survey, cameras = observed.table, observed.survey, images.shape[1]
     law = _simulated_distances(survey)
+    if limits_mpc is not None:
+        law = Uniform(distribution="uniform", min_mpc=limits_mpc[0], max_mpc=limits_mpc[1])
     if not np.array_equal(np.repeat(galaxies["id"], cameras), table["galaxy"]):
         raise InputError(
             f"{raw} does not hold the galaxies of dataset {survey.dataset}: run `dvc repro observe`"

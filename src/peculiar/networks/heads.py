@@ -1,43 +1,14 @@
-"""Networks with a head: a distance, as in the paper, or p(D | image) learned from redshifts.
-
-A survey measures D_z = cz / H0 = D + v / H0 of a galaxy, not D. A network for p(D | image) implies
-p(D_z | image) = sum over D of p(D | image) N(D_z; D, sigma_v / H0). Training on its logarithm makes
-p(D | image) the distribution of D rather than of D_z, which is wider. (For a Gaussian p with mean
-mu and deviation s, the sum is N(D_z; mu, s^2 + (sigma_v / H0)^2).)
-"""
+"""Networks with a head: a distance, as in the paper, or p(D | image) learned from redshifts."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from math import log, pi
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn.functional import softplus
 
 from peculiar.networks.bodies import body, front
-from peculiar.networks.params import Head, NetworkSection, Precision
+from peculiar.networks.likelihood import DistanceHead, Prior
+from peculiar.networks.params import NetworkSection, Precision
 from peculiar.networks.scaling import check_crop
-
-
-@dataclass(frozen=True)
-class Prior:
-    """Prior of the distances on a grid.
-
-    Attributes
-    ----------
-    grid_mpc : ndarray, (G,)
-        Equally spaced distances, Mpc.
-    p : ndarray, (G,)
-        Their probabilities, which sum to one.
-    label_error_mpc : float
-        Standard deviation of the labels about the true distances, Mpc: sigma_v / H0 for D_z.
-    """
-
-    grid_mpc: NDArray[np.float64]
-    p: NDArray[np.float64]
-    label_error_mpc: float
 
 
 def all_turns(images: Tensor) -> list[Tensor]:
@@ -111,60 +82,8 @@ class DistanceNetwork(nn.Module):
         return ((D_p - labels_mpc) / unit).square().mean(), D_p
 
 
-class DistanceHead(nn.Module):
-    """Raw numbers of a network to p(D | image) on a grid: L(image | D)^sharpness times the prior.
-
-    The network predicts only the likelihood L. The prior of the training distances is kept apart,
-    so that it can be replaced (`peculiar.velocity.posterior.given_redshift`).
-
-    Parameters
-    ----------
-    kind : {"gaussian", "binned"}
-        log L a parabola in D, of two raw numbers, or one raw number for each distance of the grid.
-    prior : Prior
-        Distances and their probabilities.
-    """
-
-    grid_mpc: Tensor
-    log_prior: Tensor
-    label_error_mpc: Tensor
-    sharpness: Tensor
-
-    def __init__(self, kind: Head, prior: Prior):
-        super().__init__()
-        self.kind = kind
-        self.raw_numbers = 2 if kind == "gaussian" else len(prior.p)
-        self.register_buffer("grid_mpc", torch.tensor(prior.grid_mpc, dtype=torch.float32))
-        self.register_buffer("log_prior", torch.tensor(np.log(prior.p), dtype=torch.float32))
-        self.register_buffer("label_error_mpc", torch.tensor(prior.label_error_mpc))
-        # 1 in training, then calibrated; at 0 only the prior is left
-        self.register_buffer("sharpness", torch.tensor(1.0))
-
-    def log_likelihood(self, raw: Tensor) -> Tensor:
-        """Log L(image | D), (n, G), up to a constant for each image, of raw numbers."""
-        if self.kind == "binned":
-            return raw
-        middle = (self.grid_mpc[0] + self.grid_mpc[-1]) / 2
-        half = (self.grid_mpc[-1] - self.grid_mpc[0]) / 2
-        mean = middle + half * raw[:, :1]
-        # starts near the prior; never narrower than a cell of the grid
-        deviation = self.grid_mpc[1] - self.grid_mpc[0] + half * softplus(raw[:, 1:])
-        out: Tensor = -0.5 * ((self.grid_mpc - mean) / deviation).square()
-        return out
-
-    def forward(self, raw: Tensor) -> Tensor:
-        """Log p(D | image), (n, G), whose exponentials sum to one."""
-        return (self.sharpness * self.log_likelihood(raw) + self.log_prior).log_softmax(dim=-1)
-
-    def loss(self, log_p: Tensor, labels_mpc: Tensor) -> Tensor:
-        """-log p(label | image), (n,), nats for a density in 1/Mpc; `log_p` (n, G)."""
-        z = (labels_mpc[:, None] - self.grid_mpc) / self.label_error_mpc
-        norm = self.label_error_mpc.log() + 0.5 * log(2 * pi)
-        return norm - (log_p - 0.5 * z.square()).logsumexp(dim=-1)
-
-
 class DistributionNetwork(nn.Module):
-    """Images in physical units to p(D | image) on a grid, the mean over an ensemble of bodies.
+    """Images in physical units to p(D | image) on a grid, mixed over an ensemble of bodies.
 
     Parameters
     ----------
@@ -211,10 +130,8 @@ class DistributionNetwork(nn.Module):
         return self.mean_probability(self.raw(scaled))
 
     def mean_probability(self, raw: Tensor) -> Tensor:
-        """p(D | image), (n, G), the mean over members of raw numbers (member, n, r)."""
-        log_p = self.head(raw.flatten(0, 1)).unflatten(0, raw.shape[:2])
-        out: Tensor = log_p.exp().mean(dim=0)
-        return out
+        """p(D | image), (n, G), of members' raw numbers (member, n, r)."""
+        return self.head.mixed(raw).exp()
 
     def distance(self, scaled: Tensor) -> Tensor:
         """E[D | image], (n,), Mpc, of scaled images."""
@@ -230,7 +147,7 @@ Network = DistanceNetwork | DistributionNetwork
 
 
 def ensemble(members: Sequence[DistributionNetwork]) -> DistributionNetwork:
-    """Join networks into one, whose p(D | image) is their mean."""
+    """Join networks into one, whose p(D | image) under a flat prior is their mean."""
     first = members[0]
     bodies = [body for member in members for body in member.bodies]
     return DistributionNetwork(first.front, bodies, first.head, average_turns=first.average_turns)

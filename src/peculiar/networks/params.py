@@ -42,6 +42,7 @@ class Training(Section):
     crop: PositiveInt | None
     softening_mag_arcsec2: PositiveFloat
     fresh: bool
+    fresh_mpc: tuple[PositiveFloat, PositiveFloat] | None
     views: PositiveInt | None
     kernels: bool
     augment: bool
@@ -68,6 +69,12 @@ class Training(Section):
             raise ValueError("loss fractional is of distances: set head: point")
         if self.rounds > 1 and (self.head != "point" or self.label != "D_z" or self.fresh):
             raise ValueError("rounds correct fixed labels D_z of head point (fresh: false)")
+        if self.fresh_mpc is not None and not self.fresh:
+            raise ValueError(
+                "fresh_mpc limits fresh distances: set fresh: true, or fresh_mpc: null"
+            )
+        if self.fresh_mpc is not None and self.fresh_mpc[0] >= self.fresh_mpc[1]:
+            raise ValueError("fresh_mpc must be [low, high] with low below high")
         if self.views is not None and not self.fresh:
             raise ValueError("views are fresh distances: set fresh: true, or views: null")
         if self.kernels and not self.fresh:

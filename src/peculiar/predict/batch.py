@@ -30,13 +30,19 @@ from peculiar.predict.columns import COLUMNS, TEXT_COLUMNS, Column
 from peculiar.predict.estimate import outputs, predict_images
 from peculiar.predict.figures import draw_galaxy
 from peculiar.predict.images import Dataset, Files, rows_of
+from peculiar.predict.priors import (
+    DistancePrior,
+    check_prior,
+    default_prior,
+    distances_given_image,
+)
 from peculiar.predict.tables import assemble, write_part
 from peculiar.predict.view import View, is_real, view_galaxy
 from peculiar.registry.champion import Champion, load_champion
 from peculiar.runs.store import store_folder
 
 ROWS_AT_ONCE = 256
-FORMAT = 2  # of the parts
+FORMAT = 3  # of the parts
 ABOUT_ROWS = {
     "row": Column("", "row of the catalogue, from 0", None),
     "name": Column("", "path or id of the image", None),
@@ -61,6 +67,8 @@ class Job:
         Distance of simulated galaxies whose rows give none, Mpc; NaN for none.
     pictures : Path or None
         Folder for a picture of each galaxy.
+    prior : DistancePrior or None
+        Prior on the distance; None for the champion's `default_prior`.
     """
 
     model: str
@@ -69,6 +77,7 @@ class Job:
     source: Files | Dataset
     at_mpc: float
     pictures: Path | None
+    prior: DistancePrior | None = None
 
 
 def predict_rows(champion: Champion, job: Job, rows: list[Row]) -> pa.Table:
@@ -82,9 +91,9 @@ def predict_rows(champion: Champion, job: Job, rows: list[Row]) -> pa.Table:
     """
     views = [_view(champion, job, row) for row in rows]
     cz, error = [row.cz_kms for row in rows], [row.cz_error_kms for row in rows]
-    table = predict_images(champion, views, cz, error)
+    table = predict_images(champion, views, cz, error, job.prior)
     if job.pictures is not None:
-        _draw(job.pictures, champion, rows, views, table)
+        _draw(job, job.pictures, champion, rows, views, table)
     flags = table["flags"].tolist()
     reasons = [_reason(*about) for about in zip(rows, views, flags, strict=True)]
     return pa.table(
@@ -100,19 +109,31 @@ def predict_rows(champion: Champion, job: Job, rows: list[Row]) -> pa.Table:
 
 
 def _draw(
-    folder: Path, champion: Champion, rows: list[Row], views: list[View], table: QTable
+    job: Job,
+    folder: Path,
+    champion: Champion,
+    rows: list[Row],
+    views: list[View],
+    table: QTable,
 ) -> None:
     """A picture of each galaxy that has an image."""
+    prior = job.prior or default_prior(champion)
     for row, view, predicted in zip(rows, views, table, strict=True):
         if view.image is not None:
-            output = outputs(champion, view.image[None])[0]
+            output = outputs(champion, view.image[None])
+            if champion.grid_mpc is not None:
+                output = distances_given_image(champion, output, prior)
             numbers = {name: float(predicted[name].value) for name in COLUMNS}
-            draw_galaxy(folder, champion, row, view.image, output, numbers, str(predicted["flags"]))
+            draw_galaxy(
+                folder, champion, row, view.image, output[0], numbers, str(predicted["flags"])
+            )
 
 
 def _reason(row: Row, view: View, flags: str) -> str:
     """Why numbers of a row are missing, on one line."""
     reasons = [" ".join(view.reason.split()), row.reason]
+    if "prior" in flags.split(", "):
+        reasons.append("no distance that the prior allows fits the image")
     if "cz_beyond" in flags:
         reasons.append(f"cz {row.cz_kms:.0f} km/s is beyond the champion's distances")
     return "; ".join(filter(None, reasons))
@@ -216,14 +237,18 @@ def predict_catalogue(
         When the catalogue cannot be read, or another run writes the same output.
     """
     read = rows_of if given.is_dir() else catalogue.chunks
-    next(read(given, 1))  # refuse what cannot be read before anything is written
+    # refuse what cannot be read or done before anything is written
+    next(read(given, 1))
+    if job.prior is not None:
+        check_prior(champion, job.prior)
     folder = output.with_name(f".{output.name}.parts")
     folder.mkdir(exist_ok=True)
     try:
         with FileLock(folder.with_suffix(".lock"), timeout=0):
             _keep(folder, _identity(job, given, rows_at_once))
             parts = _write_parts(champion, job, read(given, rows_at_once), folder, scheduler, store)
-            meta = {**champion.describe(), "input": given.name}
+            prior = job.prior or default_prior(champion)
+            meta = {**champion.describe(), "prior": prior.name, "input": given.name}
             count = assemble(parts, ALL_COLUMNS, meta, output)
             shutil.rmtree(folder)
     except Timeout:

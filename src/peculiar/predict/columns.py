@@ -39,10 +39,14 @@ FLAGS = {
     "coarse_pixels": "pixels of the input are wider than the model's: detail is missing",
     "small_field": "the input ends within the model's frame, which is dark there",
     "saturated": "several pixels share the greatest brightness of a band",
-    "cz_beyond": "no distance of the model's grid fits the redshift; no posterior",
-    "distance": "D_p is outside the training distances, or D_z by more than sigma_v allows",
+    "prior": "no distance that the prior allows fits the image; no distance",
+    "cz_beyond": "no distance of the model's grid and the prior fits the redshift; no posterior",
+    "distance": "the distance is probably outside those that the model is offered for",
+    "tension": "D_p and D_z differ by more than three deviations",
     "brightness": "magnitude outside those of the training images",
     "size": "half-light radius outside those of the training images",
+    "noise": "noise of the pixels outside that of the training images",
+    "psf": "sharper or blunter than the training images",
 }
 """Every flag and its meaning, in the order in which `flags` lists them."""
 

@@ -12,17 +12,22 @@ import torch
 from astropy.table import QTable
 from numpy.typing import ArrayLike, NDArray
 
-from peculiar.core.photometry import SPEED_OF_LIGHT_KMS, half_light_arcsec, magnitudes
+from peculiar.core.photometry import SPEED_OF_LIGHT_KMS
 from peculiar.predict.columns import COLUMNS, FLAGS, TEXT_COLUMNS
+from peculiar.predict.limits import beyond, outside_training
+from peculiar.predict.priors import (
+    DistancePrior,
+    default_prior,
+    distance_grid,
+    distances_given_image,
+)
 from peculiar.predict.view import View
 from peculiar.registry.champion import Champion
 from peculiar.velocity.hubble import peculiar_velocity_kms, redshift_distance_mpc
 from peculiar.velocity.posterior import moments, velocity_from_distance, velocity_on_grid
 
 Array = NDArray[np.float64]
-Mask = NDArray[np.bool_]
 IMAGES_AT_ONCE = 16  # what a processor's cache holds: twice as fast as 64
-REACH = 3  # deviations of a redshift outside the champion's distances beyond which none fits
 
 
 def predict_images(
@@ -30,6 +35,7 @@ def predict_images(
     views: Sequence[View],
     cz_kms: ArrayLike,
     cz_error_kms: ArrayLike = 0.0,
+    prior: DistancePrior | None = None,
 ) -> QTable:
     """Predict distances and velocities of galaxies.
 
@@ -43,6 +49,8 @@ def predict_images(
         Redshifts times the speed of light, km/s; NaN where unknown.
     cz_error_kms : array_like, (n,) or ()
         Their standard deviations, km/s; NaN where unusable.
+    prior : DistancePrior, optional
+        Prior on the distance, from `peculiar.predict.priors`; by default its `default_prior`.
 
     Returns
     -------
@@ -50,9 +58,15 @@ def predict_images(
         `peculiar.predict.columns.COLUMNS`, and `flags`, those of the view and of the prediction
         in the order of `FLAGS`. A row without an image has no numbers. One without a usable
         redshift, or with one that no distance of the champion's grid fits, has no posterior. The
-        champion is in `meta`.
+        champion and the prior are in `meta`.
+
+    Raises
+    ------
+    InputError
+        When the champion cannot take the prior.
     """
     n = len(views)
+    prior = prior or default_prior(champion)
     cz, error, flags_of_cz = _redshifts(
         np.broadcast_to(cz_kms, n), np.broadcast_to(cz_error_kms, n)
     )
@@ -62,20 +76,26 @@ def predict_images(
     rows = np.array([k for k, view in enumerate(views) if view.image is not None], dtype=int)
     if images:
         stack = np.stack(images)
-        predicted = estimates(champion, outputs(champion, stack), cz[rows], error[rows])
+        output = outputs(champion, stack)
+        predicted = estimates(champion, output, cz[rows], error[rows], prior)
         for name, values in predicted.items():
             columns[name][rows] = values
-        outside = outside_training(champion, stack, predicted, error[rows])
+        outside = outside_training(champion, stack, output, predicted, error[rows], prior)
         for k, new in zip(rows, outside, strict=True):
             flags[k] |= {*new}
     for k, flag in flags_of_cz.items():
         if not flags[k] & {"no_cz", "bad_cz"}:  # a catalogue has said which already
             flags[k].add(flag)
-    return _table(champion, columns, flags)
+    return _table(champion, prior, columns, flags)
 
 
-def _table(champion: Champion, columns: Mapping[str, Array], flags: Sequence[set[str]]) -> QTable:
-    table = QTable(meta=champion.describe())
+def _table(
+    champion: Champion,
+    prior: DistancePrior,
+    columns: Mapping[str, Array],
+    flags: Sequence[set[str]],
+) -> QTable:
+    table = QTable(meta={**champion.describe(), "prior": prior.name})
     for name, column in COLUMNS.items():
         table[name] = columns[name] * u.Unit(column.unit)
     words = [", ".join(flag for flag in FLAGS if flag in present) or "ok" for present in flags]
@@ -121,7 +141,11 @@ def outputs(champion: Champion, images: NDArray[np.float32]) -> Array:
 
 
 def estimates(
-    champion: Champion, output: Array, cz_kms: Array, cz_error_kms: Array
+    champion: Champion,
+    output: Array,
+    cz_kms: Array,
+    cz_error_kms: Array,
+    prior: DistancePrior,
 ) -> dict[str, Array]:
     """Compute distances and velocities from what the network gives.
 
@@ -135,101 +159,48 @@ def estimates(
         Redshifts times the speed of light, km/s; NaN where unknown.
     cz_error_kms : ndarray, (n,)
         Their standard deviations, km/s; 0 for none.
+    prior : DistancePrior
+        Prior on the distance.
 
     Returns
     -------
     dict of str to ndarray, (n,)
-        `COLUMNS`. Posteriors are NaN without a redshift, and with one that no distance of the
-        champion's grid fits (`beyond`). A champion that gives distances has no grid.
+        `COLUMNS`. All are NaN but D_z where image and prior have no distance in common. Posteriors
+        are NaN without a redshift, and with one that no distance fits
+        (`peculiar.predict.limits.beyond`). For a champion that gives distances and a uniform prior
+        they have a closed form, without limits.
     """
-    grid, H0 = champion.grid_mpc, champion.H0_kms_mpc
-    if grid is None:
+    H0, p = champion.H0_kms_mpc, None
+    if champion.grid_mpc is None and prior.name == "uniform":
         D_p, D_error = output, np.full(len(output), champion.sigma_D_mpc)
     else:
-        D_p, D_error = moments(output, grid)
+        p = distances_given_image(champion, output, prior)
+        D_p, D_error = moments(p, distance_grid(champion))
     D_z = redshift_distance_mpc(cz_kms, H0)
     v_p = peculiar_velocity_kms(D_z, D_p, H0)
     columns = {"D_p": D_p, "D_error": D_error, "D_z": D_z, "v_p": v_p}
     columns |= {name: np.full(len(output), np.nan) for name in COLUMNS if name not in columns}
-    fits = np.isfinite(D_z) & np.isfinite(cz_error_kms) & ~beyond(champion, D_z, cz_error_kms)
+    fits = np.isfinite(D_p + D_z + cz_error_kms) & ~beyond(champion, prior, D_z, cz_error_kms)
     if fits.any():
-        posterior = _posterior(champion, output[fits], D_z[fits], cz_error_kms[fits])
+        given = output[fits] if p is None else p[fits]
+        posterior = _posterior(champion, given, D_z[fits], cz_error_kms[fits])
         for name, values in posterior.items():
             columns[name][fits] = values
     return columns
 
 
 def _posterior(
-    champion: Champion, output: Array, D_z_mpc: Array, cz_error_kms: Array
+    champion: Champion, given: Array, D_z_mpc: Array, cz_error_kms: Array
 ) -> dict[str, Array]:
-    """Columns of the posterior of the peculiar velocity, km/s."""
-    grid, sigma_v, H0 = champion.grid_mpc, champion.sigma_v_kms, champion.H0_kms_mpc
-    if grid is None:
-        sigma_D = champion.sigma_D_mpc
+    """Columns of the posterior of the peculiar velocity, km/s, of distances or p(D | image)."""
+    sigma_v, H0 = champion.sigma_v_kms, champion.H0_kms_mpc
+    if given.ndim == 1:
         v = velocity_from_distance(
-            output, D_z_mpc, sigma_D, sigma_v, H0, None, cz_error_kms=cz_error_kms
+            given, D_z_mpc, champion.sigma_D_mpc, sigma_v, H0, None, cz_error_kms=cz_error_kms
         )
     else:
-        v = velocity_on_grid(output, grid, D_z_mpc, sigma_v, H0, cz_error_kms=cz_error_kms)
+        grid = distance_grid(champion)
+        v = velocity_on_grid(given, grid, D_z_mpc, sigma_v, H0, cz_error_kms=cz_error_kms)
     lows = {f"v_low{level}": values for level, values in v.low_kms.items()}
     highs = {f"v_high{level}": values for level, values in v.high_kms.items()}
     return {"v_hat": v.mean_kms, "v_error": v.deviation_kms, **lows, **highs}
-
-
-def beyond(champion: Champion, D_z_mpc: Array, cz_error_kms: Array) -> Mask:
-    """Which redshifts (n,) no distance of the champion's grid fits.
-
-    p(D | image, D_z) would end in the last cell of the grid, with an error of next to nothing.
-    """
-    if champion.grid_mpc is None:
-        return np.zeros(len(D_z_mpc), dtype=bool)
-    near, far = champion.grid_mpc[0], champion.grid_mpc[-1]
-    reach = REACH * np.hypot(champion.sigma_v_kms, cz_error_kms) / champion.H0_kms_mpc
-    return np.asarray((D_z_mpc <= near - reach) | (D_z_mpc >= far + reach))
-
-
-def outside_training(
-    champion: Champion,
-    images: NDArray[np.float32],
-    columns: Mapping[str, Array],
-    cz_error_kms: Array,
-) -> list[tuple[str, ...]]:
-    """Flag galaxies outside the range of the training images.
-
-    Parameters
-    ----------
-    champion : Champion
-        Its `range_mpc` and `validity`; what they do not state is not flagged.
-    images : ndarray, (n, band, pixels, pixels), float32
-        Surface brightness, W/m/m^2/sr.
-    columns : mapping of str to ndarray, (n,)
-        From `estimates`.
-    cz_error_kms : ndarray, (n,)
-        Standard deviations of the redshifts, km/s.
-
-    Returns
-    -------
-    list of tuple of str, n
-        `cz_beyond`, `distance`, `brightness` and `size` for each image, see `FLAGS`.
-    """
-    D_z = columns["D_z"]
-    flagged: dict[str, Mask] = {"cz_beyond": beyond(champion, D_z, cz_error_kms)}
-    if champion.range_mpc is not None:
-        near, far = champion.range_mpc
-        by = np.hypot(champion.sigma_v_kms, np.nan_to_num(cz_error_kms)) / champion.H0_kms_mpc
-        flagged["distance"] = _outside(columns["D_p"], near, far) | (
-            np.isfinite(D_z) & _outside(D_z, near - by, far + by)
-        )
-    if champion.validity is not None:
-        mag = magnitudes(images, champion.bands, champion.pixel_scale_arcsec)
-        ranges = [champion.validity.mag_ab[band] for band in champion.bands]
-        outside = [_outside(mag[:, k], *ends) for k, ends in enumerate(ranges)]
-        flagged["brightness"] = np.any(outside, axis=0)
-        radius = half_light_arcsec(images, champion.pixel_scale_arcsec)
-        flagged["size"] = _outside(radius, *champion.validity.half_light_arcsec)
-    return [tuple(flag for flag in flagged if flagged[flag][k]) for k in range(len(images))]
-
-
-def _outside(values: Array, low: Array | float, high: Array | float) -> Mask:
-    """Which values are not between both ends; NaN is not."""
-    return np.asarray(~((low <= values) & (values <= high)))

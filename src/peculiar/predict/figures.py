@@ -40,7 +40,7 @@ def draw_galaxy(
     image : ndarray, (band, y, x)
         Surface brightness, W/m/m^2/sr.
     output : ndarray, () or (G,)
-        A distance, Mpc, or p(D | image), from `peculiar.predict.estimate.outputs`.
+        A distance, Mpc, or p(D | image) with the prior.
     estimate : mapping of str to float
         `peculiar.predict.columns.COLUMNS` of the galaxy.
     flags : str

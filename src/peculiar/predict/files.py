@@ -10,6 +10,7 @@ from astropy.table import QTable
 
 from peculiar.galaxies.galaxy import Galaxy
 from peculiar.predict.estimate import predict_images
+from peculiar.predict.priors import DistancePrior
 from peculiar.predict.view import View, view_galaxy
 from peculiar.registry.champion import Champion
 from peculiar.velocity.hubble import redshift_distance_mpc
@@ -21,6 +22,7 @@ def predict_galaxy(
     distances_mpc: Sequence[float],
     cz_kms: float | None,
     cz_error_kms: float = 0.0,
+    prior: DistancePrior | None = None,
 ) -> QTable:
     """Predict a simulated galaxy, placed at given distances.
 
@@ -36,6 +38,8 @@ def predict_galaxy(
         Its redshift times the speed of light, km/s; None where unknown.
     cz_error_kms : float
         Standard deviation of `cz_kms`, km/s.
+    prior : DistancePrior, optional
+        See `peculiar.predict.estimate.predict_images`.
 
     Returns
     -------
@@ -53,7 +57,7 @@ def predict_galaxy(
         view_galaxy(champion, galaxy, camera, distance, seed)
         for seed, (distance, camera) in enumerate(pairs)
     ]
-    table = _predicted(champion, galaxy, views, cz_kms, cz_error_kms)
+    table = _predicted(champion, galaxy, views, cz_kms, cz_error_kms, prior)
     table.add_column([camera for _, camera in pairs], name="camera", index=0)
     table.add_column([float(distance) for distance, _ in pairs] * u.Mpc, name="placed_at", index=0)
     table["placed_at"].info.format = ".1f"
@@ -62,7 +66,11 @@ def predict_galaxy(
 
 
 def predict_real(
-    champion: Champion, galaxy: Galaxy, cz_kms: float | None, cz_error_kms: float = 0.0
+    champion: Champion,
+    galaxy: Galaxy,
+    cz_kms: float | None,
+    cz_error_kms: float = 0.0,
+    prior: DistancePrior | None = None,
 ) -> QTable:
     """Predict a real galaxy.
 
@@ -76,6 +84,8 @@ def predict_real(
         Redshift times the speed of light, km/s; None for that of the file.
     cz_error_kms : float
         Standard deviation of the redshift, km/s.
+    prior : DistancePrior, optional
+        See `peculiar.predict.estimate.predict_images`.
 
     Returns
     -------
@@ -92,7 +102,7 @@ def predict_real(
     cameras = range(len(galaxy.images))
     views = [view_galaxy(champion, galaxy, camera, nan) for camera in cameras]
     cz = galaxy.cz_kms if cz_kms is None else cz_kms
-    table = _predicted(champion, galaxy, views, cz, cz_error_kms)
+    table = _predicted(champion, galaxy, views, cz, cz_error_kms, prior)
     table.add_column(list(cameras), name="camera", index=0)
     if np.isfinite(galaxy.cz_flow_kms):
         D_flow = redshift_distance_mpc([galaxy.cz_flow_kms] * len(table), champion.H0_kms_mpc)
@@ -108,7 +118,9 @@ def _predicted(
     views: Sequence[View],
     cz_kms: float | None,
     cz_error_kms: float,
+    prior: DistancePrior | None,
 ) -> QTable:
-    table = predict_images(champion, views, nan if cz_kms is None else cz_kms, cz_error_kms)
+    cz = nan if cz_kms is None else cz_kms
+    table = predict_images(champion, views, cz, cz_error_kms, prior)
     table.meta["source"] = galaxy.source
     return table

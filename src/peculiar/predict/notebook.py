@@ -1,6 +1,7 @@
 """For notebooks and scripts: Quantities in, a table of Quantities out."""
 
 import math
+from pathlib import Path
 
 import astropy.units as u
 import numpy as np
@@ -11,6 +12,7 @@ from peculiar.core.errors import InputError
 from peculiar.core.params import load, params_or_defaults
 from peculiar.galaxies.galaxy import Galaxy
 from peculiar.predict.estimate import predict_images
+from peculiar.predict.priors import prior_named
 from peculiar.predict.units import brightness_images, unmasked
 from peculiar.predict.view import view_galaxy
 from peculiar.registry.champion import Champion, load_champion
@@ -53,6 +55,7 @@ def predict_velocity(
     *,
     cz_error: u.Quantity = 0 * u.km / u.s,
     pixel_scale: u.Quantity | None = None,
+    prior: str | Path | None = None,
 ) -> QTable:
     """Predict distances and peculiar velocities of galaxies from their images and redshifts.
 
@@ -73,6 +76,11 @@ def predict_velocity(
     pixel_scale : Quantity, (), arcsec or arcsec / pix, optional
         Angle that a pixel subtends, by default that of the model. Images of another pixel scale
         or size are resampled.
+    prior : str or Path, optional
+        Prior on the distance: "uniform" (default), "volume", "flux-limited", "training" (that of
+        the model's training images), or a CSV or ECSV file with the columns `distance_mpc` and
+        `density`. See `peculiar.predict.priors`. An older model has "training" in what it gives,
+        and that is its default.
 
     Returns
     -------
@@ -91,12 +99,14 @@ def predict_velocity(
             Problems, separated by commas, or "ok" (`peculiar.predict.columns.FLAGS`).
 
         A galaxy whose image has pixels that are not finite has NaN and the flag `nan_pixels`; one
-        without a redshift has a distance alone and `no_cz`. `meta` describes the model.
+        without a redshift has a distance alone and `no_cz`. `meta` describes the model and names
+        the prior.
 
     Raises
     ------
     InputError
-        When shapes do not fit together, a unit cannot be read, or `cz_error` is negative.
+        When shapes do not fit together, a unit cannot be read, `cz_error` is negative, or there is
+        no such prior.
 
     Examples
     --------
@@ -126,7 +136,8 @@ def predict_velocity(
         pixel_scale_arcsec=model.pixel_scale_arcsec if scale is None else scale,
     )
     views = [view_galaxy(model, galaxy, k, math.nan) for k in range(len(values))]
-    return predict_images(model, views, cz_kms, cz_error_kms)
+    chosen = None if prior is None else prior_named(prior)
+    return predict_images(model, views, cz_kms, cz_error_kms, chosen)
 
 
 def _four_axes(images: u.Quantity, bands: str) -> u.Quantity:

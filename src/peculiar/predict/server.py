@@ -2,7 +2,9 @@
 
 The registry keeps a network that gives p(D | image) on a grid, or a distance alone. For clients,
 the verified network is exported once more with D_p and D_error computed inside (`Served`), into a
-temporary folder. The server loads no code of ours and no pickle (docs/decisions/0024).
+temporary folder. Their prior is flat on the network's whole grid; a version from before 2026-11-26
+has that of its training distances. The server loads no code of ours and no pickle
+(docs/decisions/0024).
 """
 
 import os
@@ -16,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from peculiar.core.errors import InputError
+from peculiar.predict.priors import default_prior
 from peculiar.registry.champion import Champion, load_champion
 from peculiar.runs import exported
 from peculiar.runs.tracking import CHAMPION
@@ -86,7 +89,8 @@ def serve(model: str, port: int, store: Path | None = None, which: str = CHAMPIO
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
         print(
             f"version {champion.version} of {model} at http://{HOST}:{port}/invocations: "
-            f"{champion.bands} images of {champion.pixels} pixels to D_p and D_error [Mpc]",
+            f"{champion.bands} images of {champion.pixels} pixels to D_p and D_error [Mpc], "
+            f"prior {default_prior(champion).name}",
             flush=True,
         )
         done = subprocess.run(command, env=os.environ | {"PATH": path}, check=False)

@@ -29,7 +29,9 @@ ROWS = {
 def span_mpc(run: Run) -> str:
     """Range of a network's training distances, as text."""
     ends = run.survey.range_mpc
-    if ends is None and run.grid_mpc is not None:
+    if ends is None and run.validity is not None:
+        ends = run.validity.distance_mpc
+    elif ends is None and run.grid_mpc is not None:
         ends = run.grid_mpc[0], run.grid_mpc[-1]
     return "not bounded" if ends is None else f"{ends[0]:.0f} to {ends[1]:.0f} Mpc"
 

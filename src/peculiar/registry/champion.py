@@ -25,7 +25,7 @@ class Champion:
     ----------
     network : torch.nn.Module
         Maps surface brightness (n, band, y, x), W/m/m^2/sr, to distances (n,), Mpc, or to
-        p(D | image), (n, G).
+        p(D | image), (n, G), under a flat prior (but see `flat`).
     grid_mpc : ndarray, (G,), or None
         Distances of p(D | image), Mpc; None if the network predicts one distance.
     version : str
@@ -41,6 +41,9 @@ class Champion:
         SHA-256 of the weights.
     validity : Validity or None
         Ranges of its training images; None if its version does not record them.
+    flat : bool
+        Whether p(D | image) has a flat prior; in versions before 2026-11-26 it has the law of the
+        training distances.
     """
 
     network: torch.nn.Module
@@ -51,6 +54,7 @@ class Champion:
     model: str = ""
     digest: str = ""
     validity: Validity | None = None
+    flat: bool = True
 
     def __repr__(self) -> str:
         """Five lines: version, images, range of distances, errors, and training images."""
@@ -116,7 +120,9 @@ class Champion:
         """Least and greatest training distance, Mpc; None if not recorded."""
         if self.validity is not None:
             return self.validity.distance_mpc
-        if self.grid_mpc is not None:
+        if self.survey.range_mpc is not None:
+            return self.survey.range_mpc
+        if self.grid_mpc is not None and not self.flat:
             half = (self.grid_mpc[1] - self.grid_mpc[0]) / 2
             return float(self.grid_mpc[0] - half), float(self.grid_mpc[-1] + half)
         return None
@@ -177,6 +183,7 @@ def load_champion(
     version = models.find(model, which)
     tags = version.tags
     network = models.load(version)
+    validity = Validity(**json.loads(tags["validity"])) if tags.get("validity") else None
     return Champion(
         network=network,
         grid_mpc=np.array(json.loads(tags["grid_mpc"])) if tags.get("grid_mpc") else None,
@@ -185,5 +192,6 @@ def load_champion(
         sigma_D_mpc=float(tags["sigma_D_mpc"]),
         model=model,
         digest=weights_digest(network),
-        validity=Validity(**json.loads(tags["validity"])) if tags.get("validity") else None,
+        validity=validity,
+        flat=validity is not None and validity.prior == "flat",
     )

@@ -101,10 +101,10 @@ class Run(Section):
     @model_validator(mode="before")
     @classmethod
     def _older(cls, values: Any) -> Any:
-        """Convert runs in registries from before `precision` (float32) and before `survey`."""
+        """Convert runs from before `precision` (float32), `fresh_mpc` (null) and `survey`."""
         match values:
-            case {"spec": dict(spec)} if "precision" not in spec:
-                values = values | {"spec": spec | {"precision": "float32"}}
+            case {"spec": dict(spec)}:
+                values = values | {"spec": {"precision": "float32", "fresh_mpc": None} | spec}
         match values:
             case {"data_source": source} if "survey" not in values:
                 of_survey = {key: values[key] for key in SURVEY_BEFORE if key in values}
@@ -122,7 +122,8 @@ class Run(Section):
 
     def fresh_network(self) -> "Network":
         """Build the network with initial weights."""
-        from peculiar.networks.heads import Prior, build
+        from peculiar.networks.heads import build
+        from peculiar.networks.likelihood import Prior
 
         grid = self.grid_mpc
         prior = None  # its values are among the weights and replace those set here

@@ -1,10 +1,11 @@
-"""Ranges of distance, brightness and size of the training images.
+"""Ranges of distance, brightness, size, noise and sharpness of the training images.
 
-Outside these ranges the errors of a network are unknown. Brightness and size are measured within
+Outside these ranges the errors of a network are unknown. All but the distance are measured within
 the frame of each image.
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import astropy.units as u
 import numpy as np
@@ -12,7 +13,12 @@ from numpy.typing import NDArray
 
 from peculiar.core.dataset import Observed
 from peculiar.core.params import Section
-from peculiar.core.photometry import half_light_arcsec, magnitudes
+from peculiar.core.photometry import (
+    fine_structure,
+    half_light_arcsec,
+    magnitudes,
+    pixel_noise_w_m3_sr,
+)
 
 Array = NDArray[np.float64]
 IMAGES_AT_ONCE = 256
@@ -29,11 +35,22 @@ class Validity(Section):
         Apparent AB magnitude within the frame, mag.
     half_light_arcsec : tuple of float
         Half-light radius of the mean over bands, arcsec.
+    pixel_noise_w_m3_sr : mapping from band to tuple of float, or None
+        Noise of single pixels, W/m/m^2/sr; None in older runs.
+    fine_structure : tuple of float or None
+        Sharpness of the bright parts (`peculiar.core.photometry.fine_structure`); None in older
+        runs.
+    prior : {"training", "flat"}
+        Prior in p(D | image) of the network: the law of its training distances, in older runs, or
+        flat.
     """
 
     distance_mpc: tuple[float, float]
     mag_ab: Mapping[str, tuple[float, float]]
     half_light_arcsec: tuple[float, float]
+    pixel_noise_w_m3_sr: Mapping[str, tuple[float, float]] | None = None
+    fine_structure: tuple[float, float] | None = None
+    prior: Literal["training", "flat"] = "training"
 
 
 def validity_of(observed: Observed, split: str = "train") -> Validity:
@@ -53,17 +70,26 @@ def validity_of(observed: Observed, split: str = "train") -> Validity:
     """
     survey, rows = observed.survey, observed.rows(split)
     scale, bands = survey.pixel_scale_arcsec, survey.bands
-    mags, radii = [], []
+    mags, radii, noises, structures = [], [], [], []
     for start in range(0, len(rows), IMAGES_AT_ONCE):
         images = observed.images[rows[start : start + IMAGES_AT_ONCE]]
         mags.append(magnitudes(images, bands, scale))
         radii.append(half_light_arcsec(images, scale))
+        noises.append(pixel_noise_w_m3_sr(images))
+        structures.append(fine_structure(images))
     mag, radius = np.concatenate(mags), np.concatenate(radii)
+    noise, structure = np.concatenate(noises), np.concatenate(structures)
     distance = observed.table["distance_mpc"][rows].to_value(u.Mpc)
     return Validity(
         distance_mpc=_ends(distance if survey.range_mpc is None else survey.range_mpc),
         mag_ab={band: _ends(mag[:, k]) for k, band in enumerate(bands)},
         half_light_arcsec=_ends(radius),
+        # frames of a few pixels have neither
+        pixel_noise_w_m3_sr=None
+        if np.isnan(noise).all()
+        else {band: _ends(noise[:, k]) for k, band in enumerate(bands)},
+        fine_structure=None if np.isnan(structure).all() else _ends(structure),
+        prior="flat",
     )
 
 

@@ -8,6 +8,7 @@ from peculiar.core.dataset import Observed
 from peculiar.core.device import best_device
 from peculiar.networks.heads import DistanceNetwork, Network
 from peculiar.networks.inference import run_network
+from peculiar.training.prior import law_in_force
 from peculiar.velocity.hubble import distance_given_redshift_mpc, peculiar_velocity_kms
 from peculiar.velocity.metrics import distance_error_mpc, measures
 from peculiar.velocity.posterior import Velocity, normal, velocity_from_distance, velocity_on_grid
@@ -21,7 +22,7 @@ def column_mpc(observed: Observed, name: str) -> Array:
 
 
 def predict_split(network: Network, observed: Observed, split: str) -> Array:
-    """Run a network on one split.
+    """Run a network on one split, with the law of the dataset's distances as the prior.
 
     Parameters
     ----------
@@ -38,7 +39,8 @@ def predict_split(network: Network, observed: Observed, split: str) -> Array:
         Distances (n,), Mpc, or p(D | image), (n, G), in the order of `observed.rows(split)`.
     """
     device = best_device()
-    return run_network(network.to(device), observed.images, observed.rows(split), device)
+    with law_in_force(network.to(device), observed):
+        return run_network(network, observed.images, observed.rows(split), device)
 
 
 def calibrate(observed: Observed, split: str, D_p_mpc: Array) -> float:
@@ -68,7 +70,7 @@ def velocity_of(
     split : str
         Split of `output`.
     output : ndarray, (n,) or (n, G)
-        From `predict_split`.
+        From `predict_split`, with the dataset's law of distances as the prior.
     sigma_D_mpc : float
         Error of a point head's distances, Mpc.
     grid_mpc : array_like, (G,), or None

@@ -26,7 +26,7 @@ from peculiar.training import torchrun
 from peculiar.training.loader import scaled_images
 from peculiar.training.loop import fit, target_scaling
 from peculiar.training.predictions import column_mpc, predict_split, validate, velocity_of
-from peculiar.training.prior import distance_prior
+from peculiar.training.prior import distance_prior, law_in_force
 from peculiar.velocity.metrics import l2
 
 SHARPEST = 4.0  # greatest sharpness, which halves the width of a likelihood
@@ -64,7 +64,8 @@ def train_network(
     Returns
     -------
     DistanceNetwork or DistributionNetwork
-        On the device of the training.
+        On the device of the training. p(D | image) has a flat prior on its whole grid, see
+        `peculiar.training.prior`.
 
     Raises
     ------
@@ -82,7 +83,9 @@ def train_network(
     if isinstance(members[0], DistanceNetwork):
         return members[0]
     network = ensemble([m for m in members if isinstance(m, DistributionNetwork)])
-    calibrate_sharpness(network, observed, spec.label)
+    with law_in_force(network, observed):
+        calibrate_sharpness(network, observed, spec.label)
+    network.head.set_prior(None)  # who predicts chooses one
     return network
 
 
@@ -147,7 +150,14 @@ def _train_member(
     fresh = None
     if spec.fresh:
         fresh = fresh_views(
-            observed, raw, side, spec.label, views_rng, device, random_kernels=spec.kernels
+            observed,
+            raw,
+            side,
+            spec.label,
+            views_rng,
+            device,
+            random_kernels=spec.kernels,
+            limits_mpc=spec.fresh_mpc,
         )
     (dropout_seed,) = rng.spawn(1)[0].integers(2**63, size=1)
     devices = [device] if device.type == "cuda" else []
@@ -183,12 +193,17 @@ def _initial_network(
             f"{survey.dataset} has {targets_mpc.min():.1f} Mpc: take loss: absolute"
         )
     scaling = survey.distribution if spec.normalise else "none"
+    prior = None
+    if spec.head != "point":
+        # bins learn nothing where there are no labels
+        beyond = spec.head == "gaussian"
+        prior = distance_prior(observed, spec.label, spec.fresh_mpc, beyond=beyond)
     return build(
         spec,
         survey.bands,
         observed.images.shape[-1],
         target=target_scaling(targets_mpc, scaling),
-        prior=None if spec.head == "point" else distance_prior(observed, spec.label),
+        prior=prior,
         seed=seed,
     )
 

@@ -10,6 +10,9 @@ H0 D to sqrt(sigma_v^2 + s^2) only. At a given distance the sum u = cz - H0 D = 
 v is normal about w u, with w = sigma_v^2 / (sigma_v^2 + s^2) and the deviation
 sigma_v s / sqrt(sigma_v^2 + s^2). The posterior of v is the mean of these normal distributions
 over p(D | image, cz).
+
+A champion's p(D | image) has a flat prior on a grid that reaches beyond its training distances.
+`with_prior`, or the argument `prior_ratio`, replaces that prior.
 """
 
 from collections.abc import Callable
@@ -36,6 +39,37 @@ def cells_mpc(range_mpc: tuple[float, float], most_mpc: float) -> Array:
     cells = ceil((range_mpc[1] - range_mpc[0]) / most_mpc)
     edges = np.linspace(*range_mpc, cells + 1)
     return np.asarray((edges[1:] + edges[:-1]) / 2)
+
+
+def share_between(grid_mpc: Array, low_mpc: float, high_mpc: float) -> Array:
+    """Fraction (G,) of each cell of a grid (G,) of equal cells that lies between two distances."""
+    half = (grid_mpc[1] - grid_mpc[0]) / 2
+    above = np.maximum(grid_mpc - half, low_mpc)
+    below = np.minimum(grid_mpc + half, high_mpc)
+    # rounded, so that a cell that only touches a limit has none
+    return np.asarray(np.round(np.clip((below - above) / (2 * half), 0, 1), 9))
+
+
+def with_prior(p: Array, prior_ratio: ArrayLike) -> Array:
+    """Replace the prior of p(D | image) by another.
+
+    Parameters
+    ----------
+    p : ndarray, (n, G)
+        p(D | image), each row summing to one.
+    prior_ratio : array_like, (G,)
+        Ratio of the other prior to that of `p`, up to a factor.
+
+    Returns
+    -------
+    ndarray, (n, G)
+        Rows sum to one. A row is NaN where `p` is zero at all distances of the other prior.
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        log_q = np.log(p) + np.log(np.asarray(prior_ratio, dtype=float))
+        # relative to the largest, so that no row underflows to 0/0
+        q = np.exp(log_q - log_q.max(axis=1, keepdims=True))
+    return np.asarray(q / q.sum(axis=1, keepdims=True))
 
 
 def given_redshift(

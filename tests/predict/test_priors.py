@@ -1,0 +1,265 @@
+"""Priors integrate as stated, replace that of training exactly, and are refused in one sentence."""
+
+import re
+
+import astropy.units as u
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.integrate import quad
+
+from builders.champions import GRID, brightness_distribution, mean_champion
+from builders.surveys import MEASURED, NORMAL
+from peculiar.core.errors import InputError
+from peculiar.predict.estimate import estimates, outputs, predict_images
+from peculiar.predict.notebook import predict_velocity
+from peculiar.predict.priors import (
+    ALPHA,
+    LIMIT_MAG,
+    MSTAR_MAG,
+    NAMES,
+    DistancePrior,
+    brighter_fraction,
+    default_prior,
+    density_on,
+    distance_grid,
+    distances_given_image,
+    prior_named,
+    prior_ratio,
+)
+from peculiar.predict.units import BRIGHTNESS
+from peculiar.predict.view import View
+from peculiar.runs.validity import Validity
+from peculiar.velocity.posterior import moments
+
+WIDE = np.arange(3.5, 150)
+VOLUME = {"distribution": "volume", "min_mpc": 50, "max_mpc": 100}
+FILE = DistancePrior("virgo.csv", (10.0, 16.5, 60.0), (0.0, 1.0, 0.5))
+
+
+def normal_p(mean, sigma=10.0, grid=WIDE):
+    p = np.exp(-0.5 * ((grid - np.asarray(mean).reshape(-1, 1)) / sigma) ** 2)
+    return p / p.sum(axis=1, keepdims=True)
+
+
+def champion(**changes):
+    return mean_champion(**({"grid_mpc": WIDE} | changes))
+
+
+@pytest.mark.parametrize("law", [{}, {"distances": VOLUME}, {"distances": NORMAL}])
+def test_priors_have_the_moments_that_integrals_say(law):
+    model = champion(**law)
+    grid = distance_grid(model)
+
+    def mean_of(density, low, high):
+        return quad(lambda D: D * density(D), low, high)[0] / quad(density, low, high)[0]
+
+    low, high = 3, 150
+    fraction = lambda D: float(brighter_fraction(np.array([D]), 70)[0])  # noqa: E731
+    expected = {
+        "uniform": mean_of(lambda _: 1.0, low, high),
+        "volume": mean_of(lambda D: D**2, low, high),
+        "flux-limited": mean_of(lambda D: D**2 * fraction(D), low, high),
+    }
+    match law.get("distances", {}).get("distribution"):
+        case "volume":
+            expected["training"] = mean_of(lambda D: D**2, 50, 100)
+        case "normal":
+            expected["training"] = mean_of(
+                lambda D: np.exp(-0.5 * ((D - 75) / 14.5) ** 2), 5, 147.5
+            )
+        case _:
+            expected["training"] = 75.0
+    assert expected.keys() == set(NAMES)
+    for name, mean in expected.items():
+        density = density_on(prior_named(name), model, grid)
+        assert density @ grid / density.sum() == pytest.approx(mean, rel=1e-3), name
+
+
+@given(st.floats(5, 500), st.floats(50, 100))
+def test_the_fraction_seen_is_the_integral_of_schechter_s_function(D, H0):
+    """Between the faintest luminosity seen and 30 L*, against the same at 50 Mpc."""
+
+    def seen(D):
+        M_star = MSTAR_MAG + 5 * np.log10(H0 / 100)
+        faintest = 10 ** (-0.4 * (LIMIT_MAG - 5 * np.log10(D * 1e5) - M_star))
+        # in ln L, in which the integrand is smooth
+        return quad(lambda t: np.exp((ALPHA + 1) * t - np.exp(t)), np.log(faintest), np.log(30))[0]
+
+    ratio = brighter_fraction(np.array([D]), H0) / brighter_fraction(np.array([50.0]), H0)
+    assert ratio[0] == pytest.approx(seen(D) / seen(50.0), rel=1e-5)
+
+
+@given(st.floats(20, 130), st.sampled_from([prior_named(name) for name in NAMES] + [FILE]))
+def test_a_prior_multiplies_the_likelihood_by_a_direct_sum(mean, prior):
+    """And the redshift after it: distances, errors and velocities are of the same product."""
+    model, p, cz = champion(), normal_p([mean]), 5250.0
+    density = density_on(prior, model, WIDE)
+    weights = p[0] * density
+    found = estimates(model, p, np.array([cz]), np.zeros(1), prior)
+    D_p = (weights * WIDE).sum() / weights.sum()
+    assert found["D_p"][0] == pytest.approx(D_p, rel=1e-6)
+    variance = (weights * (WIDE - D_p) ** 2).sum() / weights.sum() + 1 / 12
+    assert found["D_error"][0] == pytest.approx(np.sqrt(variance), rel=1e-5)
+    if np.isfinite(found["v_hat"][0]):
+        weights = weights * np.exp(-0.5 * ((75 - WIDE) * 70 / 400) ** 2)
+        v = 70 * (75 - (weights * WIDE).sum() / weights.sum())
+        assert found["v_hat"][0] == pytest.approx(v, rel=1e-5, abs=1e-5)
+
+
+def test_a_prior_replaces_that_of_training_exactly():
+    """An older champion has the law of its training distances in p(D | image)."""
+    grid = np.arange(50.5, 100)
+    flat = normal_p([60, 95], grid=grid)
+    with_law = flat * grid**2
+    with_law /= with_law.sum(axis=1, keepdims=True)
+    old = champion(grid_mpc=grid, distances=VOLUME, flat=False)
+    new = champion(grid_mpc=grid, distances=VOLUME)
+    for name in NAMES:
+        prior = prior_named(name)
+        np.testing.assert_allclose(
+            distances_given_image(old, with_law, prior), distances_given_image(new, flat, prior)
+        )
+    assert (default_prior(old).name, default_prior(new).name) == ("training", "uniform")
+    assert (prior_ratio(old, prior_named("training")) == 1).all()
+
+
+def test_a_galaxy_outside_the_range_offered_has_a_posterior_that_reaches_it():
+    model = champion()
+    for true in (44.0, 106.0):
+        found = estimates(
+            model, normal_p([true]), np.array([70 * true]), np.zeros(1), prior_named("uniform")
+        )
+        assert found["D_p"][0] == pytest.approx(true, abs=0.1)
+        assert found["v_low68"][0] < 0 < found["v_high68"][0]
+        assert abs(found["v_hat"][0]) < 20
+        cut = estimates(
+            model, normal_p([true]), np.array([70 * true]), np.zeros(1), prior_named("training")
+        )
+        assert 50 < cut["D_p"][0] < 100
+
+
+def test_a_champion_of_distances_takes_priors_with_its_one_error():
+    model = mean_champion(pixels=16, sigma_D_mpc=6.0)
+    D, cz, none = np.array([60.0, 90.0]), np.array([4500.0, 6000.0]), np.zeros(2)
+    closed = estimates(model, D, cz, none, prior_named("uniform"))
+    np.testing.assert_array_equal(closed["D_p"], D)
+    np.testing.assert_array_equal(closed["D_error"], 6.0)
+    grid = distance_grid(model)
+    assert grid[0] < 50 - 3 * (400 / 70 + 6) + 2
+    assert grid[-1] > 100 + 3 * (400 / 70 + 6) - 2
+    # far from the grid's ends a wide file is flat too, and must give the closed form
+    flat = DistancePrior("flat.csv", (1.0, 500.0), (1.0, 1.0))
+    integrated = estimates(model, D, cz, none, flat)
+    for name in ("D_p", "D_error", "v_hat", "v_error", "v_low68", "v_high95"):
+        np.testing.assert_allclose(integrated[name], closed[name], rtol=1e-2, atol=2)
+    volume = estimates(model, D, cz, none, prior_named("volume"))
+    # of a normal likelihood, D^2 moves the mean by about 2 sigma^2 / D
+    np.testing.assert_allclose(volume["D_p"] - D, 2 * 36 / D, rtol=0.05)
+    nowhere = mean_champion(distances=NORMAL)
+    with pytest.raises(InputError, match=r"does not record its training distances: take --prior u"):
+        estimates(nowhere, D, cz, none, prior_named("volume"))
+
+
+def test_an_image_that_no_distance_of_the_prior_fits_has_a_flag_and_no_distance():
+    p = np.zeros((1, len(WIDE)))
+    p[0, 60] = 1
+    table = estimates(
+        champion(), p, np.array([5250.0]), np.zeros(1), DistancePrior("x", (5, 9), (1, 1))
+    )
+    assert np.isnan(table["D_p"]).all()
+    assert np.isnan(table["v_hat"]).all()
+    assert table["D_z"][0] == 75
+
+    def point(images):
+        import torch
+
+        return torch.from_numpy(np.repeat(p, len(images), axis=0))
+
+    views = [View(np.ones((1, 8, 8), np.float32))]
+    seen = champion(network=point)
+    flags = predict_images(seen, views, 5250.0, prior=DistancePrior("x", (5, 9), (1, 1)))["flags"]
+    assert flags[0].startswith("prior")
+
+
+def test_a_file_is_linear_between_its_rows_and_zero_outside(tmp_path):
+    path = tmp_path / "cluster.csv"
+    path.write_text("distance_mpc,density\n60,0\n70,2\n90,0\n")
+    prior = prior_named(path)
+    density = density_on(prior, champion(), WIDE)
+    expected = np.where(WIDE < 70, (WIDE - 60) / 5, (90 - WIDE) / 10)
+    np.testing.assert_allclose(density, np.maximum(expected, 0), atol=1e-12)
+    assert prior.describe() == "cluster.csv (60 to 90 Mpc, zero outside)"
+    ecsv = tmp_path / "cluster.ecsv"
+    from astropy.table import Table
+
+    Table({"distance_mpc": [60.0, 70, 90], "density": [0.0, 2, 0]}).write(ecsv)
+    assert prior_named(str(ecsv)).density == prior.density
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("distance_mpc\n60\n", "has no column density: add it"),
+        ("D,density\n60,1\n", "has no column distance_mpc: add it"),
+        ("distance_mpc,density\n60,1\n", "must be two or more positive, increasing numbers"),
+        ("distance_mpc,density\n60,1\n60,1\n", "must be two or more positive, increasing"),
+        ("distance_mpc,density\n0,1\n60,1\n", "must be two or more positive, increasing numbers"),
+        ("distance_mpc,density\n50,1\n60,-1\n", "density must not be negative, nor zero every"),
+        ("distance_mpc,density\n50,0\n60,0\n", "density must not be negative, nor zero every"),
+        ("distance_mpc,density\n50,nan\n60,1\n", "density must have a finite number in every row"),
+        ("distance_mpc,density\n50,\n60,1\n", "density must have a finite number in every row"),
+        ("distance_mpc,density\nfar,1\n60,1\n", "distance_mpc must have a finite number in every"),
+    ],
+)
+def test_a_file_that_is_no_density_is_refused(tmp_path, text, words):
+    path = tmp_path / "prior.csv"
+    path.write_text(text)
+    with pytest.raises(InputError, match=rf"^{re.escape(str(path))}:? .*{words}"):
+        prior_named(path)
+
+
+def test_a_file_that_cannot_be_read_is_refused(tmp_path):
+    path = tmp_path / "prior.ecsv"
+    path.write_text("distance_mpc,density\n60,1\n70,1\n")  # without the header of an ECSV
+    with pytest.raises(InputError, match=r"prior\.ecsv cannot be read \(\w+\): write a CSV with"):
+        prior_named(path)
+
+
+def test_priors_that_cannot_be_are_refused():
+    with pytest.raises(
+        InputError, match="prior flat: give training, uniform, volume, flux-limited"
+    ):
+        prior_named("flat")
+    far = DistancePrior("far.csv", (500.0, 600.0), (1.0, 1.0))
+    with pytest.raises(InputError, match=r"prior far\.csv is zero from 4 to 150 Mpc, all that the"):
+        density_on(far, champion(), WIDE)
+    old = {"distances": {"distribution": "unrecorded", "was": "normal", "range_mpc": (50, 100)}}
+    with pytest.raises(InputError, match="version 1 does not record the law of its training"):
+        density_on(prior_named("training"), champion(**old), WIDE)
+
+
+def test_measured_galaxies_have_a_flat_law_a_little_beyond_their_distances():
+    validity = Validity(distance_mpc=(40, 110), mag_ab={"r": (0, 9)}, half_light_arcsec=(0, 9))
+    model = champion(distances=MEASURED, validity=validity)
+    density = density_on(prior_named("training"), model, WIDE)
+    by = 3 * 400 / 70
+    assert density.sum() == pytest.approx(70 + 2 * by)
+    assert (density[np.abs(WIDE - 75) < 34 + by] == 1).all()
+
+
+def test_the_prior_is_in_the_table_and_reaches_the_notebook():
+    model = mean_champion(
+        pixels=16, network=brightness_distribution, grid_mpc=GRID, pixel_scale_arcsec=1.0
+    )
+    images = np.random.default_rng(3).random((2, 1, 16, 16)).astype(np.float32)
+    cz = [5250, 5600] * u.km / u.s
+    for name in NAMES:
+        table = predict_velocity(images * BRIGHTNESS, cz, model, prior=name)
+        assert table.meta["prior"] == name
+        p = distances_given_image(model, outputs(model, images), prior_named(name))
+        np.testing.assert_allclose(table["D_p"].value, moments(p, GRID)[0])
+    assert predict_velocity(images * BRIGHTNESS, cz, model).meta["prior"] == "uniform"
+    with pytest.raises(InputError, match="prior flat: give"):
+        predict_velocity(images * BRIGHTNESS, cz, model, prior="flat")
