@@ -17,8 +17,10 @@ from peculiar.mock.params import Observe
 from peculiar.networks.heads import DistanceHead, DistributionNetwork
 from peculiar.networks.params import NetworkSection
 from peculiar.pipeline.observe import observe_dataset
+from peculiar.training import calibration
 from peculiar.training import predictions as prediction_module
 from peculiar.training import train as experiment
+from peculiar.training.calibration import SHARPEST, calibrate_sharpness
 from peculiar.training.predictions import (
     calibrate,
     column_mpc,
@@ -30,7 +32,7 @@ from peculiar.training.predictions import (
     velocity_of,
 )
 from peculiar.training.prior import CELL_MPC, distance_prior
-from peculiar.training.train import SHARPEST, calibrate_sharpness, train_network
+from peculiar.training.train import train_network
 from peculiar.velocity.metrics import METRICS, l2, measures
 from peculiar.velocity.posterior import normal, velocity_from_distance, velocity_on_grid
 
@@ -61,6 +63,7 @@ SPEC = {
     "ema": 0,
     "patience": None,
     "epochs": 1,
+    "calibration_folds": None,
 }
 STARLET = {
     "family": "starlet",
@@ -76,7 +79,7 @@ SIGMA_Z = 400 / 70  # of the shared data set, Mpc
 
 @pytest.fixture(autouse=True)
 def _on_the_cpu(monkeypatch):
-    for module in (experiment, prediction_module):
+    for module in (experiment, calibration, prediction_module):
         monkeypatch.setattr(module, "best_device", lambda: torch.device("cpu"))
 
 
