@@ -55,13 +55,13 @@ CARRIED = {
     "train": {"mock.params", "runs.nulls"},
     "evaluate": {
         *("runs.exported", "runs.nulls"),
-        *("training.loader", "training.loop", "training.prior"),
+        *("training.calibration", "training.loader", "training.loop", "training.prior"),
         *("training.torchrun", "training.train"),
     },
     "promote": {
         *("core.device", "networks.inference", "registry.champion", "registry.exchange"),
         *("registry.reproduce", "registry.rollback", "runs.nulls", "training.loader"),
-        *("training.loop", "training.predictions", "training.prior"),
+        *("training.calibration", "training.loop", "training.predictions", "training.prior"),
         *("training.torchrun", "training.train"),
     },
 }

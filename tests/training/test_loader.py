@@ -224,6 +224,27 @@ def test_kept_views_are_what_the_front_gives_of_each_in_order(family, views):
     assert dense(kept) is kept
 
 
+def test_more_views_come_after_the_others_and_change_none():
+    net, more = network(family="starlet", head="gaussian"), Numbered()
+    alone = keep_views(net, Numbered(), TRAIN, 2)
+    both = keep_views(net, Numbered(), TRAIN, 2, (more, TRAIN[:5]))
+    np.testing.assert_array_equal(both.rows, [*TRAIN, *TRAIN, *TRAIN[:5], *TRAIN[:5]])
+    number = len(alone.rows)
+    assert torch.equal(both.scaled[:number], alone.scaled)
+    assert torch.equal(both.labels_mpc[:number], alone.labels_mpc)
+    torch.testing.assert_close(both.scaled[number:], net.front(torch.cat(more.images)))
+    assert torch.equal(both.labels_mpc[number:], torch.cat(more.labels))
+
+
+@pytest.mark.parametrize("resident_bytes", [0, loader.RESIDENT_BYTES])
+def test_more_rows_are_scaled_as_the_others(monkeypatch, resident_bytes):
+    monkeypatch.setattr(loader, "RESIDENT_BYTES", resident_bytes)
+    front, images = network().front, Recorder()
+    both = scaled_images(front, images, TRAIN[:20], CPU, TRAIN[20:50])
+    rows = TRAIN[15:45]
+    torch.testing.assert_close(both(rows), front(load_images(images, rows, CPU)))
+
+
 @pytest.mark.parametrize("family", ["cnn", "starlet"])
 def test_kept_views_do_not_depend_on_how_many_are_made_at_once(monkeypatch, family):
     net = network(family=family, head="gaussian")
