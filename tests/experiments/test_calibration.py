@@ -29,7 +29,7 @@ def test_true_posteriors_hold_within_the_errors():
 
 @pytest.mark.parametrize("factor", [0.8, 1.25])
 def test_wrong_widths_are_seen_in_every_third(factor):
-    found = calibration.calibration_of(stated(factor))
+    found = calibration.calibration_of(stated(factor, galaxies=5000))
     for name in ("rms_z", "rms_z_narrow", "rms_z_middle", "rms_z_wide"):
         assert found[name] == pytest.approx(1 / factor, rel=0.06)
     assert (found["coverage_68"] > 0.683) == (factor > 1)
