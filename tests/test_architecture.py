@@ -56,12 +56,13 @@ CARRIED = {
     "evaluate": {
         *("runs.exported", "runs.nulls"),
         *("mock.images", "mock.instrument", "mock.params", "mock.resample"),
-        *("training.loader", "training.loop", "training.torchrun", "training.train"),
+        *("training.calibration", "training.loader", "training.loop"),
+        *("training.torchrun", "training.train"),
     },
     "promote": {
         *("core.device", "networks.inference", "registry.champion", "registry.exchange"),
         *("registry.reproduce", "registry.rollback", "training.loader"),
-        *("training.loop", "training.predictions", "training.prior"),
+        *("training.calibration", "training.loop", "training.predictions", "training.prior"),
         *("training.torchrun", "training.train"),
     },
 }

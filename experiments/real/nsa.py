@@ -65,6 +65,7 @@ CHANGES: dict[str, Any] = {
         "augment": True,
         "average_turns": False,
         "precision": "float32",
+        "calibration_folds": None,
         "members": 1,
         "batch_size": 16,
         "schedule": "cosine",

@@ -39,6 +39,7 @@ def network_section(family="cnn", **changes):
         "ema": 0,
         "patience": None,
         "epochs": 2,
+        "calibration_folds": None,
     }
     return NetworkSection(**(values | changes))
 

@@ -241,6 +241,8 @@ WRONG = [
     ("train.specs.starlet.average_turns", True, "a starlet is the same for all turns"),
     ("train.specs.starlet.dropout", 1, "less than 1"),
     ("train.specs.starlet.views", 0, "greater than 0"),
+    ("train.specs.starlet.calibration_folds", 1, "calibration_folds 1 leaves nothing to learn"),
+    ("train.specs.starlet.calibration_folds", -1, "greater than or equal to 0"),
     ("train.specs.starlet.fresh", False, "views are fresh distances: set fresh: true"),
     ("train.specs.cnn2.loss", "l1", "'absolute' or 'fractional'"),
     ("train.specs.starlet.loss", "fractional", "loss fractional is of distances: set head: point"),
@@ -365,7 +367,8 @@ def test_best_is_completed_by_the_search():
         "layers": tuple(layers),
         "learning_rate": 1e-3,
     }
-    assert params.best.complete({"layers": layers, "learning_rate": 1e-3}, epochs=2).epochs == 2
+    trial = params.best.complete({"layers": layers, "learning_rate": 1e-3}, epochs=2)
+    assert (trial.epochs, trial.calibration_folds) == (2, 0)
 
 
 def test_every_key_of_the_file_is_explained(params_file):

@@ -52,6 +52,13 @@ def test_the_mlflow_run_has_what_the_folder_has(pipeline, name, epochs, data):
     assert run.spec == load(Train, pipeline / "params.yaml").specs[name]
     for key, value in run.validation.items():
         assert logged.data.metrics[f"validation_{key}"] == pytest.approx(value)
+    if name == "cnn2":
+        assert run.sharpness is run.sharpness_error is None
+        assert "sharpness" not in logged.data.metrics
+    else:
+        assert run.sharpness == pytest.approx(float(network.head.sharpness))
+        for key in ("sharpness", "sharpness_error"):
+            assert logged.data.metrics[key] == pytest.approx(getattr(run, key), nan_ok=True)
     assert [*run.data] == ["data/observe/uniform", *data]
     logged_data = {found.dataset.digest for found in logged.inputs.dataset_inputs}
     assert logged_data == {digest[:36] for digest in run.data.values()}

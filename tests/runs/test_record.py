@@ -122,6 +122,24 @@ def test_a_run_that_lacks_or_adds_a_key_is_refused(folder):
         record.read_run(folder)
 
 
+@pytest.mark.parametrize("error", [0.125, float("nan")])
+def test_the_sharpness_and_its_error_come_back(tmp_path, network, error):
+    record.write(tmp_path, network, HISTORY, SAID, make_run(sharpness=1.5, sharpness_error=error))
+    back = record.read_run(tmp_path)
+    assert back.sharpness == 1.5
+    assert repr(back.sharpness_error) == repr(error)
+
+
+def test_a_run_older_than_folds_was_calibrated_by_validation(folder):
+    path = folder / record.RUN
+    values = json.loads(path.read_text())
+    del values["spec"]["calibration_folds"], values["sharpness"], values["sharpness_error"]
+    path.write_text(json.dumps(values))
+    run = record.read_run(folder)
+    assert run.spec.calibration_folds is None
+    assert run.sharpness is run.sharpness_error is None
+
+
 def test_a_run_older_than_precisions_learnt_in_float32(folder):
     path = folder / record.RUN
     values = json.loads(path.read_text())

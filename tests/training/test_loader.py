@@ -217,11 +217,32 @@ class Numbered:
 @pytest.mark.parametrize("views", [1, 3])
 def test_kept_views_are_what_the_front_gives_of_each_in_order(family, views):
     fresh, net = Numbered(), network(family=family, head="gaussian")
-    kept, labels = keep_views(net, fresh, TRAIN, views)
+    kept, labels, _ = keep_views(net, fresh, TRAIN, views)
     np.testing.assert_array_equal(np.concatenate(fresh.asked), np.tile(TRAIN, views))
     torch.testing.assert_close(kept, net.front(torch.cat(fresh.images)))
     torch.testing.assert_close(labels, torch.cat(fresh.labels), rtol=0, atol=0)
     assert dense(kept) is kept
+
+
+def test_more_views_come_after_the_others_and_change_none():
+    net, more = network(family="starlet", head="gaussian"), Numbered()
+    alone = keep_views(net, Numbered(), TRAIN, 2)
+    both = keep_views(net, Numbered(), TRAIN, 2, (more, TRAIN[:5]))
+    np.testing.assert_array_equal(both.rows, [*TRAIN, *TRAIN, *TRAIN[:5], *TRAIN[:5]])
+    number = len(alone.rows)
+    assert torch.equal(both.scaled[:number], alone.scaled)
+    assert torch.equal(both.labels_mpc[:number], alone.labels_mpc)
+    torch.testing.assert_close(both.scaled[number:], net.front(torch.cat(more.images)))
+    assert torch.equal(both.labels_mpc[number:], torch.cat(more.labels))
+
+
+@pytest.mark.parametrize("resident_bytes", [0, loader.RESIDENT_BYTES])
+def test_more_rows_are_scaled_as_the_others(monkeypatch, resident_bytes):
+    monkeypatch.setattr(loader, "RESIDENT_BYTES", resident_bytes)
+    front, images = network().front, Recorder()
+    both = scaled_images(front, images, TRAIN[:20], CPU, TRAIN[20:50])
+    rows = TRAIN[15:45]
+    torch.testing.assert_close(both(rows), front(load_images(images, rows, CPU)))
 
 
 @pytest.mark.parametrize("family", ["cnn", "starlet"])
@@ -232,13 +253,13 @@ def test_kept_views_do_not_depend_on_how_many_are_made_at_once(monkeypatch, fami
         monkeypatch.setattr(loader, "FRONT_BATCH", front_batch)
         kept.append(keep_views(net, Views(), TRAIN, 2))
     for pair in kept[1:]:
-        torch.testing.assert_close(pair, kept[0])
+        torch.testing.assert_close(pair[:2], kept[0][:2])
 
 
 def test_a_network_can_learn_from_kept_views():
     """They were made without gradients, and must not forbid them."""
     net = network(family="starlet", head="gaussian")
-    kept, labels = keep_views(net, Views(), TRAIN, 1)
+    kept, labels, _ = keep_views(net, Views(), TRAIN, 1)
     net.learn(kept[torch.arange(9)], labels[torch.arange(9)])[0].backward()
     assert net.bodies[0][0].weight.grad.abs().max() > 1e-6
 
@@ -246,7 +267,7 @@ def test_a_network_can_learn_from_kept_views():
 def test_views_that_do_not_fit_are_refused_before_more_are_made(monkeypatch):
     fresh, size = Views(), 2 * len(TRAIN) * 8 * 8 * 4
     monkeypatch.setattr(loader, "RESIDENT_BYTES", size)
-    assert len(keep_views(network(), fresh, TRAIN, 2)[0]) == 2 * len(TRAIN)
+    assert len(keep_views(network(), fresh, TRAIN, 2).rows) == 2 * len(TRAIN)
     monkeypatch.setattr(loader, "RESIDENT_BYTES", size - 1)
     fresh.asked.clear()
     sentence = (

@@ -18,8 +18,10 @@ from peculiar.networks.heads import DistributionNetwork
 from peculiar.networks.likelihood import DistanceHead
 from peculiar.networks.params import NetworkSection
 from peculiar.pipeline.observe import observe_dataset
+from peculiar.training import calibration
 from peculiar.training import predictions as prediction_module
 from peculiar.training import train as experiment
+from peculiar.training.calibration import SHARPEST, calibrate_sharpness
 from peculiar.training.predictions import (
     calibrate,
     column_mpc,
@@ -31,7 +33,7 @@ from peculiar.training.predictions import (
     velocity_of,
 )
 from peculiar.training.prior import CELL_MPC, distance_prior, law_on_grid
-from peculiar.training.train import SHARPEST, calibrate_sharpness, train_network
+from peculiar.training.train import train_calibrated, train_network
 from peculiar.velocity.metrics import METRICS, l2, measures
 from peculiar.velocity.posterior import normal, velocity_from_distance, velocity_on_grid
 
@@ -63,6 +65,7 @@ SPEC = {
     "ema": 0,
     "patience": None,
     "epochs": 1,
+    "calibration_folds": None,
 }
 STARLET = {
     "family": "starlet",
@@ -78,7 +81,7 @@ SIGMA_Z = 400 / 70  # of the shared data set, Mpc
 
 @pytest.fixture(autouse=True)
 def _on_the_cpu(monkeypatch):
-    for module in (experiment, prediction_module):
+    for module in (experiment, calibration, prediction_module):
         monkeypatch.setattr(module, "best_device", lambda: torch.device("cpu"))
 
 
@@ -632,6 +635,57 @@ def placed(raw_folder, params_file, tmp_path_factory):
     folder = tmp_path_factory.mktemp("placed") / "uniform"
     observe_dataset(params, "uniform", raw_folder, folder)
     return Observed.read(folder), raw_folder
+
+
+FRESH = {"fresh": True, "batch_size": 4, "label": "D_z"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "on"),
+    [
+        (PYRAMID, "observed"),
+        (PYRAMID | {"members": 2}, "observed"),
+        (PYRAMID | FRESH, "placed"),
+        (STARLET | FRESH | {"views": 2, "kernels": True, "learning_rate": 1e-3}, "placed"),
+    ],
+    ids=["stored", "ensemble", "fresh", "views"],
+)
+def test_folds_change_the_sharpness_and_no_weight(observed, placed, changes, on):
+    data, raw = (observed, None) if on == "observed" else placed
+    found = []
+    for folds in (0, 4, 4):
+        spec = NetworkSection(**(SPEC | changes | {"calibration_folds": folds, "epochs": 2}))
+        epochs, of_folds = [], []
+        network, sharpness = train_calibrated(
+            data,
+            spec,
+            1,
+            lambda epoch, _, epochs=epochs: epochs.append(epoch),
+            raw=raw,
+            on_fold_epoch=lambda epoch, _, of_folds=of_folds: of_folds.append(epoch),
+        )
+        assert epochs == list(range(1, spec.all_epochs + 1))
+        assert of_folds == [1, 2] * folds * spec.members
+        assert float(network.head.sharpness) == pytest.approx(sharpness.value)
+        found.append((network.state_dict(), sharpness))
+    (without, _), (with_folds, first), (_, again) = found
+    differ = {name for name in without if not torch.equal(without[name], with_folds[name])}
+    assert differ <= {"head.sharpness"}
+    assert differ or on == "placed"  # twelve galaxies teach too little: the prior is left
+    assert repr(first) == repr(again)
+    splits = [set(data.table["galaxy"][data.rows(name)]) for name in ("train", "validation")]
+    assert first.galaxies == len(set.union(*splits))
+    assert found[0][1].galaxies == len(splits[1])
+
+
+def test_a_point_head_has_no_sharpness_and_needs_no_folds(observed):
+    def never(*_):
+        raise AssertionError
+
+    spec = NetworkSection(**(SPEC | {"calibration_folds": 4}))
+    network, sharpness = train_calibrated(observed, spec, 1, lambda *_: None, on_fold_epoch=never)
+    assert sharpness is None
+    assert same(network.state_dict(), train(observed).state_dict())
 
 
 def test_rounds_learn_from_labels_that_the_round_before_corrected(observed, monkeypatch):

@@ -19,6 +19,7 @@ Head = Literal["point", "gaussian", "binned"]
 Label = Literal["D", "D_z"]
 Loss = Literal["absolute", "fractional"]
 Precision = Literal["float32", "bfloat16"]
+Folds = Annotated[int, Field(ge=0)]
 BatchSize = Annotated[int, Field(ge=2)]
 
 
@@ -55,14 +56,22 @@ class Training(Section):
     ema: Annotated[float, Field(ge=0, lt=1)]
     patience: PositiveInt | None
     epochs: PositiveInt
+    calibration_folds: Folds | None
 
     @property
     def all_epochs(self) -> int:
         """Largest number of epochs, over all members and rounds."""
         return self.epochs * self.members * self.rounds
 
+    @property
+    def folds(self) -> int:
+        """Number of networks that are trained to calibrate each member; none for a point head."""
+        return 0 if self.head == "point" else self.calibration_folds or 0
+
     @model_validator(mode="after")
     def _distribution(self) -> Self:
+        if self.calibration_folds == 1:
+            raise ValueError("calibration_folds 1 leaves nothing to learn from: take 0, or 2 up")
         if self.head == "point" and (self.members > 1 or self.average_turns):
             raise ValueError("members and average_turns need head gaussian or binned")
         if self.head != "point" and self.loss != "absolute":

@@ -22,9 +22,10 @@ from peculiar.pipeline.paths import Paths
 from peculiar.runs import exported, record, tracking
 from peculiar.runs.validity import validity_of
 from peculiar.training import torchrun
+from peculiar.training.calibration import Sharpness
 from peculiar.training.params import Train
 from peculiar.training.predictions import grid_of, validate
-from peculiar.training.train import train_network
+from peculiar.training.train import train_calibrated, train_network
 
 
 def main(arguments: Sequence[str] | None = None, root: Path = Path()) -> None:
@@ -101,7 +102,7 @@ def train_on_dataset(
     with (
         logged as run_id,
         replace_folder(paths.trained(name)) as partial,
-        tqdm(total=spec.all_epochs, desc=f"train ({name})", unit="epoch") as bar,
+        tqdm(total=spec.all_epochs * (1 + spec.folds), desc=f"train ({name})", unit="epoch") as bar,
     ):
 
         def on_epoch(epoch: int, curve: dict[str, float]) -> None:
@@ -110,10 +111,23 @@ def train_on_dataset(
             bar.set_postfix({key: f"{value:.2f}" for key, value in curve.items()})
             bar.update()
 
-        network = train_network(observed, spec, params.seed, on_epoch, raw=paths.fetched)
+        def on_fold_epoch(_: int, __: dict[str, float]) -> None:
+            bar.update()
+
+        network, sharpness = train_calibrated(
+            observed,
+            spec,
+            params.seed,
+            on_epoch,
+            raw=paths.fetched,
+            on_fold_epoch=on_fold_epoch,
+        )
+        if sharpness is not None:
+            tqdm.write(f"{name}: {sharpness}")
         run, predicted = measure_run(
             network,
             observed,
+            sharpness=sharpness,
             spec=spec,
             network_name=network_name,
             seed=params.seed,
@@ -164,6 +178,7 @@ def measure_run(
     network: Network,
     observed: Observed,
     *,
+    sharpness: Sharpness | None,
     spec: NetworkSection,
     network_name: str,
     seed: int,
@@ -179,6 +194,8 @@ def measure_run(
         Trained network.
     observed : Observed
         Its dataset.
+    sharpness : Sharpness or None
+        Its calibration; None for a point head.
     spec, network_name, seed, data, run_id
         See `peculiar.runs.record.Run`.
     start_s : float
@@ -193,6 +210,10 @@ def measure_run(
     """
     sigma_D, predicted, validation = validate(network, observed)
     tracking.log_metrics(run_id, {**validation, "sigma_D_mpc": sigma_D}, prefix="validation_")
+    calibration = {}
+    if sharpness is not None:
+        calibration = {"sharpness": sharpness.value, "sharpness_error": sharpness.error}
+        tracking.log_metrics(run_id, calibration)
     model_uri = exported.log_model(network, observed.images[observed.rows("train")[:2]])
     grid = grid_of(network)
     run = record.Run(
@@ -214,6 +235,7 @@ def measure_run(
         spread_dz_mpc=float(np.std(predicted["D_z_mpc"])),
         validation=validation,
         validity=validity_of(observed),
+        **calibration,
     )
     return run, predicted
 

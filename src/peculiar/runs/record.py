@@ -75,6 +75,10 @@ class Run(Section):
         `velocity.metrics.METRICS` on the validation split, with the unit in each name.
     validity : Validity or None
         Ranges of the training images; None in older runs.
+    sharpness, sharpness_error : float or None
+        Sharpness of the likelihood and its standard error over galaxies, which is NaN where the
+        loss has no minimum (`peculiar.training.calibration`); None for a point head and in older
+        runs.
     """
 
     model_config = ConfigDict(allow_inf_nan=True, ser_json_inf_nan="constants")
@@ -97,14 +101,17 @@ class Run(Section):
     spread_dz_mpc: float
     validation: dict[str, float]
     validity: Validity | None = None
+    sharpness: float | None = None
+    sharpness_error: float | None = None
 
     @model_validator(mode="before")
     @classmethod
     def _older(cls, values: Any) -> Any:
-        """Convert runs from before `precision` (float32), `fresh_mpc` (null) and `survey`."""
+        """Convert runs from before `survey` and before some keys of `spec`."""
         match values:
             case {"spec": dict(spec)}:
-                values = values | {"spec": {"precision": "float32", "fresh_mpc": None} | spec}
+                before = {"precision": "float32", "fresh_mpc": None, "calibration_folds": None}
+                values = values | {"spec": before | spec}
         match values:
             case {"data_source": source} if "survey" not in values:
                 of_survey = {key: values[key] for key in SURVEY_BEFORE if key in values}

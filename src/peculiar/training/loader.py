@@ -3,6 +3,9 @@
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import chain
+from typing import NamedTuple
 
 import numpy as np
 import psutil
@@ -49,19 +52,26 @@ def scaled_images(
     images: Images,
     rows: NDArray[np.integer],
     device: torch.device,
+    more: NDArray[np.integer] | None = None,
 ) -> Scaled:
     """Return a function from row numbers, among `rows`, to the front's output for their images.
+
+    `more` rows are scaled in pieces of their own, so that they do not change the others' rounding.
 
     Reading and scaling an image costs a CPU about as much as a small network does. Scaled images
     are therefore kept if they fit; see `resident_bytes`.
     """
     example = front(load_images(images, rows[:1], device))
+    pieces = pieces_of(rows, FRONT_BATCH)
+    if more is not None:
+        pieces += pieces_of(more, FRONT_BATCH)
+        rows = np.concatenate([rows, more])
     if not fits_on_device(len(rows), example):
         return lambda batch: dense(front(load_images(images, batch, device)))
     kept = dense(torch.empty((len(rows), *example.shape[1:]), device=device))
     place = np.zeros(images.shape[0], dtype=np.int64)
     place[rows] = np.arange(len(rows))
-    for piece in pieces_of(rows, FRONT_BATCH):
+    for piece in pieces:
         kept[torch.from_numpy(place[piece]).to(device)] = front(load_images(images, piece, device))
     return lambda batch: kept[torch.from_numpy(place[batch]).to(device)]
 
@@ -102,31 +112,76 @@ def half_the_threads() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
+class KeptViews(NamedTuple):
+    """The front's output for images at fresh distances.
+
+    Attributes
+    ----------
+    scaled : Tensor, (n, ...)
+        Output of the front.
+    labels_mpc : Tensor, (n,)
+        Labels, Mpc.
+    rows : ndarray of int, (n,)
+        Row number of each image in the dataset.
+    """
+
+    scaled: Tensor
+    labels_mpc: Tensor
+    rows: NDArray[np.integer]
+
+
+@dataclass(frozen=True)
+class Shared:
+    """Outputs of one front that several trainings share.
+
+    Attributes
+    ----------
+    scaled : callable or None
+        Of stored images.
+    views : KeptViews or None
+        Of images at fresh distances.
+    """
+
+    scaled: Scaled | None
+    views: KeptViews | None = None
+
+
 def keep_views(
-    network: Network, fresh: Draw, rows: NDArray[np.integer], views: int
-) -> tuple[Tensor, Tensor]:
+    network: Network,
+    fresh: Draw,
+    rows: NDArray[np.integer],
+    views: int,
+    more: tuple[Draw, NDArray[np.integer]] | None = None,
+) -> KeptViews:
     """The front's output for each image at `views` fresh distances, and their labels, Mpc.
+
+    `more` are further rows, drawn after the others by a function of their own.
 
     Raises
     ------
     InputError
         When they do not fit; see `resident_bytes`.
     """
-    wanted = np.tile(rows, views)
+    parts = [(fresh, np.tile(rows, views))]
+    if more is not None:
+        parts.append((more[0], np.tile(more[1], views)))
+    wanted = np.concatenate([part for _, part in parts])
     number, filled = len(wanted), 0
+    drawn = (one_ahead(draw, pieces_of(part, FRONT_BATCH)) for draw, part in parts)
     with torch.inference_mode(), half_the_threads():
-        for images, label in one_ahead(fresh, pieces_of(wanted, FRONT_BATCH)):
+        for images, label in chain.from_iterable(drawn):
             scaled = network.front(images)
             if not filled:
                 if not fits_on_device(number, scaled[:1]):
+                    gib = resident_bytes(scaled.device) / 1024**3
                     raise InputError(
-                        f"params.yaml: train: {views} views of {len(rows)} images need more than "
-                        f"{resident_bytes(scaled.device) / 1024**3:.3g} GiB: take fewer views, a "
-                        "smaller crop, or null for new ones each epoch"
+                        f"params.yaml: train: {views} views of {number // views} images need more "
+                        f"than {gib:.3g} GiB: take fewer views, a smaller crop, or null for new "
+                        "ones each epoch"
                     )
                 kept = torch.empty((number, *scaled.shape[1:]), device=scaled.device)
                 labels = torch.empty(number, device=scaled.device)
             kept[filled : filled + len(label)] = scaled
             labels[filled : filled + len(label)] = label
             filled += len(label)
-    return dense(kept), labels
+    return KeptViews(dense(kept), labels, wanted)

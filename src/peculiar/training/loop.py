@@ -19,6 +19,7 @@ from peculiar.networks.params import NetworkSection, Schedule
 from peculiar.training import torchrun
 from peculiar.training.loader import (
     Draw,
+    KeptViews,
     batches,
     dense,
     half_the_threads,
@@ -135,6 +136,7 @@ def fit(
     on_epoch: Callable[[int, dict[str, float]], None],
     scaled: Scaled | None = None,
     fresh: Draw | None = None,
+    kept: KeptViews | None = None,
 ) -> None:
     """Train a network in place with Adam (paper, section 3.3), on the loss of its head.
 
@@ -170,6 +172,9 @@ def fit(
     fresh : callable, optional
         Replaces the training images and labels: row numbers to images, W/m/m^2/sr, on the device
         and their labels, Mpc.
+    kept : KeptViews, optional
+        Views of the training images, and perhaps of others, which are then not used. By default
+        `fresh` draws `views` of them.
     """
     network.to(device).to(memory_format=torch.channels_last)
     labels = torch.from_numpy(targets_mpc.astype(np.float32)).to(device)
@@ -177,14 +182,16 @@ def fit(
         rows = validation if fresh else np.concatenate([train, validation])
         scaled = scaled_images(network.front, images, rows, device)
     fixed: Scaled = scaled
-    kept = None
-    if fresh is not None and spec.views is not None:
-        kept, labels = keep_views(network, fresh, train, spec.views)
-        train, fresh = np.arange(len(kept)), None
+    if fresh is not None and spec.views is not None and kept is None:
+        kept = keep_views(network, fresh, train, spec.views)
+    if kept is not None:
+        train, fresh = np.flatnonzero(np.isin(kept.rows, train)), None
 
     def stored(rows: NDArray[np.integer]) -> tuple[Tensor, Tensor]:
         at = torch.from_numpy(rows).to(device)
-        return fixed(rows) if kept is None else kept[at], labels[at]
+        if kept is None:
+            return fixed(rows), labels[at]
+        return kept.scaled[at], kept.labels_mpc[at]
 
     def drawn(pieces: Iterable[NDArray[np.integer]]) -> Iterator[tuple[Tensor, Tensor]]:
         if fresh is None:

@@ -30,7 +30,8 @@ class SearchedNetwork(Training):
         searched : dict
             Content of best.yaml.
         epochs : int, optional
-            Epochs in place of those in `params.yaml`.
+            Epochs of a trial, in place of those in `params.yaml`. A trial has no calibration
+            folds: its value is an error of distances, which the sharpness hardly changes.
         where : str
             File that holds `searched`, for messages.
 
@@ -39,7 +40,7 @@ class SearchedNetwork(Training):
         InputError
             When a key is unknown, missing or out of range.
         """
-        last = {} if epochs is None else {"epochs": epochs}
+        last = {} if epochs is None else {"epochs": epochs, "calibration_folds": 0}
         return validate(NetworkSection, self.model_dump() | searched | last, where)
 
 

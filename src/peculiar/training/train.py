@@ -1,12 +1,12 @@
 """Train one network on one observed dataset, and calibrate it."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.optimize import minimize_scalar
 
 from peculiar.core.dataset import Observed
 from peculiar.core.device import best_device
@@ -19,20 +19,30 @@ from peculiar.networks.heads import (
     build,
     ensemble,
 )
-from peculiar.networks.inference import Scaled, in_pieces, load_images
+from peculiar.networks.inference import Scaled
 from peculiar.networks.params import NetworkSection
 from peculiar.networks.scaling import Pixels
 from peculiar.training import torchrun
-from peculiar.training.loader import scaled_images
+from peculiar.training.calibration import (
+    LABELS,
+    HeldOut,
+    Sharpness,
+    Splits,
+    calibrate_sharpness,
+    cross_fit,
+    joined,
+    rows_of_folds,
+)
+from peculiar.training.loader import Draw, Shared, keep_views, scaled_images
 from peculiar.training.loop import fit, target_scaling
 from peculiar.training.predictions import column_mpc, predict_split, validate, velocity_of
 from peculiar.training.prior import distance_prior, law_in_force
 from peculiar.velocity.metrics import l2
 
-SHARPEST = 4.0  # greatest sharpness, which halves the width of a likelihood
 UNCHANGED_MPC = 0.1  # rms change of labels below which no further round is trained
 OnEpoch = Callable[[int, dict[str, float]], None]
-LABELS = {"D": "distance_mpc", "D_z": "distance_z_mpc"}
+# keys of random streams; 0 and 1 are those of fresh views and dropout, see `_train_member`
+MORE_VIEWS, FOLDS, FOLD_SEEDS = 2, 3, 4
 
 
 def train_network(
@@ -43,7 +53,24 @@ def train_network(
     scaled: Scaled | None = None,
     raw: Path = Path("data/fetch"),
 ) -> Network:
-    """Train a network on the training split, and calibrate it on the validation split.
+    """Train a network and calibrate it; see `train_calibrated`."""
+    return train_calibrated(observed, spec, seed, on_epoch, scaled, raw)[0]
+
+
+def train_calibrated(
+    observed: Observed,
+    spec: NetworkSection,
+    seed: int,
+    on_epoch: OnEpoch,
+    scaled: Scaled | None = None,
+    raw: Path = Path("data/fetch"),
+    on_fold_epoch: OnEpoch = lambda *_: None,
+) -> tuple[Network, Sharpness | None]:
+    """Train a network on the training split, and calibrate it by cross-fitting.
+
+    The galaxies of training and validation are divided into `spec.calibration_folds`. For each
+    fold another network is trained on the other folds; all held-out images together give the
+    sharpness. Without folds the validation split gives it. The weights do not depend on the folds.
 
     Parameters
     ----------
@@ -60,33 +87,70 @@ def train_network(
         From `share_images`, when several networks scale images alike.
     raw : Path
         Output of `fetch`, read only for fresh distances.
+    on_fold_epoch : callable
+        As `on_epoch`, for the networks of the folds; each starts from 1.
 
     Returns
     -------
-    DistanceNetwork or DistributionNetwork
+    network : DistanceNetwork or DistributionNetwork
         On the device of the training. p(D | image) has a flat prior on its whole grid, see
         `peculiar.training.prior`.
+    sharpness : Sharpness or None
+        None for a point head, which has none.
 
     Raises
     ------
     InputError
         When the loss is fractional and a label is not positive, or the network does not suit the
-        images.
+        images, or there are fewer galaxies than folds.
     """
     if spec.rounds > 1:
-        return _train_in_rounds(observed, spec, seed, on_epoch, scaled)
+        return _train_in_rounds(observed, spec, seed, on_epoch, scaled), None
     others = np.random.SeedSequence(seed).generate_state(spec.members - 1)
     members: list[Network] = []
+    held_out: list[HeldOut] = []
+    folds = rows_of_folds(observed, spec.folds, _stream(seed, FOLDS))
     for member_seed in (seed, *map(int, others)):
         counted = _counted_on(on_epoch, len(members) * spec.epochs)
-        members.append(_train_member(observed, spec, member_seed, counted, scaled, raw))
+        shared = _share(observed, spec, member_seed, scaled, raw) if folds else Shared(scaled)
+        scaled = shared.scaled  # the same for all members
+        members.append(_train_member(observed, spec, member_seed, counted, shared, raw))
+        if folds:
+            train_on = partial(
+                _train_member, observed, spec, on_epoch=on_fold_epoch, shared=shared, raw=raw
+            )
+            seeds = _stream(member_seed, FOLD_SEEDS).integers(2**63, size=len(folds))
+            held_out.append(cross_fit(train_on, shared, folds, seeds.tolist()))
     if isinstance(members[0], DistanceNetwork):
-        return members[0]
+        return members[0], None
     network = ensemble([m for m in members if isinstance(m, DistributionNetwork)])
     with law_in_force(network, observed):
-        calibrate_sharpness(network, observed, spec.label)
+        sharpness = calibrate_sharpness(network, observed, spec.label, joined(held_out))
     network.head.set_prior(None)  # who predicts chooses one
-    return network
+    return network, sharpness
+
+
+def _stream(seed: int, key: int) -> np.random.Generator:
+    """The generator that `default_rng(seed)` would spawn as number `key`."""
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(key,)))
+
+
+def _share(
+    observed: Observed, spec: NetworkSection, seed: int, scaled: Scaled | None, raw: Path
+) -> Shared:
+    """Make what a member and its folds share: the front is fixed, so its outputs are kept."""
+    device = best_device()
+    train, validation = observed.rows("train"), observed.rows("validation")
+    labels = column_mpc(observed, LABELS[spec.label])
+    network = _initial_network(observed, spec, seed, labels).to(device)
+    if scaled is None:  # in the pieces that `fit` would take
+        rows, rest = (validation, train) if spec.fresh else (np.append(train, validation), None)
+        scaled = scaled_images(network.front, observed.images, rows, device, rest)
+    if not spec.fresh or spec.views is None:
+        return Shared(scaled)
+    fresh = _fresh(observed, spec, raw, _stream(seed, 0))
+    more = _fresh(observed, spec, raw, _stream(seed, MORE_VIEWS))
+    return Shared(scaled, keep_views(network, fresh, train, spec.views, (more, validation)))
 
 
 def _counted_on(on_epoch: OnEpoch, done: int) -> OnEpoch:
@@ -108,7 +172,7 @@ def _train_in_rounds(
     train, labels = observed.rows("train"), column_mpc(observed, "distance_z_mpc")
     for done in range(spec.rounds):
         counted = _counted_on(on_epoch, done * spec.epochs)
-        network = _train_member(observed, spec, seed, counted, scaled, Path(), labels)
+        network = _train_member(observed, spec, seed, counted, Shared(scaled), Path(), labels)
         corrected = labels.copy()
         # all processes of torchrun continue with the labels of the first
         corrected[train] = torchrun.agreed_values(corrected_mpc(network, observed), best_device())
@@ -132,33 +196,25 @@ def _train_member(
     spec: NetworkSection,
     seed: int,
     on_epoch: OnEpoch,
-    scaled: Scaled | None,
+    shared: Shared,
     raw: Path,
     labels_mpc: NDArray[np.float64] | None = None,
+    rows: Splits | None = None,
 ) -> Network:
     """Train one network with one body; see `train_network`.
 
-    `labels_mpc` (image,), Mpc, replaces the labels of the dataset.
+    `labels_mpc` (image,), Mpc, replaces the labels of the dataset, and `rows`, to learn from and
+    to validate on, its splits.
     """
     device = best_device()
     targets = column_mpc(observed, LABELS[spec.label]) if labels_mpc is None else labels_mpc
-    train = observed.rows("train")
+    train, validation = rows or (observed.rows("train"), observed.rows("validation"))
     network = _initial_network(observed, spec, seed, targets[train])
     rng = np.random.default_rng(seed)
-    views_rng = torchrun.own_stream(rng.spawn(1)[0])
-    side = spec.crop or observed.images.shape[-1]
+    (views_rng,) = rng.spawn(1)
     fresh = None
-    if spec.fresh:
-        fresh = fresh_views(
-            observed,
-            raw,
-            side,
-            spec.label,
-            views_rng,
-            device,
-            random_kernels=spec.kernels,
-            limits_mpc=spec.fresh_mpc,
-        )
+    if spec.fresh and shared.views is None:
+        fresh = _fresh(observed, spec, raw, views_rng)
     (dropout_seed,) = rng.spawn(1)[0].integers(2**63, size=1)
     devices = [device] if device.type == "cuda" else []
     with (
@@ -171,15 +227,30 @@ def _train_member(
             observed.images,
             targets,
             train,
-            observed.rows("validation"),
+            validation,
             spec,
             rng=rng,
             device=device,
             on_epoch=on_epoch,
-            scaled=scaled,
+            scaled=shared.scaled,
             fresh=fresh,
+            kept=shared.views,
         )
     return network
+
+
+def _fresh(observed: Observed, spec: NetworkSection, raw: Path, rng: np.random.Generator) -> Draw:
+    """Draw images of a dataset at fresh distances; each process of torchrun draws its own."""
+    return fresh_views(
+        observed,
+        raw,
+        spec.crop or observed.images.shape[-1],
+        spec.label,
+        torchrun.own_stream(rng),
+        best_device(),
+        random_kernels=spec.kernels,
+        limits_mpc=spec.fresh_mpc,
+    )
 
 
 def _initial_network(
@@ -206,40 +277,6 @@ def _initial_network(
         prior=prior,
         seed=seed,
     )
-
-
-def calibrate_sharpness(network: DistributionNetwork, observed: Observed, label: str) -> None:
-    """Set the sharpness of the likelihood for which the validation labels are most probable.
-
-    The sharpness is one number, the inverse of a temperature (Guo et al. 2017). At 0 the output is
-    the prior p(D) for every image, and velocities are E[v | D_z], on average no worse than v = 0.
-    The result is therefore never worse than the prior on the labels of the validation split.
-
-    Parameters
-    ----------
-    network : DistributionNetwork
-        Its head's `sharpness` is set, from 0 to `SHARPEST`.
-    observed : Observed
-        Dataset.
-    label : {"D", "D_z"}
-        Label of the training.
-    """
-    device, head = best_device(), network.to(best_device()).eval().head
-    rows = observed.rows("validation")
-    labels = torch.tensor(column_mpc(observed, LABELS[label])[rows], device=device)
-
-    def raw_numbers(piece: NDArray[np.integer]) -> torch.Tensor:
-        scaled = network.front(load_images(observed.images, piece, device))
-        return network.raw(scaled).movedim(0, 1)
-
-    raw = torch.tensor(in_pieces(raw_numbers, rows, device), device=device).movedim(1, 0)
-
-    def loss(sharpness: float) -> float:
-        head.sharpness.fill_(sharpness)
-        return float(head.loss(network.mean_probability(raw).log(), labels).mean())
-
-    best = float(minimize_scalar(loss, bounds=(0, SHARPEST), method="bounded").x)
-    head.sharpness.fill_(best if loss(best) < loss(0.0) else 0.0)
 
 
 def share_images(observed: Observed, softening_mag_arcsec2: float, crop: int | None) -> Scaled:
