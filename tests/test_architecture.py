@@ -19,7 +19,7 @@ MODULES = {
     re.sub(r"(^|/)__init__$", "", name.removesuffix(".py")).replace("/", "."): path
     for name, path in FILES.items()
 }
-STAGES = ["fetch", "observe", "search", "train", "evaluate", "promote"]
+STAGES = ["fetch", "observe", "search", "train", "evaluate", "nulls", "promote"]
 # which rooms of ours each room may import
 ROOMS = {
     "core": set(),
@@ -30,12 +30,13 @@ ROOMS = {
     "galaxies": {"core", "parallel"},
     "runs": {"core", "mock", "networks"},
     "training": {"core", "mock", "networks", "velocity"},
+    "nulls": {"core", "galaxies", "mock", "networks", "runs", "training", "velocity"},
     "search": {"core", "networks", "parallel", "runs", "training"},
     "registry": {"core", "mock", "runs", "velocity"},
     "predict": {"core", "galaxies", "mock", "parallel", "registry", "runs", "velocity"},
     "pipeline": {
-        *("core", "galaxies", "mock", "networks", "parallel", "registry", "runs", "search"),
-        *("training", "velocity"),
+        *("core", "galaxies", "mock", "networks", "nulls", "parallel", "registry", "runs"),
+        *("search", "training", "velocity"),
     },
     "cli": {
         *("core", "galaxies", "mock", "networks", "parallel", "pipeline", "predict", "registry"),

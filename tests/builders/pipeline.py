@@ -40,6 +40,8 @@ def tiny_params(bands: str = "griz") -> dict[str, Any]:
     pyramid["layers"] = [{"filters": 8, "kernel": 3, "stride": 2}] * 2
     params["train"]["specs"]["starlet"] |= {"epochs": 2, "views": 2, "batch_size": 8, "hidden": 8}
     params["evaluate"]["bootstrap"] = 20
+    params["nulls"] |= {"scenes": 40, "unseen": 10, "epochs": 1, "galaxies": 2, "distances": 1}
+    params["nulls"] |= {"pixels": [48]}
     params["promote"]["bootstrap"] = 500
     return params
 
@@ -57,7 +59,7 @@ def inside(folder: Path) -> Iterator[None]:
 
 def run_stages(folder: Path, params: dict[str, Any]) -> None:
     """All stages in order, in this process, without DVC."""
-    from peculiar.pipeline import evaluate, fetch, observe, promote, search, train
+    from peculiar.pipeline import evaluate, fetch, nulls, observe, promote, search, train
 
     write_params(params, folder)
     with inside(folder):
@@ -67,6 +69,7 @@ def run_stages(folder: Path, params: dict[str, Any]) -> None:
         for network in (*params["train"]["networks"], "best"):
             train.main(["--dataset", "uniform", "--network", network])
         evaluate.main([])
+        nulls.main([])
         promote.main([])
 
 

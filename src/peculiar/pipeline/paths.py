@@ -50,6 +50,11 @@ class Paths:
         return self.root / "results/evaluate"
 
     @property
+    def nulls(self) -> Path:
+        """Null tests of each network DATASET-NETWORK, written by `nulls`."""
+        return self.root / "results/nulls"
+
+    @property
     def promoted(self) -> Path:
         """The decision, written by `promote`."""
         return self.root / "results/promote"

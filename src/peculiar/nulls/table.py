@@ -1,0 +1,73 @@
+"""Null tests of several networks as a table in Markdown."""
+
+from collections.abc import Mapping
+
+from peculiar.runs.nulls import (
+    GREATEST_CHANGE_MPC,
+    GREATEST_CHANGE_OF_L2,
+    GREATEST_R,
+    NullTests,
+    Rendering,
+    Scenes,
+)
+
+
+def null_table(tests: Mapping[str, NullTests], epochs: int) -> str:
+    """Table of the results, one column a network.
+
+    Parameters
+    ----------
+    tests : mapping of str to NullTests
+        Results by the name of the network.
+    epochs : int
+        Largest number of epochs on scenes.
+
+    Returns
+    -------
+    str
+        Markdown; what fails is bold.
+    """
+    lines = [
+        f"Scenes: correlation r of D_p and D of unseen scenes without information on distance, "
+        f"after training on such scenes (at most {epochs} epochs, no fresh distances). Limit "
+        f"{GREATEST_R:g}.",
+        "",
+        "Other lines: mean change of D_p when the same stars are rendered in another way, and the "
+        f"relative change of L2(D). Limits {GREATEST_CHANGE_MPC:g} Mpc and "
+        f"{GREATEST_CHANGE_OF_L2:.0%}. Errors are those of means over galaxies. Bold fails.",
+        "",
+        "| test | " + " | ".join(tests) + " |",
+        "|---" * (1 + len(tests)) + "|",
+    ]
+    rows: dict[str, dict[str, str]] = {}
+    for network, results in tests.items():
+        for scenes in results.scenes:
+            rows.setdefault(scenes.name, {})[network] = _scenes_cell(scenes)
+        for rendering in results.renderings:
+            rows.setdefault(rendering.name, {})[network] = _rendering_cell(rendering)
+    for name, cells in rows.items():
+        lines.append(f"| {name} | " + " | ".join(cells.get(n, "-") for n in tests) + " |")
+    verdicts = [
+        f"{len(one.failures)} failed" if one.failures else "passes" for one in tests.values()
+    ]
+    lines.append("| **verdict** | " + " | ".join(verdicts) + " |")
+    lines += [
+        f"\n{network}: not rendered again, since {results.not_applicable}."
+        for network, results in tests.items()
+        if results.not_applicable
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _scenes_cell(scenes: Scenes) -> str:
+    return _marked(f"r {scenes.r:+.2f} ± {scenes.error:.2f}", scenes.against)
+
+
+def _rendering_cell(one: Rendering) -> str:
+    relative = one.l2_mpc / one.reference_l2_mpc - 1
+    text = f"{one.change_mpc:+.2f} ± {one.error_mpc:.2f} Mpc, L2 {relative:+.0%}"
+    return _marked(text, one.against)
+
+
+def _marked(text: str, against: str | None) -> str:
+    return f"**{text}**" if against else text
