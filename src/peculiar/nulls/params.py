@@ -17,7 +17,7 @@ class Nulls(Section):
     seed : int
         Seed of scenes, galaxies, distances and trainings.
     scenes : int
-        Scenes to train on, over all kinds; a fifth as many calibrate.
+        Scenes of each kind to train on; a fifth as many calibrate.
     unseen : int
         Scenes of each kind to judge on; the error of r is about unseen^-1/2.
     epochs : int
@@ -33,7 +33,7 @@ class Nulls(Section):
     """
 
     seed: NonNegativeInt
-    scenes: Annotated[int, Field(ge=20)]
+    scenes: Annotated[int, Field(ge=4)]
     unseen: Annotated[int, Field(ge=10)]
     epochs: PositiveInt
     galaxies: Annotated[int, Field(ge=2)]

@@ -188,7 +188,7 @@ def scene_table(observed: Observed, grid: RawGrid, scenes: int, unseen: int, see
     grid : RawGrid
         Its raw pixels.
     scenes : int
-        Scenes to train on; a fifth as many are for validation.
+        Scenes of each kind to train on; a fifth as many are for validation.
     unseen : int
         Scenes of each kind of the split `test`.
     seed : int
@@ -201,8 +201,8 @@ def scene_table(observed: Observed, grid: RawGrid, scenes: int, unseen: int, see
     """
     rng = np.random.default_rng([seed, TABLE_DRAW])
     survey = observed.survey
-    known = scenes + max(scenes // 5, 10)
-    size = known + unseen * len(KINDS)
+    counts = np.array([scenes, max(scenes // 5, 10), unseen]) * len(KINDS)
+    size = int(counts.sum())
     if isinstance(survey.distances, Simulated):
         distance = draw_distances_mpc(survey.distances, size, rng)
         distance_z = distance + rng.normal(0, survey.sigma_z_mpc, size)
@@ -216,10 +216,15 @@ def scene_table(observed: Observed, grid: RawGrid, scenes: int, unseen: int, see
     table["distance_mpc"] = distance * u.Mpc
     table["velocity_kms"] = (distance_z - distance) * survey.H0_kms_mpc * u.km / u.s
     table["distance_z_mpc"] = distance_z * u.Mpc
-    table["split"] = np.repeat(
-        ["train", "validation", "test"], [scenes, known - scenes, size - known]
-    )
+    table["split"] = np.repeat(["train", "validation", "test"], counts)
     table["kind"] = np.array(list(KINDS))[np.arange(size) % len(KINDS)]
     table["kpc_per_pixel"] = grid.draw_kpc(distance, rng) * u.kpc
     table.meta = survey.model_dump(mode="json")
     return table
+
+
+def of_kind(scenes: Observed, kind: str) -> Observed:
+    """The scenes of one kind: all others are in no split."""
+    table = scenes.table.copy()
+    table["split"] = np.where(np.asarray(table["kind"]) == kind, table["split"], "")
+    return Observed(scenes.images, table)

@@ -1,6 +1,6 @@
 """Null tests of several networks as a table in Markdown."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from peculiar.runs.nulls import (
     GREATEST_CHANGE_MPC,
@@ -12,13 +12,17 @@ from peculiar.runs.nulls import (
 )
 
 
-def null_table(tests: Mapping[str, NullTests], epochs: int) -> str:
+def null_table(
+    tests: Mapping[str, NullTests], readers: Mapping[str, Sequence[Scenes]], epochs: int
+) -> str:
     """Table of the results, one column a network.
 
     Parameters
     ----------
     tests : mapping of str to NullTests
         Results by the name of the network.
+    readers : mapping of str to sequence of Scenes
+        What a linear reader of sharpness makes of the scenes of each dataset, by its name.
     epochs : int
         Largest number of epochs on scenes.
 
@@ -36,8 +40,10 @@ def null_table(tests: Mapping[str, NullTests], epochs: int) -> str:
         f"relative change of L2(D). Limits {GREATEST_CHANGE_MPC:g} Mpc and "
         f"{GREATEST_CHANGE_OF_L2:.0%}. Errors are those of means over galaxies. Bold fails.",
         "",
-        "| test | " + " | ".join(tests) + " |",
-        "|---" * (1 + len(tests)) + "|",
+        "A linear reader of sharpness (`peculiar.nulls.reader`) shows whether scenes can be read.",
+        "",
+        "| test | " + " | ".join([*tests, *map(_reader, readers)]) + " |",
+        "|---" * (1 + len(tests) + len(readers)) + "|",
     ]
     rows: dict[str, dict[str, str]] = {}
     for network, results in tests.items():
@@ -45,18 +51,26 @@ def null_table(tests: Mapping[str, NullTests], epochs: int) -> str:
             rows.setdefault(scenes.name, {})[network] = _scenes_cell(scenes)
         for rendering in results.renderings:
             rows.setdefault(rendering.name, {})[network] = _rendering_cell(rendering)
+    for dataset, found in readers.items():
+        for scenes in found:
+            rows.setdefault(scenes.name, {})[_reader(dataset)] = _scenes_cell(scenes)
+    columns = [*tests, *map(_reader, readers)]
     for name, cells in rows.items():
-        lines.append(f"| {name} | " + " | ".join(cells.get(n, "-") for n in tests) + " |")
+        lines.append(f"| {name} | " + " | ".join(cells.get(n, "-") for n in columns) + " |")
     verdicts = [
         f"{len(one.failures)} failed" if one.failures else "passes" for one in tests.values()
     ]
-    lines.append("| **verdict** | " + " | ".join(verdicts) + " |")
+    lines.append("| **verdict** | " + " | ".join([*verdicts, *["-"] * len(readers)]) + " |")
     lines += [
         f"\n{network}: not rendered again, since {results.not_applicable}."
         for network, results in tests.items()
         if results.not_applicable
     ]
     return "\n".join(lines) + "\n"
+
+
+def _reader(dataset: str) -> str:
+    return f"linear reader, {dataset}"
 
 
 def _scenes_cell(scenes: Scenes) -> str:

@@ -20,15 +20,16 @@ from peculiar.core.files import replace_folder
 from peculiar.core.params import load
 from peculiar.core.survey import Survey
 from peculiar.galaxies.params import Fetch, StandIn
-from peculiar.nulls.measure import changes, learnt_from_scenes, predicted_mpc
+from peculiar.nulls.measure import changes, correlations, learnt_from_scenes, predicted_mpc
 from peculiar.nulls.params import Nulls
+from peculiar.nulls.reader import read_scenes
 from peculiar.nulls.renderings import galaxy_renderings
 from peculiar.nulls.scenes import RawGrid, scene_table, scene_views
 from peculiar.nulls.table import null_table
 from peculiar.parallel import Pool, in_order, pool, scheduler
 from peculiar.pipeline.paths import Paths
 from peculiar.runs import record
-from peculiar.runs.nulls import NullTests, Rendering, write_null_tests
+from peculiar.runs.nulls import NullTests, Rendering, Scenes, write_null_tests
 from peculiar.training.params import Train
 
 AT_ONCE = 32  # scenes per task
@@ -182,6 +183,12 @@ def test_network(
     )
 
 
+def read_by_reader(folder: Path) -> tuple[Scenes, ...]:
+    """Correlations of a linear reader of sharpness on the scenes in `folder`."""
+    scenes = Observed.read(folder)
+    return correlations(scenes, read_scenes(scenes))
+
+
 def test_networks(params: Nulls, train: Train, fetch: Fetch, paths: Paths) -> None:
     """Test every network, and write a file for each and the table of all.
 
@@ -222,7 +229,8 @@ def test_networks(params: Nulls, train: Train, fetch: Fetch, paths: Paths) -> No
         for name, tests in zip(bar, in_order(workers, test_network, tasks), strict=True):
             write_null_tests(partial / f"{name}.json", tests)
             results[name] = tests
-        (partial / "table.md").write_text(null_table(results, params.epochs))
+        readers = {name: read_by_reader(work / "scenes" / name) for name in datasets}
+        (partial / "table.md").write_text(null_table(results, readers, params.epochs))
     for name, tests in results.items():
         tqdm.write(f"{name}: " + ("; ".join(tests.failures) or "passes its null tests"))
 
