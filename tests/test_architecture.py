@@ -59,6 +59,7 @@ CARRIED = {
         *("training.loader", "training.loop", "training.prior"),
         *("training.torchrun", "training.train"),
     },
+    "nulls": set(),
     "promote": {
         *("core.device", "networks.inference", "registry.champion", "registry.exchange"),
         *("registry.reproduce", "registry.rollback", "runs.nulls", "training.loader"),
@@ -222,6 +223,7 @@ def test_bare_rooms_really_import_alone():
         ("observe", {"torch._dynamo", "mlflow", "matplotlib", "scipy.signal"}),
         ("train", {"torch._dynamo", "matplotlib", "scipy.signal", "optuna"}),
         ("evaluate", {"torch._dynamo", "scipy.signal", "optuna"}),
+        ("nulls", {"torch._dynamo", "matplotlib", "scipy.signal", "optuna"}),
         ("promote", {"torch", "matplotlib", "scipy.signal", "optuna"}),
     ],
 )

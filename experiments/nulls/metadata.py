@@ -1,4 +1,4 @@
-"""Does anything but the picture tell the distance: order, numbers, zeros, bits, compression?"""
+"""What order, numbers, zeros, bits and compression tell of the distance."""
 
 import zlib
 from collections.abc import Mapping

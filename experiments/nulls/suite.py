@@ -97,7 +97,7 @@ def learnt(observed: Observed, spec: NetworkSection, epochs: int, seed: int) -> 
 
 
 def parts(observed: Observed, spec: NetworkSection, epochs: int, seed: int) -> dict[str, Numbers]:
-    """Correlation and L2(D) of a network trained on each part of the images, and on shuffled redshifts."""
+    """Skill of a network trained on each part of the images, and on shuffled redshifts."""
     D_mpc = distances_mpc(observed, "test")
 
     def numbers(D_p: NDArray[np.float64]) -> Numbers:

@@ -6,6 +6,7 @@ distances. So a change of D_p is the rendering's.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from math import ceil
 
 import numpy as np
 import torch
@@ -25,7 +26,7 @@ Array = NDArray[np.float64]
 Images = NDArray[np.float32]
 REFERENCE = "as in training"
 NEIGHBOURS = (8, 32)  # beside the 16th of Torrey et al. (2015)
-FIELD = 1.25  # factor on the field of view, at the same raw pixel scale
+FIELD = 1.25  # least factor on the field of view, at the same raw pixel scale
 GALAXY, PLACE, NOISE = 5, 6, 7  # separate random streams of one seed
 
 
@@ -101,7 +102,7 @@ def rendered(
     for pixels in params.pixels:
         if pixels != standin.pixels:
             yield f"{pixels} raw pixels", *show(as_trained, pixels=pixels)
-    wider = 16 * round(FIELD * standin.pixels / 16)
+    wider = 16 * ceil(FIELD * standin.pixels / 16)
     field_kpc = standin.field_of_view_kpc * wider / standin.pixels
     name = f"field of {field_kpc:.1f} kpc"
     yield name, *show(as_trained, pixels=wider, field_of_view_kpc=field_kpc)
