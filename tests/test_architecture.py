@@ -59,7 +59,14 @@ CARRIED = {
         *("training.loader", "training.loop", "training.prior"),
         *("training.torchrun", "training.train"),
     },
-    "nulls": set(),
+    "nulls": {
+        *("core.processes", "galaxies.fits", "galaxies.formats", "galaxies.galaxy"),
+        *("galaxies.illustris", "galaxies.illustris.api", "galaxies.illustris.archive"),
+        *("galaxies.illustris.http", "galaxies.illustris.skipped", "galaxies.illustris.trim"),
+        *("galaxies.nsa", "galaxies.skirt", "galaxies.sources"),
+        *("galaxies.standin.make_ssp_table", "galaxies.sunrise", "mock.params", "runs.exported"),
+        *("runs.store", "runs.tracking"),
+    },
     "promote": {
         *("core.device", "networks.inference", "registry.champion", "registry.exchange"),
         *("registry.reproduce", "registry.rollback", "runs.nulls", "training.loader"),

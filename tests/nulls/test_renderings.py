@@ -109,8 +109,9 @@ def test_with_an_instrument_only_another_seed_changes_the_noise(params_file):
     noisier = seen["another seed of the noise"] - seen[REFERENCE]
     coarser = seen["8 neighbours"] - seen[REFERENCE]
     corner = (..., slice(0, 3), slice(0, 3))  # sky: the same noise
-    assert coarser[corner].std() < 0.3 * noisier[corner].std()
-    assert noisier[corner].std() > 0
+    # light of the galaxy reaches some corners
+    same, other = (np.median(np.abs(change[corner])) for change in (coarser, noisier))
+    assert same < 0.3 * other
 
 
 def test_no_galaxy_is_light_enough():
