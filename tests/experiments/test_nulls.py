@@ -12,7 +12,7 @@ def test_parts_show_only_what_they_say():
     rim, background, flux = (shown.PARTS[name](images) for name in list(shown.PARTS)[1:])
     assert (rim[..., 8:-8, 8:-8] == 0).all()
     np.testing.assert_array_equal(rim[..., :8, :], images[..., :8, :])
-    assert (background[..., 16, :] == 0).all()
+    assert (background[..., 16, 1:-1] == 0).all()
     assert background[0, 0, 0, 0] == images[0, 0, 0, 0]
     np.testing.assert_allclose(flux.sum(axis=(-2, -1)), images.sum(axis=(-2, -1)), rtol=1e-5)
     profile = flux / flux.sum(axis=(-2, -1), keepdims=True)

@@ -179,7 +179,8 @@ def test_the_cubic_s_sharpness_is_a_ruler_and_scenes_find_it(tmp_path):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "views", cubic)
         grid = RawGrid(256, np.array([84.4 / 256]), np.array([np.nan]))
-        observed = written(tmp_path / "scenes", 150, 100, grid=grid)
+        survey = make_survey(pixels=128, bands="gri")
+        observed = written(tmp_path / "scenes", 250, 100, survey, grid)
     found = {s.name: s for s in correlations(observed, read_scenes(observed))}
     assert found["structure of 0.5 pixels"].r > 0.5
     assert found["structure of 1 pixel"].r > 0.5
