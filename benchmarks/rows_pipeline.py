@@ -18,7 +18,7 @@ from measuring import Machine, Timing, Work, by_turns
 from peculiar.runs import exported, tracking
 
 GROUP = "pipeline"
-STAGES = ("fetch", "observe", "search", "train", "evaluate", "promote")
+STAGES = ("fetch", "observe", "search", "train", "evaluate", "nulls", "promote")
 SHARE = 0.02  # of a training, that its records may take
 # a paper's CNN by default: 20 epochs of 1,300 images at this rate, images/s
 EPOCHS, IMAGES, RATE = 20, 1300, 1500.0

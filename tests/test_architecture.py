@@ -19,7 +19,7 @@ MODULES = {
     re.sub(r"(^|/)__init__$", "", name.removesuffix(".py")).replace("/", "."): path
     for name, path in FILES.items()
 }
-STAGES = ["fetch", "observe", "search", "train", "evaluate", "promote"]
+STAGES = ["fetch", "observe", "search", "train", "evaluate", "nulls", "promote"]
 # which rooms of ours each room may import
 ROOMS = {
     "core": set(),
@@ -30,12 +30,13 @@ ROOMS = {
     "galaxies": {"core", "parallel"},
     "runs": {"core", "mock", "networks"},
     "training": {"core", "mock", "networks", "velocity"},
+    "nulls": {"core", "galaxies", "mock", "networks", "runs", "training", "velocity"},
     "search": {"core", "networks", "parallel", "runs", "training"},
     "registry": {"core", "mock", "runs", "velocity"},
     "predict": {"core", "galaxies", "mock", "parallel", "registry", "runs", "velocity"},
     "pipeline": {
-        *("core", "galaxies", "mock", "networks", "parallel", "registry", "runs", "search"),
-        *("training", "velocity"),
+        *("core", "galaxies", "mock", "networks", "nulls", "parallel", "registry", "runs"),
+        *("search", "training", "velocity"),
     },
     "cli": {
         *("core", "galaxies", "mock", "networks", "parallel", "pipeline", "predict", "registry"),
@@ -58,6 +59,14 @@ CARRIED = {
         *("mock.images", "mock.instrument", "mock.params", "mock.resample"),
         *("training.calibration", "training.loader", "training.loop"),
         *("training.torchrun", "training.train"),
+    },
+    "nulls": {
+        *("core.processes", "galaxies.fits", "galaxies.formats", "galaxies.galaxy"),
+        *("galaxies.illustris", "galaxies.illustris.api", "galaxies.illustris.archive"),
+        *("galaxies.illustris.http", "galaxies.illustris.skipped", "galaxies.illustris.trim"),
+        *("galaxies.nsa", "galaxies.skirt", "galaxies.sources"),
+        *("galaxies.standin.make_ssp_table", "galaxies.sunrise", "mock.params", "runs.exported"),
+        *("runs.store", "runs.tracking"),
     },
     "promote": {
         *("core.device", "networks.inference", "registry.champion", "registry.exchange"),
@@ -222,6 +231,7 @@ def test_bare_rooms_really_import_alone():
         ("observe", {"torch._dynamo", "mlflow", "matplotlib", "scipy.signal"}),
         ("train", {"torch._dynamo", "matplotlib", "scipy.signal", "optuna"}),
         ("evaluate", {"torch._dynamo", "scipy.signal", "optuna"}),
+        ("nulls", {"torch._dynamo", "matplotlib", "scipy.signal", "optuna"}),
         ("promote", {"torch", "matplotlib", "scipy.signal", "optuna"}),
     ],
 )

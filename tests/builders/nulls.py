@@ -2,13 +2,16 @@
 
 from peculiar.pipeline.paths import Paths
 from peculiar.runs import record
-from peculiar.runs.nulls import NullTests, Rendering, Scenes, write_null_tests
+from peculiar.runs.nulls import Limits, NullTests, Rendering, Scenes, write_null_tests
+
+LIMITS = Limits(r=0.1, change_mpc=0.3, change_of_l2=0.05)
 
 
 def make_nulls(run_id="f00d", **changes):
     """Null tests that pass."""
     values = {
         "run_id": run_id,
+        "limits": LIMITS,
         "scenes": (Scenes(name="structure of 1 pixel", r=0.02, error=0.03),),
         "renderings": (
             Rendering(

@@ -42,6 +42,9 @@ def tiny_params(bands: str = "griz") -> dict[str, Any]:
     pyramid["layers"] = [{"filters": 8, "kernel": 3, "stride": 2}] * 2
     params["train"]["specs"]["starlet"] |= {"epochs": 2, "views": 2, "batch_size": 8, "hidden": 8}
     params["evaluate"]["bootstrap"] = 20
+    params["nulls"] |= {"scenes": 8, "unseen": 10, "epochs": 1, "galaxies": 2, "distances": 1}
+    # so few galaxies and epochs decide nothing, and some network must be promoted
+    params["nulls"] |= {"pixels": [48], "limits": {"r": 1.1, "change_mpc": 99, "change_of_l2": 9}}
     params["promote"]["bootstrap"] = 500
     return params
 

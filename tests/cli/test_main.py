@@ -12,7 +12,7 @@ from peculiar.cli.main import main, parser
 from peculiar.registry.selection import ALLOWABLE
 from peculiar.runs import tracking
 
-STAGES = ["fetch", "observe", "search", "train", "evaluate", "promote"]
+STAGES = ["fetch", "observe", "search", "train", "evaluate", "nulls", "promote"]
 OTHERS = ["predict", "place", "inspect", "standin", "serve", "results"]
 REGISTRY = [["registry", name] for name in ("list", "rollback", "export", "import", "reproduce")]
 COMMANDS = [*([name] for name in (*STAGES, *OTHERS)), *REGISTRY]
@@ -91,6 +91,7 @@ def test_the_default_model_is_the_champion():
         (["search"], []),
         (["train", "--dataset", "a", "--network", "b"], ["--dataset", "a", "--network", "b"]),
         (["evaluate"], []),
+        (["nulls"], []),
         (["promote"], []),
         (
             ["promote", "--allow", "withdrawn", "other-data", "--dry-run"],

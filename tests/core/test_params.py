@@ -11,6 +11,7 @@ from peculiar.core.errors import InputError
 from peculiar.core.params import STAGES, load, validate
 from peculiar.galaxies.params import Fetch
 from peculiar.mock.params import Observe
+from peculiar.nulls.params import Nulls
 from peculiar.pipeline.evaluate import Evaluate
 from peculiar.registry.params import Promote
 from peculiar.search.params import Search
@@ -21,7 +22,7 @@ SHIPPED = yaml.safe_load((Path(__file__).parents[2] / "params.yaml").read_text()
 NAMED = {("observe", "distances"), ("observe", "instruments"), ("train", "specs")}
 SECTIONS = {
     section.__name__.lower(): section
-    for section in (Fetch, Observe, Search, Train, Evaluate, Promote)
+    for section in (Fetch, Observe, Search, Train, Evaluate, Nulls, Promote)
 }
 EXPLAINED = {"seed", "train", "validation", "test"}  # parameters that need no comment
 

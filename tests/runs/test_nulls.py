@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from builders.nulls import LIMITS, make_nulls
 from peculiar.core.errors import InputError
 from peculiar.runs.nulls import NullTests, Rendering, Scenes, read_null_tests, write_null_tests
 
@@ -21,7 +22,7 @@ NAN = float("nan")
     ],
 )
 def test_a_network_fails_that_predicts_distances_of_scenes(r: float, against: str | None) -> None:
-    assert Scenes(name="dots", r=r, error=0.03).against == against
+    assert Scenes(name="dots", r=r, error=0.03).against(LIMITS) == against
 
 
 @pytest.mark.parametrize(
@@ -42,7 +43,7 @@ def test_a_network_fails_that_changes_with_the_rendering(
     seen = Rendering(
         name="mass x 2", change_mpc=change, error_mpc=0.1, l2_mpc=l2, reference_l2_mpc=10.0
     )
-    assert seen.against == against
+    assert seen.against(LIMITS) == against
 
 
 def test_results_are_kept(tmp_path: Path) -> None:
@@ -50,6 +51,7 @@ def test_results_are_kept(tmp_path: Path) -> None:
     assert read_null_tests(path) is None
     tests = NullTests(
         run_id="a",
+        limits=LIMITS,
         scenes=(Scenes(name="dots", r=0.5, error=0.03),),
         renderings=(
             Rendering(name="m", change_mpc=0, error_mpc=0.1, l2_mpc=9, reference_l2_mpc=9),
@@ -61,10 +63,11 @@ def test_results_are_kept(tmp_path: Path) -> None:
 
 
 def test_a_broken_file_is_named(tmp_path: Path) -> None:
+    tests = make_nulls()
     path = tmp_path / "uniform-starlet.json"
     path.write_text('{"run_id": ')
     with pytest.raises(InputError, match="is not valid JSON: run `dvc repro nulls`"):
         read_null_tests(path)
-    path.write_text('{"run_id": "a", "scenes": []}')
+    path.write_text(tests.model_dump_json(exclude={"renderings"}))
     with pytest.raises(InputError, match="renderings: key is missing: add it"):
         read_null_tests(path)

@@ -125,7 +125,12 @@ def test_editing_one_network_retrains_that_network_only(folder):
     assert len(runs(folder, "status = 'RUNNING'")) == 1
     assert not (folder / "results/train/uniform-cnn2").exists()
 
-    assert stages_run(dvc(folder, "repro")) == ["train@uniform-cnn2", "evaluate", "promote"]
+    assert stages_run(dvc(folder, "repro")) == [
+        "train@uniform-cnn2",
+        "evaluate",
+        "nulls",
+        "promote",
+    ]
     assert runs(folder, "status = 'RUNNING'") == []
     assert len(runs(folder, "status = 'KILLED'")) == 1
     assert not partial.exists()

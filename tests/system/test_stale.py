@@ -20,9 +20,10 @@ STALE = {
     "search/cluster.py": {"search"},
     # the study then repeats no trial: its identity is the code that a trial imports
     "search/figures.py": {"search"},
-    "galaxies/params.py": {"fetch"},
+    "galaxies/params.py": {"fetch", "nulls"},
+    "nulls/scenes.py": {"nulls"},
     "registry/card.py": {"promote"},
-    "networks/bodies.py": {*TRAININGS, "evaluate", "promote"},
+    "networks/bodies.py": {*TRAININGS, "evaluate", "nulls", "promote"},
 }
 
 

@@ -8,7 +8,7 @@ ALLOWABLE = ("other-data", "leaking-split", "literal-dimming", "withdrawn")
 
 
 def add(commands: Commands) -> None:
-    """Add the six stages."""
+    """Add the seven stages."""
     add_command(
         commands,
         "fetch",
@@ -62,6 +62,16 @@ def add(commands: Commands) -> None:
         "distance and velocity, and coverage. Writes results/evaluate; see `peculiar results`.",
         "peculiar evaluate",
     )
+    add_command(
+        commands,
+        "nulls",
+        nulls,
+        "stage 6: check that no network reads the renderer",
+        "Test every trained network on scenes without information on distance, and on the same "
+        "stars rendered in other ways. A network whose predictions change cannot be promoted. "
+        "Writes results/nulls.",
+        "peculiar nulls",
+    )
     _add_promote(commands)
 
 
@@ -70,7 +80,7 @@ def _add_promote(commands: Commands) -> None:
         commands,
         "promote",
         promote,
-        "stage 6: promote the best network to champion",
+        "stage 7: promote the best network to champion",
         "Compare the trained networks with the champion on the same validation images, and make "
         "the best one champion if it is better with the confidence that promote.confidence asks "
         "for over all comparisons on these images, and passes its null tests.",
@@ -122,6 +132,13 @@ def evaluate(_: argparse.Namespace) -> None:
     from peculiar.pipeline import evaluate
 
     evaluate.main([])
+
+
+def nulls(_: argparse.Namespace) -> None:
+    """Run the stage `nulls`."""
+    from peculiar.pipeline import nulls
+
+    nulls.main([])
 
 
 def promote(arguments: argparse.Namespace) -> None:

@@ -16,7 +16,7 @@ from peculiar.core.errors import InputError
 
 PARAMS = Path("params.yaml")
 DEFAULTS = Path(__file__).parents[1] / "params.yaml"  # a link to the repository's; a file in wheels
-STAGES = ("fetch", "observe", "search", "train", "evaluate", "promote")
+STAGES = ("fetch", "observe", "search", "train", "evaluate", "nulls", "promote")
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_]+$")]
 
@@ -44,7 +44,7 @@ def load(section: type[S], path: Path = PARAMS) -> S:
     Parameters
     ----------
     section : type
-        `Fetch`, `Observe`, `Search`, `Train`, `Evaluate` or `Promote`.
+        `Fetch`, `Observe`, `Search`, `Train`, `Evaluate`, `Nulls` or `Promote`.
     path : Path
         The YAML file.
 

@@ -51,7 +51,7 @@ class Paths:
 
     @property
     def nulls(self) -> Path:
-        """Null tests of each network, written by `nulls`."""
+        """Null tests of each network DATASET-NETWORK, written by `nulls`."""
         return self.root / "results/nulls"
 
     @property

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from peculiar.runs.nulls import GREATEST_CHANGE_MPC, GREATEST_CHANGE_OF_L2, GREATEST_R, NullTests
+from peculiar.runs.nulls import NullTests
 from peculiar.runs.record import Predicted, Run
 from peculiar.velocity.metrics import METRICS
 
@@ -134,10 +134,8 @@ def null_table(nulls: NullTests, outcome: str, room: int) -> str:
         f"{one.l2_mpc / one.reference_l2_mpc - 1:+.1%} |"
         for one in nulls.renderings
     ]
-    change = f"change {GREATEST_CHANGE_MPC} Mpc and {GREATEST_CHANGE_OF_L2:.0%}"
-    limits = f"limits: |r| {GREATEST_R}, {change}"
     head = "| test | mean change of D_p [Mpc] | of L2(D) |\n|---|---|---|"
-    table = "\n".join([f"{title} ({limits})", head, *rows, "\n"])
+    table = "\n".join([f"{title} (limits: {nulls.limits})", head, *rows, "\n"])
     short = f"{title}; each in results/nulls\n\n"
     return table if rows and len(table) <= room else short
 

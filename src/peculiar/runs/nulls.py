@@ -7,15 +7,35 @@ predictions must not change when the same stars are rendered in another way (doc
 import json
 from pathlib import Path
 
-from pydantic import ConfigDict
+from pydantic import ConfigDict, PositiveFloat
 
 from peculiar.core.errors import InputError
 from peculiar.core.files import write_atomically
 from peculiar.core.params import Section, validate
 
-GREATEST_R = 0.1  # correlation of D_p and D where the image knows nothing of D
-GREATEST_CHANGE_MPC = 0.3  # mean change of D_p under another rendering
-GREATEST_CHANGE_OF_L2 = 0.05  # relative change of L2(D)
+
+class Limits(Section):
+    """What a network must stay below to pass.
+
+    Attributes
+    ----------
+    r : float
+        Correlation of D_p and D over scenes that know nothing of D.
+    change_mpc : float
+        Mean change of D_p under another rendering, Mpc.
+    change_of_l2 : float
+        Relative change of L2(D).
+    """
+
+    r: PositiveFloat
+    change_mpc: PositiveFloat
+    change_of_l2: PositiveFloat
+
+    def __str__(self) -> str:
+        """For tables and cards."""
+        return (
+            f"|r| {self.r:g}, change {self.change_mpc:g} Mpc and {self.change_of_l2:.0%} of L2(D)"
+        )
 
 
 class Scenes(Section):
@@ -35,12 +55,11 @@ class Scenes(Section):
     r: float
     error: float
 
-    @property
-    def against(self) -> str | None:
+    def against(self, limits: Limits) -> str | None:
         """Why the network fails; None if it passes. NaN fails."""
-        if abs(self.r) < GREATEST_R:
+        if abs(self.r) < limits.r:
             return None
-        return f"{self.name}: it predicts D with r = {self.r:+.2f} (limit {GREATEST_R})"
+        return f"{self.name}: it predicts D with r = {self.r:+.2f} (limit {limits.r:g})"
 
 
 class Rendering(Section):
@@ -64,13 +83,12 @@ class Rendering(Section):
     l2_mpc: float
     reference_l2_mpc: float
 
-    @property
-    def against(self) -> str | None:
+    def against(self, limits: Limits) -> str | None:
         """Why the network fails; None if it passes. NaN fails."""
-        if not abs(self.change_mpc) < GREATEST_CHANGE_MPC:
+        if not abs(self.change_mpc) < limits.change_mpc:
             return f"{self.name}: D_p changes by {self.change_mpc:+.2f} Mpc"
         change = self.l2_mpc / self.reference_l2_mpc - 1
-        if not abs(change) < GREATEST_CHANGE_OF_L2:
+        if not abs(change) < limits.change_of_l2:
             return f"{self.name}: L2(D) changes by {change:+.0%}"
         return None
 
@@ -82,6 +100,8 @@ class NullTests(Section):
     ----------
     run_id : str
         MLflow run that trained the network; a network trained again must be tested again.
+    limits : Limits
+        From the section `nulls` of `params.yaml`.
     scenes : tuple of Scenes
         Null test (a).
     renderings : tuple of Rendering
@@ -91,6 +111,7 @@ class NullTests(Section):
     """
 
     run_id: str
+    limits: Limits
     scenes: tuple[Scenes, ...]
     renderings: tuple[Rendering, ...]
     not_applicable: str = ""
@@ -98,8 +119,8 @@ class NullTests(Section):
     @property
     def failures(self) -> list[str]:
         """One phrase for each test that the network fails."""
-        reasons = [scenes.against for scenes in self.scenes]
-        reasons += [rendering.against for rendering in self.renderings]
+        reasons = [scenes.against(self.limits) for scenes in self.scenes]
+        reasons += [rendering.against(self.limits) for rendering in self.renderings]
         return [reason for reason in reasons if reason]
 
 

@@ -1,0 +1,1 @@
+"""The full null tests, beyond those of the stage `nulls`."""
