@@ -81,7 +81,10 @@ def test_what_is_not_known_is_a_dash():
 
 def test_a_card_has_the_null_tests():
     text = written()
-    assert "## Null tests\n2 of 2 passed (limits: |r| 0.1, change 0.3 Mpc and 5%)\n| test" in text
+    assert (
+        "## Null tests\n2 of 2 passed (limits: |r| 0.1, change 0.3 Mpc and 5% of L2(D))\n| test"
+        in text
+    )
     assert "| structure of 1 pixel | r = +0.02 ± 0.03 | |" in text
     assert "| particle mass x 2 | -0.10 ± 0.05 | +2.0% |\n\n## Provenance" in text
 

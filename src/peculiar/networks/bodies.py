@@ -2,7 +2,7 @@
 
 A front scales images and is fixed. A body is trained and turns the front's output into raw numbers,
 of which `peculiar.networks.heads` makes distances. The paper has convolutional and residual
-networks (section 2, Tables A1 and A2); pyramids and starlets are ours.
+networks (section 2, Tables A1 and A2); pyramids, starlets and isophotes are ours.
 """
 
 from collections.abc import Sequence
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from peculiar.core.errors import InputError
+from peculiar.networks.isophotes import Isophotes
 from peculiar.networks.params import LayerSection, NetworkSection
 from peculiar.networks.scaling import Pixels, check_crop
 from peculiar.networks.starlet import Starlet, perceptron
@@ -103,8 +104,8 @@ class Pyramid(nn.Module):
     """Convolutions, and a perceptron of the logarithm of the mean feature maps at each scale.
 
     How strongly an image fluctuates at each scale depends on the galaxy's distance
-    (docs/decisions/0013); on stand-ins about half of a starlet's skill comes instead from a cap on
-    the widths of the particles' kernels in the renderer (docs/results/README.md). The mean of a
+    (docs/decisions/0013); on stand-ins these are the noise of the particles, so a pyramid fails the
+    null tests (docs/results/nulls.md). The mean of a
     rectified filter over the image measures the strength of the fluctuations. Its logarithm turns
     the product of strength and brightness into a sum, which a perceptron with one hidden layer can
     separate. Convolutions keep the size apart from the stride, with batch normalisation and ReLU;
@@ -179,17 +180,19 @@ def front(spec: NetworkSection, bands: Sequence[str], pixels: int) -> nn.Module:
     -------
     nn.Module
         Surface brightness (n, band, y, x), W/m/m^2/sr, to scaled pixels, or to the numbers
-        (n, number) of a starlet.
+        (n, number) of a starlet or of isophotes.
 
     Raises
     ------
     InputError
-        When the images have no such middle, or a starlet cannot halve it.
+        When the images have no such middle, or it cannot be halved.
     """
     scaled = Pixels(bands, spec.softening_mag_arcsec2, spec.crop)
     side = check_crop(spec.crop, pixels)
     if spec.family == "starlet":
         return nn.Sequential(scaled, Starlet(side))
+    if spec.family == "isophotes":
+        return nn.Sequential(scaled, Isophotes(side))
     return scaled
 
 
@@ -199,9 +202,9 @@ def body(spec: NetworkSection, bands: int, pixels: int, outputs: int) -> nn.Modu
     Parameters
     ----------
     spec : NetworkSection
-        `family`; `layers` of a CNN or pyramid; `hidden` units of a pyramid's or starlet's
-        perceptron, and `dropout` of a starlet's; whether a CNN has `batch_norm` (other families
-        always do).
+        `family`; `layers` of a CNN or pyramid; `hidden` units of the perceptron of a
+        pyramid, a starlet or isophotes, and `dropout` of the last two; whether a CNN has
+        `batch_norm` (other families always do).
     bands, pixels : int
         Channels and side of the input images.
     outputs : int
@@ -223,4 +226,6 @@ def body(spec: NetworkSection, bands: int, pixels: int, outputs: int) -> nn.Modu
         return Pyramid(spec.layers, bands, spec.hidden, outputs)
     if spec.family == "starlet":
         return perceptron(Starlet.numbers(bands), spec.hidden, outputs, spec.dropout)
+    if spec.family == "isophotes":
+        return perceptron(Isophotes.numbers(bands), spec.hidden, outputs, spec.dropout)
     return resnet(spec.family, bands, outputs)

@@ -14,7 +14,8 @@ from pydantic import (
 from peculiar.core.params import Section
 
 Schedule = Literal["constant", "cosine", "onecycle"]
-Family = Literal["cnn", "pyramid", "starlet", "resnet18", "resnet50"]
+Family = Literal["cnn", "pyramid", "starlet", "isophotes", "resnet18", "resnet50"]
+MEASURED = ("starlet", "isophotes")  # families whose front measures numbers of an image
 Head = Literal["point", "gaussian", "binned"]
 Label = Literal["D", "D_z"]
 Loss = Literal["absolute", "fractional"]
@@ -46,6 +47,7 @@ class Training(Section):
     fresh_mpc: tuple[PositiveFloat, PositiveFloat] | None
     views: PositiveInt | None
     kernels: bool
+    images_per_galaxy: PositiveInt | None
     augment: bool
     average_turns: bool
     members: PositiveInt
@@ -106,14 +108,17 @@ class NetworkSection(Training):
             raise ValueError(
                 "a cnn and a pyramid need layers, other families have their own (layers: [])"
             )
-        if (self.family in ("pyramid", "starlet")) != bool(self.hidden):
+        if (self.family in ("pyramid", *MEASURED)) != bool(self.hidden):
             raise ValueError(
-                "a pyramid and a starlet need hidden units, other families have none (hidden: 0)"
+                "a pyramid, a starlet and isophotes need hidden units, other families have none "
+                "(hidden: 0)"
             )
-        if self.dropout and self.family != "starlet":
-            raise ValueError("only a starlet has dropout, other families have none (dropout: 0)")
-        if self.family == "starlet" and (self.augment or self.average_turns):
+        if self.dropout and self.family not in MEASURED:
             raise ValueError(
-                "a starlet is the same for all turns (augment: false, average_turns: false)"
+                "only a starlet and isophotes have dropout, other families have none (dropout: 0)"
+            )
+        if self.family in MEASURED and (self.augment or self.average_turns):
+            raise ValueError(
+                f"{self.family} is the same for all turns (augment: false, average_turns: false)"
             )
         return self

@@ -38,8 +38,8 @@ class Starlet(nn.Module):
     The light of particles of one mass fluctuates. At a given brightness and angular scale, its
     relative fluctuations depend mainly on the distance (docs/decisions/0013 and 0016; for stars
     these are the surface-brightness fluctuations of Tonry & Schneider 1988, AJ 96, 807). On
-    stand-ins about half of the skill comes instead from a cap on the widths of the particles'
-    kernels in the renderer, a fixed length in kpc (docs/results/README.md).
+    stand-ins they tell the mass of the simulation's particles, which nature does not have: a
+    starlet fails the null tests and cannot be promoted (docs/results/nulls.md).
 
     The wavelets are starlets (Starck, Fadili & Murtagh 2007, IEEE Trans. Image Process. 16, 297):
     differences between an image and its mean under a B3 spline. Each coarser scale starts from

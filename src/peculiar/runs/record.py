@@ -110,7 +110,8 @@ class Run(Section):
         """Convert runs from before `survey` and before some keys of `spec`."""
         match values:
             case {"spec": dict(spec)}:
-                before = {"precision": "float32", "fresh_mpc": None, "calibration_folds": None}
+                later = ("fresh_mpc", "calibration_folds", "images_per_galaxy")
+                before = {"precision": "float32", **dict.fromkeys(later)}
                 values = values | {"spec": before | spec}
         match values:
             case {"data_source": source} if "survey" not in values:

@@ -18,7 +18,7 @@ from peculiar.core.errors import InputError
 from peculiar.core.provenance import loaded_code
 from peculiar.networks.heads import Network
 from peculiar.networks.inference import Scaled
-from peculiar.networks.params import Label, NetworkSection
+from peculiar.networks.params import MEASURED, Label, NetworkSection
 from peculiar.networks.scaling import check_crop
 from peculiar.runs import exported, tracking
 from peculiar.search.params import Search
@@ -219,7 +219,7 @@ class Objective:
         """Train with seed number `number`: the network, its validation metrics, and the time, s."""
         start = time.monotonic()
         shared = None
-        if spec.family != "starlet":  # its inputs are not pixels
+        if spec.family not in MEASURED:  # whose inputs are not pixels
             shared = scaled_dataset(*self._dataset(), spec.softening_mag_arcsec2, spec.crop)
         trained = train_network(
             self.observed, spec, seed_of(self.train.seed, number), on_epoch, shared, self.root / RAW

@@ -14,7 +14,7 @@ from pydantic import (
 )
 
 from peculiar.core.params import Name, Section
-from peculiar.networks.params import BatchSize, Family, Head
+from peculiar.networks.params import MEASURED, BatchSize, Family, Head
 
 ObjectiveName = Literal["l2", "parameters", "seconds"]
 
@@ -69,8 +69,10 @@ class Space(Section):
 
     @model_validator(mode="after")
     def _buildable(self) -> Self:
-        if ({"pyramid", "starlet"} & set(self.family or ())) and self.hidden is None:
-            raise ValueError("a pyramid and a starlet need hidden units: list some in hidden")
+        if ({"pyramid", *MEASURED} & set(self.family or ())) and self.hidden is None:
+            raise ValueError(
+                "a pyramid, a starlet and isophotes need hidden units: list some in hidden"
+            )
         if "pyramid" in (self.family or ()) and any(kernel % 2 == 0 for kernel in self.kernel):
             raise ValueError("an even kernel of a pyramid has no middle: take odd kernels")
         return self

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from peculiar.core.errors import InputError
 from peculiar.networks.bodies import multiply_adds, output_pixels
-from peculiar.networks.params import LayerSection
+from peculiar.networks.params import MEASURED, LayerSection
 from peculiar.search.params import Range, Space
 
 Values = Range | tuple[Any, ...]  # all numbers between two, or choices
@@ -44,7 +44,7 @@ def parameters(space: Space, family: str, depth: int) -> dict[str, Values]:
             drawn |= {f"filters_{i}": space.filters, f"kernel_{i}": space.kernel}
             drawn |= {"stride" if space.same_stride else f"stride_{i}": space.stride}
     optional: dict[str, Values | None] = {
-        "hidden": space.hidden if family in ("pyramid", "starlet") else None,
+        "hidden": space.hidden if family in ("pyramid", *MEASURED) else None,
         "learning_rate": space.learning_rate,
         "weight_decay": space.weight_decay,
         "batch_size": space.batch_size,

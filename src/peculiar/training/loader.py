@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from peculiar.core.dataset import Observed
 from peculiar.core.errors import InputError
 from peculiar.networks.heads import Network
 from peculiar.networks.inference import FRONT_BATCH, Images, Scaled, load_images, pieces_of
@@ -185,3 +186,17 @@ def keep_views(
             labels[filled : filled + len(label)] = label
             filled += len(label)
     return KeptViews(dense(kept), labels, wanted)
+
+
+def first_images(observed: Observed, images: int | None) -> Observed:
+    """Leave only the images of the first cameras of each galaxy in the training split; None: all.
+
+    A survey has one image of a galaxy. The other splits stay as they are.
+    """
+    if images is None:
+        return observed
+    table = observed.table.copy()
+    split = np.asarray(table["split"]).astype("U10")
+    split[(split == "train") & (np.asarray(table["camera"]) >= images)] = "unused"
+    table["split"] = split
+    return Observed(observed.images, table)

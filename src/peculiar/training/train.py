@@ -33,7 +33,7 @@ from peculiar.training.calibration import (
     joined,
     rows_of_folds,
 )
-from peculiar.training.loader import Draw, Shared, keep_views, scaled_images
+from peculiar.training.loader import Draw, Shared, first_images, keep_views, scaled_images
 from peculiar.training.loop import fit, target_scaling
 from peculiar.training.predictions import column_mpc, predict_split, validate, velocity_of
 from peculiar.training.prior import distance_prior, law_in_force
@@ -104,6 +104,7 @@ def train_calibrated(
         When the loss is fractional and a label is not positive, or the network does not suit the
         images, or there are fewer galaxies than folds.
     """
+    observed = first_images(observed, spec.images_per_galaxy)
     if spec.rounds > 1:
         return _train_in_rounds(observed, spec, seed, on_epoch, scaled), None
     others = np.random.SeedSequence(seed).generate_state(spec.members - 1)
