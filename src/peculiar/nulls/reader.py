@@ -16,7 +16,7 @@ from peculiar.training.predictions import column_mpc
 Array = NDArray[np.float64]
 AT_ONCE = 64
 RIDGE = 1e-3  # of the variance of each number
-TINY = 1e-12  # of a mean square, relative to that of the image
+TINY = 1e-10  # of a mean square, relative to that of the image: above the rounding of float32
 
 
 def sharpness(images: NDArray[np.float32]) -> Array:
