@@ -61,9 +61,8 @@ def inside(folder: Path) -> Iterator[None]:
 
 
 def run_stages(folder: Path, params: dict[str, Any]) -> None:
-    """All stages in order, in this process, without DVC; null tests pass without being made."""
-    from builders.nulls import write_nulls
-    from peculiar.pipeline import evaluate, fetch, observe, promote, search, train
+    """All stages in order, in this process, without DVC."""
+    from peculiar.pipeline import evaluate, fetch, nulls, observe, promote, search, train
 
     write_params(params, folder)
     with inside(folder):
@@ -73,7 +72,7 @@ def run_stages(folder: Path, params: dict[str, Any]) -> None:
         for network in (*params["train"]["networks"], "best"):
             train.main(["--dataset", "uniform", "--network", network])
         evaluate.main([])
-        write_nulls(Path())
+        nulls.main([])
         promote.main([])
 
 

@@ -97,7 +97,7 @@ def test_what_stands_below_an_anchor_is_taken_over_unless_it_is_said_anew():
     for name in ("resnet18", "resnet50"):
         assert taken[name] == {"family", "augment", "schedule", "epochs"}
     assert {"family", "head", "hidden", "fresh"} <= taken["pyramid"]
-    assert {"family", "head", "hidden", "fresh", "dropout", "views", "kernels"} <= taken["starlet"]
+    assert {"family", "head", "hidden", "fresh", "dropout", "views"} <= taken["starlet"]
 
 
 def test_dvc_reads_the_same_values(params_file):

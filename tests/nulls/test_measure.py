@@ -7,6 +7,7 @@ import torch
 from astropy.table import QTable
 
 from builders.networks import network_section, small
+from builders.nulls import LIMITS
 from builders.surveys import make_survey
 from peculiar.core.dataset import Observed
 from peculiar.core.photometry import surface_brightness
@@ -45,7 +46,7 @@ def test_a_network_learns_a_ruler_and_nothing_where_there_is_none(head):
     )
     fails, passes = (learnt_from_scenes(drawn(ruler), spec, 30, 1) for ruler in (True, False))
     assert all(test.r > 0.5 for test in fails)
-    assert all(test.against for test in fails)
+    assert all(test.against(LIMITS) for test in fails)
     assert [test.name for test in passes] == [*KINDS, "all scenes"]
     assert all(abs(test.r) < 4 * test.error for test in passes)
 
@@ -73,7 +74,7 @@ def test_one_number_for_all_scenes_is_no_skill_and_nan_fails():
     assert pearson(D, np.full(40, 75.0) + 1e-6 * D)[0] == 0
     scenes = drawn(ruler=False, known=1, unseen=10)
     found = correlations(scenes, np.full(10 * len(KINDS), np.nan))
-    assert all(np.isnan(test.r) and test.against for test in found)
+    assert all(np.isnan(test.r) and test.against(LIMITS) for test in found)
 
 
 def test_changes_are_means_over_galaxies_with_their_errors():
@@ -83,7 +84,7 @@ def test_changes_are_means_over_galaxies_with_their_errors():
     reference = D + rng.normal(0, 5, 240)
     shift = rng.normal(0, 0.5, 30)[galaxy]
     same, moved = changes(D, galaxy, {REFERENCE: reference, "a": reference, "b": reference + shift})
-    assert (same.change_mpc, same.error_mpc, same.against) == (0, 0, None)
+    assert (same.change_mpc, same.error_mpc, same.against(LIMITS)) == (0, 0, None)
     assert same.l2_mpc == same.reference_l2_mpc
     assert moved.change_mpc == pytest.approx(shift.mean())
     assert moved.error_mpc == pytest.approx(shift[::8].std(ddof=1) / np.sqrt(30))
@@ -117,7 +118,7 @@ def test_a_reader_of_sharpness_fails_and_one_of_flux_passes(reader, fails):
             for name, seen in ((REFERENCE, images), ("coarse", coarse))
         }
     (test,) = changes(rng.uniform(50, 100, 40), np.arange(40), D_p)
-    assert bool(test.against) == fails
+    assert bool(test.against(LIMITS)) == fails
 
 
 def test_predictions_are_distances():

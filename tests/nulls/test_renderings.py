@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from builders.nulls import LIMITS
 from builders.standin import small_standin
 from builders.surveys import make_survey
 from peculiar.core.errors import InputError
@@ -32,6 +33,7 @@ PARAMS = Nulls(
     distances=2,
     log10_mass_max=10.3,
     pixels=(32, 48),
+    limits=LIMITS,
 )
 SURVEY = make_survey(pixels=16, pixel_scale_arcsec=10.88, bands="gr")
 

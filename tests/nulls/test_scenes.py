@@ -7,6 +7,7 @@ from astropy.table import QTable
 from hypothesis import given
 from hypothesis import strategies as st
 
+from builders.nulls import LIMITS
 from builders.surveys import MEASURED, make_survey
 from peculiar.core.dataset import OBSERVED_COLUMNS, Observed, ShardWriter, write_table
 from peculiar.core.photometry import surface_brightness
@@ -184,4 +185,4 @@ def test_the_cubic_s_sharpness_is_a_ruler_and_scenes_find_it(tmp_path):
     found = {s.name: s for s in correlations(observed, read_scenes(observed))}
     assert found["structure of 0.5 pixels"].r > 0.5
     assert found["structure of 1 pixel"].r > 0.5
-    assert all(found[name].against for name in list(KINDS)[:2])
+    assert all(found[name].against(LIMITS) for name in list(KINDS)[:2])

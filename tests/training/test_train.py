@@ -59,6 +59,7 @@ SPEC = {
     "members": 1,
     "batch_size": 16,
     "precision": "float32",
+    "images_per_galaxy": None,
     "schedule": "constant",
     "learning_rate": 1e-2,
     "weight_decay": 0,
@@ -631,7 +632,7 @@ def test_the_test_split_touches_neither_weights_nor_sharpness(observed, placed, 
 @pytest.fixture(scope="module")
 def placed(raw_folder, params_file, tmp_path_factory):
     """24 images of 8 pixels that `observe` placed, and the folder they are from."""
-    params = load(Observe, params_file).model_copy(update={"pixels": 8})
+    params = load(Observe, params_file).model_copy(update={"pixels": 8, "psf_fwhm_arcsec": None})
     folder = tmp_path_factory.mktemp("placed") / "uniform"
     observe_dataset(params, "uniform", raw_folder, folder)
     return Observed.read(folder), raw_folder

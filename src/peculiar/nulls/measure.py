@@ -36,9 +36,12 @@ def spec_for_scenes(spec: NetworkSection, epochs: int) -> NetworkSection:
     """A network's own parameters, for a training on scenes.
 
     Scenes have no raw images in `data/fetch`, so there are no fresh distances and no random kernels
-    (`fresh`, `views`, `kernels`). Labels are not corrected in rounds. At most `epochs` epochs.
+    (`fresh`, `fresh_mpc`, `views`, `kernels`). They belong to no galaxies, so none of their images
+    is left out and there are no folds; a sharpness changes no correlation. Labels are not
+    corrected in rounds. At most `epochs` epochs.
     """
-    changes = {"fresh": False, "views": None, "kernels": False, "rounds": 1}
+    changes = {"fresh": False, "fresh_mpc": None, "views": None, "kernels": False, "rounds": 1}
+    changes |= {"images_per_galaxy": None, "calibration_folds": None}
     return spec.model_copy(update={**changes, "epochs": min(spec.epochs, epochs)})
 
 

@@ -188,6 +188,8 @@ def rows_of_folds(
     InputError
         When there are fewer galaxies than folds.
     """
+    if not folds:
+        return []
     rows = np.sort(np.concatenate([observed.rows("train"), observed.rows("validation")]))
     galaxies, number = np.unique(np.asarray(observed.table["galaxy"])[rows], return_inverse=True)
     if len(galaxies) < folds:
@@ -195,7 +197,7 @@ def rows_of_folds(
             f"params.yaml: train: calibration_folds {folds} is more than the {len(galaxies)} "
             f"galaxies that dataset {observed.survey.dataset} has to train and validate: lower it"
         )
-    fold_of = rng.permutation(len(galaxies)) % max(folds, 1)
+    fold_of = rng.permutation(len(galaxies)) % folds
     return [rows[fold_of[number] == fold] for fold in range(folds)]
 
 
