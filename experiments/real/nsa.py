@@ -62,6 +62,7 @@ CHANGES: dict[str, Any] = {
         "fresh": False,
         "views": None,
         "kernels": False,
+        "fresh_mpc": None,
         "images_per_galaxy": None,
         "augment": True,
         "average_turns": False,

@@ -113,7 +113,8 @@ def test_parameters_are_valid_and_differ_in_the_rows_alone(shipped, epochs, resn
         assert train.specs[row.name] == shipped_specs[row.network].model_copy(update=own)
     assert params["evaluate"] == shipped["evaluate"]
     assert params["observe"]["distances"] == shipped["observe"]["distances"]
-    others = {"fetch": {"standin"}, "observe": {"datasets"}}
+    assert params["observe"]["psf_fwhm_arcsec"] is None  # the paper's resampling
+    others = {"fetch": {"standin"}, "observe": {"datasets", "psf_fwhm_arcsec"}}
     for section, changed in others.items():
         for key in params[section].keys() - changed:
             assert params[section][key] == shipped[section][key]

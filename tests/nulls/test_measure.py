@@ -32,6 +32,7 @@ def drawn(ruler, known=60, unseen=100):
     table["distance_mpc"] = D * u.Mpc
     table["distance_z_mpc"] = (D + rng.normal(0, 5, len(D))) * u.Mpc
     table["split"] = np.repeat(["train", "validation", "test"], counts)
+    table["galaxy"] = np.arange(len(D))
     table["kind"] = np.array(list(KINDS))[np.arange(len(D)) % len(KINDS)]
     table.meta = make_survey(pixels=16).model_dump(mode="json")
     level = 10 ** ((D - 75) / 50) if ruler else 10 ** rng.uniform(-0.5, 0.5, len(D))

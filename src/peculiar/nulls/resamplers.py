@@ -36,8 +36,12 @@ def kernels_of(size: int, *, box: bool) -> Kernels:
 def bare(
     raw: Images, kpc_per_pixel: Array, distance_mpc: Array, survey: Survey, kernels: Kernels | None
 ) -> Placed:
-    """`views` of one galaxy without its instrument, as a function of the side, pixels."""
-    own = survey.model_copy(update={"instrument": None})
+    """`views` of one galaxy without its instrument, as a function of the side, pixels.
+
+    Kernels take the place of the survey's PSF.
+    """
+    psf = survey.psf_fwhm_arcsec if kernels is None else None
+    own = survey.model_copy(update={"instrument": None, "psf_fwhm_arcsec": psf})
     offset = np.zeros((len(raw), 2))
     return lambda side: np.asarray(
         views(
