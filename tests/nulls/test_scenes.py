@@ -99,7 +99,7 @@ def test_a_flat_field_has_one_brightness_in_each_band():
 
 def test_a_scene_far_away_is_the_same_scene():
     """Blobs of two pixels show the same picture at any distance."""
-    kinds, kpc = ["structure of 2 pixels"] * 2, np.full(2, 84.4 / 256)
+    kinds, kpc = ["structure of 1 pixel"] * 2, np.full(2, 84.4 / 256)
     near, far = (scene_views(SURVEY, RAW, kinds, np.full(2, D), kpc, 5, 0) for D in (50.0, 70.0))
     middle = (..., slice(8, -8), slice(8, -8))
     assert np.abs(near - far)[middle].max() < 0.03 * near.max()

@@ -16,6 +16,7 @@ import torch
 from astropy.table import QTable
 from numpy.typing import NDArray
 from scipy.special import ndtr
+from threadpoolctl import threadpool_limits
 
 from peculiar.core.dataset import RAW_COLUMNS, Observed, open_set
 from peculiar.core.photometry import surface_brightness
@@ -31,7 +32,6 @@ FLAT = "flat field"
 KINDS: Mapping[str, float] = {
     "structure of 0.5 pixels": 0.5,
     "structure of 1 pixel": 1.0,
-    "structure of 2 pixels": 2.0,
     FLAT: 0.0,
 }
 BRIGHTNESS = (20.0, 24.0)  # of a typical blob's peak or a flat field in r, AB mag/arcsec^2
@@ -112,10 +112,10 @@ def blobs(
         (np.diff(ndtr((edges - at[:, None]) / sigma)) * (np.sqrt(2 * np.pi) * sigma / pixel))
         for at in rng.uniform(-half, half, (2, number))
     )
-    light: NDArray[np.float32] = np.matmul(
-        down.T.astype(np.float32), peak[:, :, None] * across.astype(np.float32)
-    )
-    return light
+    # one product for all bands
+    lines = across.astype(np.float32)[:, None] * peak.T[:, :, None]
+    light = down.T.astype(np.float32) @ lines.reshape(number, -1)
+    return np.asarray(light.reshape(len(light), len(bands), -1).swapaxes(0, 1))
 
 
 def _brightness(rng: np.random.Generator, r_mag: Array, band: str) -> Array:
@@ -165,12 +165,14 @@ def scene_views(
     raw = np.empty((len(kinds), len(survey.bands), grid_pixels, grid_pixels), np.float32)
     rngs = [np.random.default_rng([seed, SCENE, first + k]) for k in range(len(kinds))]
     ratio = kpc_per_pixel / kpc_per_arcsec(distance_mpc) / survey.pixel_scale_arcsec
-    for image, kind, rng, scale in zip(raw, kinds, rngs, ratio, strict=True):
-        if kind == FLAT:
-            image[:] = flat_field(rng, survey.bands, grid_pixels)
-            continue
-        edges = (np.arange(grid_pixels + 1) - grid_pixels / 2) * scale
-        image[:] = blobs(rng, KINDS[kind], survey.bands, edges, survey.pixels)
+    # scenes share the cores, not matrix products, whose threads would wait for each other
+    with threadpool_limits(1, "blas"):
+        for image, kind, rng, scale in zip(raw, kinds, rngs, ratio, strict=True):
+            if kind == FLAT:
+                image[:] = flat_field(rng, survey.bands, grid_pixels)
+                continue
+            edges = (np.arange(grid_pixels + 1) - grid_pixels / 2) * scale
+            image[:] = blobs(rng, KINDS[kind], survey.bands, edges, survey.pixels)
     offset = np.zeros((len(kinds), 2))
     device = torch.device("cpu")
     seen = views(raw, kpc_per_pixel, distance_mpc, offset, survey.pixels, survey, rngs, device)
