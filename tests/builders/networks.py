@@ -17,7 +17,7 @@ def network_section(family="cnn", **changes):
         "normalise": True,
         "head": "point",
         "layers": (LAYER,) if family in ("cnn", "pyramid") else (),
-        "hidden": 5 if family in ("pyramid", "starlet", "isophotes") else 0,
+        "hidden": 5 if family in ("pyramid", "starlet", "apertures") else 0,
         "dropout": 0,
         "batch_norm": False,
         "crop": None,

@@ -2,7 +2,7 @@
 
 A front scales images and is fixed. A body is trained and turns the front's output into raw numbers,
 of which `peculiar.networks.heads` makes distances. The paper has convolutional and residual
-networks (section 2, Tables A1 and A2); pyramids, starlets and isophotes are ours.
+networks (section 2, Tables A1 and A2); pyramids, starlets and apertures are ours.
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from peculiar.core.errors import InputError
-from peculiar.networks.isophotes import Isophotes
+from peculiar.networks.apertures import Apertures
 from peculiar.networks.params import LayerSection, NetworkSection
 from peculiar.networks.scaling import Pixels, check_crop
 from peculiar.networks.starlet import Starlet, perceptron
@@ -180,7 +180,7 @@ def front(spec: NetworkSection, bands: Sequence[str], pixels: int) -> nn.Module:
     -------
     nn.Module
         Surface brightness (n, band, y, x), W/m/m^2/sr, to scaled pixels, or to the numbers
-        (n, number) of a starlet or of isophotes.
+        (n, number) of a starlet or of apertures.
 
     Raises
     ------
@@ -191,8 +191,8 @@ def front(spec: NetworkSection, bands: Sequence[str], pixels: int) -> nn.Module:
     side = check_crop(spec.crop, pixels)
     if spec.family == "starlet":
         return nn.Sequential(scaled, Starlet(side))
-    if spec.family == "isophotes":
-        return nn.Sequential(scaled, Isophotes(side))
+    if spec.family == "apertures":
+        return nn.Sequential(scaled, Apertures(side))
     return scaled
 
 
@@ -203,7 +203,7 @@ def body(spec: NetworkSection, bands: int, pixels: int, outputs: int) -> nn.Modu
     ----------
     spec : NetworkSection
         `family`; `layers` of a CNN or pyramid; `hidden` units of the perceptron of a
-        pyramid, a starlet or isophotes, and `dropout` of the last two; whether a CNN has
+        pyramid, a starlet or apertures, and `dropout` of the last two; whether a CNN has
         `batch_norm` (other families always do).
     bands, pixels : int
         Channels and side of the input images.
@@ -226,6 +226,6 @@ def body(spec: NetworkSection, bands: int, pixels: int, outputs: int) -> nn.Modu
         return Pyramid(spec.layers, bands, spec.hidden, outputs)
     if spec.family == "starlet":
         return perceptron(Starlet.numbers(bands), spec.hidden, outputs, spec.dropout)
-    if spec.family == "isophotes":
-        return perceptron(Isophotes.numbers(bands), spec.hidden, outputs, spec.dropout)
+    if spec.family == "apertures":
+        return perceptron(Apertures.numbers(bands), spec.hidden, outputs, spec.dropout)
     return resnet(spec.family, bands, outputs)

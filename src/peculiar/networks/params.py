@@ -14,8 +14,8 @@ from pydantic import (
 from peculiar.core.params import Section
 
 Schedule = Literal["constant", "cosine", "onecycle"]
-Family = Literal["cnn", "pyramid", "starlet", "isophotes", "resnet18", "resnet50"]
-MEASURED = ("starlet", "isophotes")  # families whose front measures numbers of an image
+Family = Literal["cnn", "pyramid", "starlet", "apertures", "resnet18", "resnet50"]
+MEASURED = ("starlet", "apertures")  # families whose front measures numbers of an image
 Head = Literal["point", "gaussian", "binned"]
 Label = Literal["D", "D_z"]
 Loss = Literal["absolute", "fractional"]
@@ -110,12 +110,12 @@ class NetworkSection(Training):
             )
         if (self.family in ("pyramid", *MEASURED)) != bool(self.hidden):
             raise ValueError(
-                "a pyramid, a starlet and isophotes need hidden units, other families have none "
+                "a pyramid, a starlet and apertures need hidden units, other families have none "
                 "(hidden: 0)"
             )
         if self.dropout and self.family not in MEASURED:
             raise ValueError(
-                "only a starlet and isophotes have dropout, other families have none (dropout: 0)"
+                "only a starlet and apertures have dropout, other families have none (dropout: 0)"
             )
         if self.family in MEASURED and (self.augment or self.average_turns):
             raise ValueError(

@@ -71,7 +71,7 @@ class Space(Section):
     def _buildable(self) -> Self:
         if ({"pyramid", *MEASURED} & set(self.family or ())) and self.hidden is None:
             raise ValueError(
-                "a pyramid, a starlet and isophotes need hidden units: list some in hidden"
+                "a pyramid, a starlet and apertures need hidden units: list some in hidden"
             )
         if "pyramid" in (self.family or ()) and any(kernel % 2 == 0 for kernel in self.kernel):
             raise ValueError("an even kernel of a pyramid has no middle: take odd kernels")
