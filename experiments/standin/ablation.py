@@ -46,7 +46,7 @@ from peculiar.training.train import train_network
 from peculiar.velocity.metrics import measures
 
 JUDGE_SEED, JUDGE_GALAXIES = 13, 1000  # not 11, by which the networks were chosen
-OURS = "starlet"
+OURS = "apertures"
 PAPER = ("cnn2", "cnn3", "cnn4", "cnn5")
 SHOWN = {
     "l2_d_mpc": 2,
@@ -68,8 +68,18 @@ STEPS: dict[str, list[tuple[str, tuple[str, ...]]]] = {
         ("+ likelihood of D_z", ("head",)),
         ("+ more epochs", EPOCHS),
         ("+ dropout", ("dropout",)),
-        ("+ fresh distances", ("fresh", "views")),
-        ("+ kernels at random: ours", ("kernels",)),
+        ("+ fresh distances: starlet", ("fresh", "views")),
+    ],
+    "apertures": [
+        ("apertures, paper's recipe", ("family", "layers", "hidden", "batch_norm", "crop")),
+        ("apertures + softening", ("softening_mag_arcsec2",)),
+        ("apertures + AdamW, one cycle, running mean of weights", (*OPTIMISER, "augment")),
+        ("apertures + likelihood of D_z", ("head",)),
+        ("apertures + other epochs", EPOCHS),
+        ("apertures + dropout", ("dropout",)),
+        ("apertures + fresh distances", ("fresh", "views")),
+        ("apertures + from a wider range", ("fresh_mpc",)),
+        ("apertures + calibration by folds: ours", ("calibration_folds",)),
     ],
     "pyramid": [
         ("pyramid, paper's recipe", ("family", "layers", "hidden", "batch_norm", "dropout")),
@@ -104,6 +114,7 @@ def switches(train: Train) -> Iterator[tuple[str, NetworkSection]]:
     # as many steps, of a quarter of the images
     four = {"views": 4 * (ours.views or 1)}
     yield "ours, one image a galaxy", ours.model_copy(update=four)
+    yield "ours, as a survey trains", train.specs["survey"]
     yield "ours, mean of four networks", ours.model_copy(update={"members": 4})
 
 

@@ -2,14 +2,14 @@
 
     python -m experiments.standin.calibration WORK OUT --galaxies 4642 --seeds 4 5 6 7 8
 
-Make two sets of stand-ins in the folder WORK: one to learn from, and one of 1,000 other galaxies,
-each of whose 4 cameras has a distance and a velocity of its own. Train `starlet` for each seed and
-compare the velocities of the 4,000 fresh images with their posteriors. Each seed is kept in
-WORK/runs: if interrupted, rerun the same command to resume; results of other parameters, data or
-code there are refused. OUT/table.csv and OUT/table.md have a row for each seed. Errors are over
-bootstrap samples of galaxies. z = (v - mean) / deviation of the posterior; its rms is also given
-for the thirds of the images with the narrowest, middle and widest posteriors: if they differ, one
-sharpness is not enough.
+Make two sets of stand-ins in the folder WORK, those of `experiments.standin.ablation`: one to learn
+from, and one of 1,000 other galaxies, each of whose 4 cameras has a distance and a velocity of its
+own. Train our network for each seed and compare the velocities of the 4,000 fresh images with their
+posteriors. Each seed is kept in WORK/runs: if interrupted, rerun the same command to resume;
+results of other parameters, data or code there are refused. OUT/table.csv and OUT/table.md have a
+row for each seed. Errors are over bootstrap samples of galaxies. z = (v - mean) / deviation of the
+posterior; its rms is also given for the thirds of the images with the narrowest, middle and widest
+posteriors: if they differ, one sharpness is not enough.
 """
 
 import argparse
@@ -24,7 +24,7 @@ import yaml
 from numpy.typing import NDArray
 
 from experiments.datasets import make_dataset
-from experiments.standin.ablation import identity, judged
+from experiments.standin.ablation import JUDGE_SEED, OURS, identity, judged
 from peculiar.core.dataset import Observed
 from peculiar.core.errors import InputError, one_sentence
 from peculiar.core.params import load
@@ -34,7 +34,6 @@ from peculiar.training.predictions import grid_of, predict_split, predictions_of
 from peculiar.training.train import train_calibrated
 from peculiar.velocity.metrics import bootstrap_rows, coverage, l2
 
-JUDGE_SEED = 17  # neither 11 nor 13, by which networks were chosen and judged
 BOOTSTRAP = 1000
 THIRDS = ("narrow", "middle", "wide")
 NOMINAL = {
@@ -118,7 +117,7 @@ def run(
     network, sharpness = train_calibrated(learn, spec, seed, lambda *_: None, raw=raw)
     seconds = time.monotonic() - start
     if sharpness is None:
-        raise InputError("params.yaml: train.specs.starlet has head point, which states no errors")
+        raise InputError(f"params.yaml: train.specs.{OURS} has head point, which states no errors")
     output, grid = predict_split(network, judge, "judge"), grid_of(network)
     predicted = predictions_of(judge, "judge", output, float("nan"), grid)
     row = {
@@ -162,7 +161,7 @@ def main() -> None:
     parser.add_argument("--folds", type=int, help="in place of calibration_folds of params.yaml")
     options = parser.parse_args()
     with one_sentence():
-        spec = load(Train).specs["starlet"]
+        spec = load(Train).specs[OURS]
         if options.folds is not None:
             changed = spec.model_dump() | {"calibration_folds": options.folds}
             spec = NetworkSection.model_validate(changed)
