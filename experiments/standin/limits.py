@@ -54,9 +54,13 @@ def cases(survey: Survey, sdss: Survey) -> dict[str, tuple[tuple[float, float], 
 
 
 def seen(
-    number: int, standin: StandIn, survey: Survey, limits_mpc: tuple[float, float]
+    number: int, standin: StandIn, described: str, limits_mpc: tuple[float, float]
 ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-    """Images of one galaxy (camera, band, y, x), W/m/m^2/sr, and its distances (camera,), Mpc."""
+    """Images of one galaxy (camera, band, y, x), W/m/m^2/sr, and its distances (camera,), Mpc.
+
+    `described` is the survey as JSON, since an instrument cannot be sent to another process.
+    """
+    survey = Survey.model_validate_json(described)
     parameters = own_resolution(standin, number)
     stars = simulate(np.random.default_rng([standin.seed, number]), parameters)
     bands = [BANDS.index(band) for band in survey.bands]
@@ -118,7 +122,12 @@ def main() -> None:
         number = np.repeat(np.arange(chosen.galaxies), CAMERAS)
         with ProcessPoolExecutor(mp_context=get_context("forkserver")) as pool:
             for name, (limits, survey) in cases(champion.survey, noisy).items():
-                show = partial(seen, standin=standin, survey=survey, limits_mpc=limits)
+                show = partial(
+                    seen,
+                    standin=standin,
+                    described=survey.model_dump_json(),
+                    limits_mpc=limits,
+                )
                 table, v_kms = predicted(champion, pool.map(show, range(chosen.galaxies)))
                 whole = measure(table, v_kms, np.arange(len(v_kms)))
                 rng = np.random.default_rng(1)

@@ -19,6 +19,7 @@ from peculiar.training import loader
 from peculiar.training.loader import (
     batches,
     dense,
+    first_images,
     fits_on_device,
     half_the_threads,
     keep_views,
@@ -293,3 +294,19 @@ def test_all_threads_are_back_after_views_are_kept():
         assert torch.get_num_threads() == 4
     finally:
         torch.set_num_threads(before)
+
+
+def test_a_survey_has_the_first_images_of_each_training_galaxy(observed):
+    """Validation and test stay as they are, and so does the dataset given."""
+    before = np.asarray(observed.table["split"]).copy()
+    assert first_images(observed, None) is observed
+    once = first_images(observed, 1)
+    camera = np.asarray(observed.table["camera"])
+    expected = np.where((before == "train") & (camera > 0), "unused", before)
+    assert np.asarray(once.table["split"]).tolist() == expected.tolist()
+    assert (expected == "unused").any()
+    assert np.asarray(observed.table["split"]).tolist() == before.tolist()
+    ids = np.asarray(observed.table["galaxy"])
+    assert len(once.rows("train")) == len(np.unique(ids[before == "train"]))
+    for split in ("validation", "test"):
+        assert once.rows(split).tolist() == observed.rows(split).tolist()
