@@ -7,6 +7,7 @@ import pytest
 
 import peculiar
 from builders.champions import GRID, mean_champion
+from builders.surveys import NORMAL
 from peculiar.core.errors import NotFinite
 from peculiar.mock.instrument import Instrument
 
@@ -52,6 +53,8 @@ def test_a_model_is_described_in_five_lines():
     ]
     instrument = Instrument.__new__(Instrument)
     lines = repr(mean_champion(sigma_D_mpc=12.345, instrument=instrument)).splitlines()
-    assert lines[2] == "  distances  unknown"
+    assert lines[2] == "  distances  50 to 100 Mpc"
+    unlimited = mean_champion(distances=NORMAL)
+    assert repr(unlimited).splitlines()[2] == "  distances  unknown"
     assert "sigma_D = 12.3 Mpc; sigma_v = 400 km/s" in lines[3]
     assert lines[4] == "  training   images with sky, seeing and noise"

@@ -24,7 +24,7 @@ def tiny_params(bands: str = "griz") -> dict[str, Any]:
         "pixels": 80,
         "particle_mass_msun": 2e7,
         "resolution_factor": 1.0,
-        "log10_mass_max": 10.5,
+        "log10_mass_max": 10.15,
         "size_scatter": 0.3,
     }
     params["observe"] |= {"datasets": ["uniform"], "pixels": 32, "pixel_scale_arcsec": 5.44}

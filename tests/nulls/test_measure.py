@@ -23,7 +23,7 @@ from peculiar.nulls.renderings import REFERENCE
 from peculiar.nulls.scenes import KINDS
 
 
-def drawn(ruler, known=60, unseen=100):
+def drawn(ruler, known=120, unseen=100):
     """Images (n, 2, 16, 16) of noise, whose amplitude tells D if there is a ruler."""
     rng = np.random.default_rng(0)
     counts = np.array([known, 20, unseen]) * len(KINDS)

@@ -107,7 +107,8 @@ def test_a_scene_far_away_is_the_same_scene():
 
 
 def test_each_scene_has_its_own_random_stream():
-    kinds, D, kpc = [*KINDS], np.full(4, 60.0), np.full(4, 84.4 / 256)
+    n = len(KINDS)
+    kinds, D, kpc = [*KINDS], np.full(n, 60.0), np.full(n, 84.4 / 256)
     whole = scene_views(SURVEY, RAW, kinds, D, kpc, 5, 0)
     part = scene_views(SURVEY, RAW, kinds[2:], D[2:], kpc[2:], 5, 2)
     np.testing.assert_array_equal(whole[2:], part)

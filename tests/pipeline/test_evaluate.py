@@ -89,7 +89,9 @@ def test_measured_distances_have_no_true_velocities(pipeline, tmp_path):
         for key in METRICS:
             value = metrics[f"measured-{row['network']}"][key]
             if key.startswith(("l1_", "l2_", "shift_")):
-                assert value == float(row[key]) == pytest.approx(float(before[key]))
+                assert value == float(row[key])
+                if row["network"] not in ("pyramid", "starlet"):  # whose prior is the dataset's law
+                    assert value == pytest.approx(float(before[key]))
             else:
                 assert np.isnan([value, float(row[key]), float(row[f"{key}_err"])]).all()
     for line in (folder / "results/evaluate/table.md").read_text().splitlines()[2:]:

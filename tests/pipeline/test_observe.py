@@ -165,7 +165,7 @@ def test_table_has_units_and_records_how_it_was_made(params, raw_folder, tmp_pat
         "pixels": 16,
         "pixel_scale_arcsec": params.pixel_scale_arcsec,
         "dimming": "physical",
-        "psf_fwhm_arcsec": None,
+        "psf_fwhm_arcsec": params.psf_fwhm_arcsec,
         "instrument": None,
         "split_by": "galaxy",
     }

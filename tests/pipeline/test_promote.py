@@ -49,7 +49,7 @@ def test_networks_of_measured_distances_reach_promotion(pipeline, tmp_path, caps
     assert decision["null_tests"] == "not applicable: the galaxies are real"
     assert champion.tags["null_tests"] == decision["null_tests"]
     assert "## Null tests\nnot applicable: the galaxies are real" in champion.description
-    assert decision["candidates"]["measured-cnn2"]["score"] == score
+    assert decision["candidates"][f"measured-{decision['network']}"]["score"] == score
     assert "does not beat a constant distance" in decision["candidates"]["measured-best"]["against"]
     printed = capsys.readouterr().out
     assert f"L2 on D_z {score:.1f} Mpc on validation; a constant distance gives" in printed
@@ -144,13 +144,13 @@ def test_a_better_network_takes_the_place_and_the_history_is_complete(copy, monk
     assert two.tags["model_sha256"] == run.model_sha256
     compared = json.loads(two.tags["candidates"])["uniform-cnn2"]
     assert compared["better"] > compared["required"] > 0.9  # half of what one may spend, at first
-    assert compared["null_tests"] == "2 of 2 passed"
+    assert compared["null_tests"] == "13 of 13 passed"
     # its first comparison, at 0.99, counts as this one: they are the same two networks
     assert [one.number for one in ledger.read("peculiar-velocity")] == [1]
     assert two.tags["comparison"] == two.tags["compared_together"] == "1"
     assert float(two.tags["required_share"]) == compared["required"]
     assert "comparison 1 on these images, more than 9" in two.tags["why"]
-    assert "## Null tests\n2 of 2 passed" in two.description
+    assert "## Null tests\n13 of 13 passed" in two.description
     assert two.description.startswith("# peculiar-velocity 2: uniform-cnn2")
     card = models.artifact(two.run_id, "cards", copy) / "version-2.md"
     assert card.read_text() == two.description

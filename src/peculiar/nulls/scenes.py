@@ -113,9 +113,10 @@ def blobs(
         for at in rng.uniform(-half, half, (2, number))
     )
     # one product for all bands
+    pixels = len(edges) - 1
     lines = across.astype(np.float32)[:, None] * peak.T[:, :, None]
-    light = down.T.astype(np.float32) @ lines.reshape(number, -1)
-    return np.asarray(light.reshape(len(light), len(bands), -1).swapaxes(0, 1))
+    light = down.T.astype(np.float32) @ lines.reshape(number, len(bands) * pixels)
+    return np.asarray(light.reshape(pixels, len(bands), pixels).swapaxes(0, 1))
 
 
 def _brightness(rng: np.random.Generator, r_mag: Array, band: str) -> Array:

@@ -41,7 +41,7 @@ FLAGS = {
     "saturated": "several pixels share the greatest brightness of a band",
     "prior": "no distance that the prior allows fits the image; no distance",
     "cz_beyond": "no distance of the model's grid and the prior fits the redshift; no posterior",
-    "distance": "the distance is probably outside those that the model is offered for",
+    "distance": "outside the distances that the model is offered for, with 95 % probability",
     "tension": "D_p and D_z differ by more than three deviations",
     "brightness": "magnitude outside those of the training images",
     "size": "half-light radius outside those of the training images",

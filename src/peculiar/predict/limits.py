@@ -25,7 +25,7 @@ from peculiar.velocity.posterior import given_redshift, share_between
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 REACH = 3  # deviations of a redshift outside the known distances beyond which none fits
-OUTSIDE = 0.5  # probability of a distance outside the range offered: more likely than not
+OUTSIDE = 0.95  # probability of a distance outside the range offered (docs/results/limits.md)
 TENSION = 3  # deviations between D_p and D_z; chance of 0.3 % for normal errors
 # factors by which noise and sharpness may be beyond those of the training images
 # (docs/decisions/0037)
@@ -92,7 +92,7 @@ def outside_training(
 def _distance(
     champion: Champion, output: Array, D_z_mpc: Array, sigma_mpc: Array, prior: DistancePrior
 ) -> Mask:
-    """Which distances (n,) are probably outside the range offered.
+    """Which distances (n,) are almost certainly outside the range offered.
 
     With the prior chosen, or a flat one: a prior within the range does not make up for an image
     that is not.
