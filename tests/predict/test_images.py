@@ -58,6 +58,13 @@ def test_other_dimming_is_refused(observed_folder):
         Dataset(observed_folder).galaxy(Row(0, "100"), literal)
 
 
+def test_images_placed_with_another_psf_are_refused(observed_folder):
+    blunt = mean_champion(bands="r", pixels=8, psf_fwhm_arcsec=4.08)
+    words = r"has cubic resampling, the champion a PSF of 4\.08 arcsec: observe it again"
+    with pytest.raises(InputError, match=words):
+        Dataset(observed_folder).galaxy(Row(0, "100"), blunt)
+
+
 def test_where_images_are(raw_folder, tmp_path):
     given = tmp_path / "catalogue.csv"
     given.write_text("id,cz_kms\n3,5000\n")

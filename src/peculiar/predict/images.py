@@ -89,9 +89,21 @@ class Dataset:
             raise InputError(
                 f"{self.folder} has {dimming} dimming, the champion {champion.dimming}"
             )
+        if survey is not None and not survey.measured:
+            _check_psf(self.folder, survey, champion)
         rows, cameras = np.array([position]), np.array([row.camera])
         image = images.pick(rows, cameras)[0] if is_raw(table) else images[rows][0]
         return _galaxy(self.folder, table, survey, position, row, image[bands]), 0
+
+
+def _check_psf(folder: Path, survey: Survey, champion: Champion) -> None:
+    """Refuse placed images of another PSF than the champion's."""
+    held, wanted = (
+        "cubic resampling" if fwhm is None else f"a PSF of {fwhm:g} arcsec"
+        for fwhm in (survey.psf_fwhm_arcsec, champion.survey.psf_fwhm_arcsec)
+    )
+    if held != wanted:
+        raise InputError(f"{folder} has {held}, the champion {wanted}: observe it again")
 
 
 def source_of(given: Path, images: Path | None, atlas: Path | None) -> Files | Dataset:
