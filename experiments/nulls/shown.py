@@ -107,7 +107,7 @@ def shuffled(observed: Observed, bins: NDArray[np.int64], rng: np.random.Generat
     Parameters
     ----------
     observed : Observed
-        Dataset; its test split stays.
+        Dataset; its test split is neither read nor changed.
     bins : ndarray of int, (image,)
         Bin of each image.
     rng : numpy.random.Generator

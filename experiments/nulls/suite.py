@@ -54,6 +54,7 @@ from peculiar.training.train import train_network
 from peculiar.velocity.metrics import l2
 
 Numbers = dict[str, float]
+JUDGED = "validation"  # only `evaluate` reads the test split
 
 
 def prepare(work: Path, paths: Paths, params: Nulls, train: Train, fetch: Fetch) -> None:
@@ -90,15 +91,15 @@ def tested(
 
 
 def learnt(observed: Observed, spec: NetworkSection, epochs: int, seed: int) -> NDArray[np.float64]:
-    """D_p (n,), Mpc, of the test split by a network trained on a dataset without fresh views."""
+    """D_p (n,), Mpc, of validation by a network trained on a dataset without fresh views."""
     own = spec_for_scenes(spec, epochs)
     network = train_network(observed, own, seed, lambda *_: None)
-    return expected_mpc(predict_split(network, observed, "test"), grid_of(network))
+    return expected_mpc(predict_split(network, observed, JUDGED), grid_of(network))
 
 
 def parts(observed: Observed, spec: NetworkSection, epochs: int, seed: int) -> dict[str, Numbers]:
     """Skill of a network trained on each part of the images, and on shuffled redshifts."""
-    D_mpc = distances_mpc(observed, "test")
+    D_mpc = distances_mpc(observed, JUDGED)
 
     def numbers(D_p: NDArray[np.float64]) -> Numbers:
         r, error = pearson(D_mpc, D_p)
@@ -112,8 +113,8 @@ def parts(observed: Observed, spec: NetworkSection, epochs: int, seed: int) -> d
     unlearnt = shuffled(observed, bins, np.random.default_rng(seed))
     D_p = learnt(unlearnt, spec, epochs, seed)
     found["redshifts shuffled within magnitude"] = numbers(D_p)
-    of_test = bins[observed.rows("test")]
-    r, error = pearson(within_bins(D_mpc, of_test), within_bins(D_p, of_test))
+    judged = bins[observed.rows(JUDGED)]
+    r, error = pearson(within_bins(D_mpc, judged), within_bins(D_p, judged))
     found["the same, beyond magnitude"] = {"r": r, "error": error, "l2_mpc": float("nan")}
     return found
 
