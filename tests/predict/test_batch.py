@@ -25,6 +25,7 @@ from peculiar.galaxies.standin.simulation import make_broadband
 from peculiar.predict import batch
 from peculiar.predict.catalogue import Row
 from peculiar.predict.images import Dataset, Files
+from peculiar.predict.priors import default_prior
 from peculiar.registry.champion import load_champion
 
 pytestmark = pytest.mark.xdist_group("pipeline")
@@ -62,6 +63,7 @@ def job_of(champion, source, **changes):
         "source": source,
         "at_mpc": np.nan,
         "pictures": None,
+        "prior": default_prior(champion),  # as the command line has it
     }
     return batch.Job(**(values | changes))
 
