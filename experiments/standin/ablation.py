@@ -26,9 +26,10 @@ from astropy.table import Table
 from safetensors.torch import save_file
 
 from experiments.datasets import make_dataset
+from experiments.kept import read_kept
 from experiments.spread import spread
 from peculiar.core.dataset import Observed
-from peculiar.core.errors import InputError, one_sentence
+from peculiar.core.errors import one_sentence
 from peculiar.core.params import load
 from peculiar.core.provenance import code_digest
 from peculiar.networks.params import NetworkSection
@@ -176,14 +177,9 @@ def run(
 ) -> dict[str, float]:
     """Train a network and judge it by the split "judge", or read what it gave before."""
     path, key = work / "runs" / f"{name}, seed {seed}.json", identity(learn, spec, seed, work)
-    if path.exists():
-        kept = json.loads(path.read_text())
-        if kept["identity"] != key:
-            raise InputError(
-                f"{path} was made with other parameters, data or code: take another folder, or "
-                f"remove {path.parent}"
-            )
-        found: dict[str, float] = kept["measures"]
+    before = read_kept(path, key)
+    if before is not None:
+        found: dict[str, float] = before["measures"]
         return found
     experiment = tracking.connect(work / "mlruns")
     logged = {"seed": seed, "network": spec.model_dump(), "survey": judge.survey.model_dump()}

@@ -24,6 +24,7 @@ import yaml
 from numpy.typing import NDArray
 
 from experiments.datasets import make_dataset
+from experiments.kept import read_kept
 from experiments.standin.ablation import JUDGE_SEED, OURS, identity, judged
 from peculiar.core.dataset import Observed
 from peculiar.core.errors import InputError, one_sentence
@@ -103,14 +104,9 @@ def run(
 ) -> dict[str, float]:
     """Train with one seed and judge, or read what it gave before."""
     path, key = work / "runs" / f"seed {seed}.json", identity(learn, spec, seed, work)
-    if path.exists():
-        kept = json.loads(path.read_text())
-        if kept["identity"] != key:
-            raise InputError(
-                f"{path} was made with other parameters, data or code: take another folder, or "
-                f"remove {path.parent}"
-            )
-        found: dict[str, float] = kept["row"]
+    before = read_kept(path, key)
+    if before is not None:
+        found: dict[str, float] = before["row"]
         return found
     start = time.monotonic()
     raw = work / "learn/data/fetch"
