@@ -9,6 +9,7 @@ within bins of magnitude (d); trees on order, zeros, bits and compression (e).
 """
 
 import argparse
+import hashlib
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from experiments.kept import read_kept
 from experiments.nulls.metadata import places, readable, traces
 from experiments.nulls.shown import (
     PARTS,
@@ -30,6 +32,7 @@ from peculiar.core.dataset import Observed
 from peculiar.core.errors import one_sentence
 from peculiar.core.files import write_atomically
 from peculiar.core.params import load
+from peculiar.core.provenance import code_digest
 from peculiar.galaxies.params import Fetch
 from peculiar.mock.params import Observe
 from peculiar.networks.params import NetworkSection
@@ -58,9 +61,17 @@ JUDGED = "validation"  # only `evaluate` reads the test split
 
 
 def prepare(work: Path, paths: Paths, params: Nulls, train: Train, fetch: Fetch) -> None:
-    """Make scenes and renderings of every dataset, unless they are there."""
+    """Make scenes and renderings of every dataset, unless they are there.
+
+    Raises
+    ------
+    InputError
+        When WORK holds those of other parameters, data or code.
+    """
     grid = RawGrid.read(paths.fetched)
     datasets = [Observed.read(paths.observed(name)) for name in train.datasets]
+    described = [one.survey.model_dump(mode="json") for one in datasets]
+    kept(work / "made.json", identity(params.model_dump(), fetch.model_dump(), described), dict)
     with pool(scheduler()) as workers:
         for observed in datasets:
             folder = work / "scenes" / observed.survey.dataset
@@ -119,13 +130,20 @@ def parts(observed: Observed, spec: NetworkSection, epochs: int, seed: int) -> d
     return found
 
 
-def kept(path: Path, make: Callable[[], dict[str, Numbers]]) -> dict[str, Numbers]:
-    """Numbers in a file, made and written if it is not there."""
-    if not path.exists():
+def kept(path: Path, identity: str, make: Callable[[], dict[str, Numbers]]) -> dict[str, Numbers]:
+    """Numbers in a file, made and written if it is not there; those of another identity refused."""
+    before = read_kept(path, identity)
+    if before is None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, json.dumps(make()).encode())
-    found: dict[str, Numbers] = json.loads(path.read_text())
+        before = {"identity": identity, "found": make()}
+        write_atomically(path, json.dumps(before).encode())
+    found: dict[str, Numbers] = before["found"]
     return found
+
+
+def identity(*parts: object) -> str:
+    """Digest of what decides numbers: parameters, run or dataset, and code."""
+    return hashlib.sha256(json.dumps([*parts, code_digest()]).encode()).hexdigest()
 
 
 def parts_lines(found: dict[str, dict[str, Numbers]]) -> Iterator[str]:
@@ -189,17 +207,20 @@ def main() -> None:
         table = null_table(tests, readers, params)
         (chosen.output / "table.md").write_text(table)
         shown, traced = {}, {}
+        decides = params.model_dump()
         for dataset, network in train.items():
             observed = Observed.read(paths.observed(dataset))
             name = f"{dataset}-{network}"
-            spec = record.read_run(paths.trained(name)).spec
+            run = record.read_run(paths.trained(name))
             shown[name] = kept(
                 chosen.work / "parts" / f"{name}.json",
-                lambda o=observed, s=spec: parts(o, s, params.epochs, params.seed),  # type: ignore[misc]
+                identity(decides, run.run_id),
+                lambda o=observed, s=run.spec: parts(o, s, params.epochs, params.seed),  # type: ignore[misc]
             )
             scenes = Observed.read(chosen.work / "scenes" / dataset)
             traced[dataset] = kept(
                 chosen.work / "metadata" / f"{dataset}.json",
+                identity(decides, observed.survey.model_dump(mode="json")),
                 lambda o=observed, s=scenes: metadata(o, s, per_shard),  # type: ignore[misc]
             )
         text = "\n".join([*parts_lines(shown), "", *metadata_lines(traced)]) + "\n"

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from experiments.nulls import metadata, shown
+from experiments.nulls import metadata, shown, suite
+from peculiar.core.errors import InputError
 from peculiar.training.predictions import column_mpc
 
 
@@ -64,3 +65,11 @@ def test_traces_count_zeros_and_bits(observed):
     assert found["bits of the corner"].shape == (240, 32)
     assert ((found["bits of the corner"] >= 0) & (found["bits of the corner"] <= 1)).all()
     assert (found["zeros"][:, 0] == 0).all()  # a rim of 8 pixels is all of 8 pixels
+
+
+def test_numbers_of_other_parameters_are_not_taken_for_these(tmp_path):
+    path, one, other = tmp_path / "x.json", suite.identity({"unseen": 1}), suite.identity({})
+    assert suite.kept(path, one, lambda: {"all": {"r": 0.5}}) == {"all": {"r": 0.5}}
+    assert suite.kept(path, one, dict) == {"all": {"r": 0.5}}  # not made again
+    with pytest.raises(InputError, match="other parameters, data or code: take another folder"):
+        suite.kept(path, other, dict)
