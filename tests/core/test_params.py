@@ -11,13 +11,15 @@ from peculiar.core.errors import InputError
 from peculiar.core.params import STAGES, load, validate
 from peculiar.galaxies.params import Fetch
 from peculiar.mock.params import Observe
+from peculiar.mock.resample import FWHM, PSF_REACH, kpc_per_arcsec
 from peculiar.nulls.params import Nulls
 from peculiar.pipeline.evaluate import Evaluate
 from peculiar.registry.params import Promote
 from peculiar.search.params import Search
 from peculiar.training.params import Train
 
-SHIPPED = yaml.safe_load((Path(__file__).parents[2] / "params.yaml").read_text())
+ROOT = Path(__file__).parents[2]
+SHIPPED = yaml.safe_load((ROOT / "params.yaml").read_text())
 # their keys are names of our choice
 NAMED = {("observe", "distances"), ("observe", "instruments"), ("train", "specs")}
 SECTIONS = {
@@ -109,6 +111,17 @@ def test_dvc_reads_the_same_values(params_file):
 
 def test_every_stage_has_a_section():
     assert tuple(SECTIONS) == STAGES
+
+
+def test_fresh_images_do_not_show_the_end_of_the_raw_ones():
+    """An edge at a fixed number of kpc would be a ruler."""
+    observe, standin = validate(Observe, SHIPPED["observe"], ""), SHIPPED["fetch"]["standin"]
+    reach = PSF_REACH * observe.psf_fwhm_arcsec / observe.pixel_scale_arcsec / FWHM
+    side_arcsec = (observe.pixels + 2 * reach) * observe.pixel_scale_arcsec
+    for spec in load(Train, ROOT / "params.yaml").specs.values():
+        if spec.fresh_mpc is not None:
+            frame_kpc = side_arcsec * kpc_per_arcsec(spec.fresh_mpc[1])
+            assert frame_kpc < standin["field_of_view_kpc"]
 
 
 def test_the_shipped_sections_fit_each_other():
