@@ -115,7 +115,7 @@ def by_us(
 
 
 def blurred(judge: Judge, rows: NDArray[np.int64], side: int, fwhm_arcsec: float) -> Pictures:
-    """Images behind a Gaussian PSF."""
+    """Images behind another Gaussian PSF, beside their own."""
     margin = 8
     sigma = fwhm_arcsec / 2.355 / judge.survey.pixel_scale_arcsec
     images = gaussian_filter(by_us(judge, rows, side + 2 * margin), (0, 0, sigma, sigma))
@@ -130,10 +130,13 @@ def changes(sdss: Instrument) -> dict[str, Callable[..., Pictures]]:
     }
     return {
         "as observed": by_us,
-        **{f"Pillow, {name.lower()}": partial(by_pillow, kernel=k) for name, k in kernels.items()},
-        "the other bicubic (a = -0.75, not widened)": by_torch,
-        "PSF of 1.3 arcsec": partial(blurred, fwhm_arcsec=1.3),
-        "PSF of 2.6 arcsec": partial(blurred, fwhm_arcsec=2.6),
+        **{
+            f"no PSF; Pillow, {name.lower()}": partial(by_pillow, kernel=kernel)
+            for name, kernel in kernels.items()
+        },
+        "no PSF; the other bicubic (a = -0.75, not widened)": by_torch,
+        "another PSF of 1.3 arcsec": partial(blurred, fwhm_arcsec=1.3),
+        "another PSF of 2.6 arcsec": partial(blurred, fwhm_arcsec=2.6),
         "SDSS: seeing, sky, noise": partial(by_us, instrument=sdss),
     }
 
@@ -154,7 +157,7 @@ def networks(work: Path) -> Iterator[DistributionNetwork]:
             learn.survey.bands,
             learn.images.shape[-1],
             target=(0.0, 1.0),
-            prior=distance_prior(learn, "D_z"),
+            prior=distance_prior(learn, spec.label, spec.fresh_mpc),
             seed=0,
             members=spec.members,
         )
