@@ -71,7 +71,11 @@ def prepare(work: Path, paths: Paths, params: Nulls, train: Train, fetch: Fetch)
     grid = RawGrid.read(paths.fetched)
     datasets = [Observed.read(paths.observed(name)) for name in train.datasets]
     described = [one.survey.model_dump(mode="json") for one in datasets]
-    kept(work / "made.json", identity(params.model_dump(), fetch.model_dump(), described), dict)
+    kept(
+        work / "made.json",
+        identity(params.model_dump(), fetch.model_dump(mode="json"), described),
+        dict,
+    )
     with pool(scheduler()) as workers:
         for observed in datasets:
             folder = work / "scenes" / observed.survey.dataset
