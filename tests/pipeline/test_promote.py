@@ -19,7 +19,7 @@ from peculiar.registry import exchange, ledger, models
 from peculiar.registry.params import Promote
 from peculiar.registry.rollback import roll_back
 from peculiar.registry.spending import Round
-from peculiar.runs import exported, record, tracking
+from peculiar.runs import logged, record, tracking
 from peculiar.training.params import Train
 
 pytestmark = pytest.mark.xdist_group("pipeline")
@@ -366,7 +366,7 @@ def test_two_processes_promote_at_the_same_time():
 
 @pytest.mark.usefixtures("copy")
 def test_a_model_that_changed_since_training_is_not_promoted(monkeypatch):
-    monkeypatch.setattr(exported, "model_sha256", lambda _: "0" * 64)
+    monkeypatch.setattr(logged, "model_sha256", lambda _: "0" * 64)
     with pytest.raises(InputError, match=r"changed since cnn2 was trained: restore"):
         promote.promote_best(load(Promote), load(Train), Paths())
     assert versions() == []

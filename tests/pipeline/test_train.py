@@ -12,7 +12,8 @@ from peculiar.core.errors import InputError
 from peculiar.core.params import load
 from peculiar.pipeline import train
 from peculiar.pipeline.paths import Paths
-from peculiar.runs import exported, record, tracking
+from peculiar.runs import logged, record, stored, tracking
+from peculiar.runs.weights import WEIGHTS
 from peculiar.training.params import Train
 from peculiar.training.predictions import validate
 
@@ -40,27 +41,28 @@ def test_the_weights_reproduce_the_validation_metrics(pipeline, name):
     ("name", "epochs", "data"),
     [("cnn2", 12, []), ("pyramid", 2 * 2, ["data/fetch"]), ("starlet", 2, ["data/fetch"])],
 )
-def test_the_mlflow_run_has_what_the_folder_has(pipeline, name, epochs, data):
+def test_the_mlflow_run_has_what_the_folder_has(pipeline, tmp_path, name, epochs, data):
     run, network = read(pipeline, name)
     with inside(pipeline):
         tracking.connect()
-        model = exported.load_model(run.model_uri)
-    logged = mlflow.MlflowClient().get_run(run.run_id)
-    assert logged.info.status == "FINISHED"
-    assert logged.data.tags["dataset"] == "uniform"
-    assert logged.data.params["network.learning_rate"] == str(run.spec.learning_rate)
+        blueprint, model = stored.read_model(logged.fetch_model(run.model_uri, tmp_path), name)
+    assert blueprint == run.blueprint
+    mlflow_run = mlflow.MlflowClient().get_run(run.run_id)
+    assert mlflow_run.info.status == "FINISHED"
+    assert mlflow_run.data.tags["dataset"] == "uniform"
+    assert mlflow_run.data.params["network.learning_rate"] == str(run.spec.learning_rate)
     assert run.spec == load(Train, pipeline / "params.yaml").specs[name]
     for key, value in run.validation.items():
-        assert logged.data.metrics[f"validation_{key}"] == pytest.approx(value)
+        assert mlflow_run.data.metrics[f"validation_{key}"] == pytest.approx(value)
     if name == "cnn2":
         assert run.sharpness is run.sharpness_error is None
-        assert "sharpness" not in logged.data.metrics
+        assert "sharpness" not in mlflow_run.data.metrics
     else:
         assert run.sharpness == pytest.approx(float(network.head.sharpness))
         for key in ("sharpness", "sharpness_error"):
-            assert logged.data.metrics[key] == pytest.approx(getattr(run, key), nan_ok=True)
+            assert mlflow_run.data.metrics[key] == pytest.approx(getattr(run, key), nan_ok=True)
     assert [*run.data] == ["data/observe/uniform", *data]
-    logged_data = {found.dataset.digest for found in logged.inputs.dataset_inputs}
+    logged_data = {found.dataset.digest for found in mlflow_run.inputs.dataset_inputs}
     assert logged_data == {digest[:36] for digest in run.data.values()}
     images = Observed.read(pipeline / "data/observe/uniform").images[np.arange(3)]
     import torch
@@ -100,7 +102,7 @@ def test_training_again_gives_the_same_weights(pipeline, tmp_path, network):
     with inside(tmp_path):
         train.main(["--dataset", "uniform", "--network", network])
     where = [folder / f"results/train/uniform-{network}" for folder in (pipeline, tmp_path)]
-    first, again = (load_file(folder / record.WEIGHTS) for folder in where)
+    first, again = (load_file(folder / WEIGHTS) for folder in where)
     for name, weights in first.items():
         np.testing.assert_array_equal(again[name], weights)
     values = [json.loads((folder / "run.json").read_text()) for folder in where]

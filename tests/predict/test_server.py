@@ -8,6 +8,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import mlflow
 import numpy as np
 import psutil
 import pytest
@@ -19,7 +20,7 @@ from builders.ports import free_port
 from peculiar.core.dataset import Observed
 from peculiar.predict import server
 from peculiar.registry.champion import load_champion
-from peculiar.runs import exported, record, tracking
+from peculiar.runs import record
 from peculiar.velocity.posterior import moments
 
 pytestmark = pytest.mark.xdist_group("pipeline")
@@ -45,14 +46,13 @@ def test_a_distance_is_served_with_the_champion_s_error(champion, images):
 
 def test_a_distribution_is_served_as_its_moments(pipeline, champion, images, tmp_path):
     run = record.read_run(pipeline / "results/train/uniform-pyramid")
-    with inside(pipeline):
-        tracking.connect()
-        network = exported.load_model(run.model_uri)
+    network = record.read_network(pipeline / "results/train/uniform-pyramid", run).eval()
     pyramid = replace(champion, network=network, grid_mpc=np.array(run.grid_mpc))
     server.save(pyramid, tmp_path / "served")
     with torch.inference_mode():
         p = network(torch.from_numpy(images)).double().numpy()
-        served = exported.load_model(str(tmp_path / "served"))(torch.from_numpy(images)).numpy()
+        served = mlflow.pytorch.load_model(str(tmp_path / "served"))  # as MLflow's server does
+        served = served(torch.from_numpy(images)).numpy()
     assert served.shape == (5, 2)
     np.testing.assert_allclose(served, np.transpose(moments(p, pyramid.grid_mpc)), rtol=1e-5)
     files = [path for path in (tmp_path / "served").rglob("*") if path.is_file()]

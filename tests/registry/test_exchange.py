@@ -19,7 +19,7 @@ from peculiar.pipeline import promote
 from peculiar.registry import exchange, models
 from peculiar.registry.champion import load_champion
 from peculiar.runs import tracking
-from peculiar.runs.exported import BESIDE
+from peculiar.runs.logged import BESIDE
 
 pytestmark = pytest.mark.xdist_group("pipeline")
 MODEL = "peculiar-velocity"
@@ -81,13 +81,15 @@ def test_another_store_has_the_same_champion_once(pipeline, exported, tmp_path):
 
 
 def test_a_flipped_bit_a_missing_and_an_added_file_are_refused(copy, tmp_path):
-    path = copy / "versions/1/model/data/model.pt2"
+    path = copy / "versions/1/model/weights.safetensors"
     content = path.read_bytes()
     path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
-    with pytest.raises(InputError, match=r"model\.pt2 is not what was exported: export again"):
+    with pytest.raises(
+        InputError, match=r"weights\.safetensors is not what was exported: export again"
+    ):
         exchange.check(copy)
     path.unlink()
-    with pytest.raises(InputError, match=r"data/model\.pt2 is missing, or was not exported"):
+    with pytest.raises(InputError, match=r"weights\.safetensors is missing, or was not exported"):
         exchange.check(copy)
     path.write_bytes(content)
     exchange.check(copy)
@@ -182,6 +184,6 @@ def test_a_server_takes_an_export_and_gives_it_again(
         exchange.export(MODEL, tmp_path / "back")
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
     np.testing.assert_array_equal(there, predicted(pipeline, images))
-    for name in ("data/model.pt2", "MLmodel"):
+    for name in ("weights.safetensors", "MLmodel"):
         files = [folder / "versions/1/model" / name for folder in (exported, tmp_path / "back")]
         assert files[0].read_bytes() == files[1].read_bytes()

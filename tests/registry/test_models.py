@@ -1,9 +1,7 @@
-import io
 import json
 import pickle
 import shutil
 import threading
-import zipfile
 from pathlib import Path
 
 import mlflow
@@ -11,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from builders.networks import small
+from builders.networks import small, small_blueprint
 from peculiar.core.errors import InputError
 from peculiar.registry import models
-from peculiar.runs import exported, tracking
+from peculiar.runs import logged, tracking
 
 pytestmark = pytest.mark.xdist_group("mlflow")
 EXAMPLE = np.random.default_rng(0).random((2, 2, 16, 16), dtype=np.float32)
@@ -26,17 +24,17 @@ def experiment(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def logged(experiment):
-    """URI, run and digest of one exported network."""
+def one(experiment):
+    """URI, run and digest of one logged network."""
     with tracking.run(experiment, "model", params={}) as run_id:
-        uri = exported.log_model(small(head="binned"), EXAMPLE)
-    return uri, run_id, exported.model_sha256(uri)
+        uri = logged.log_model(small(head="binned"), small_blueprint(head="binned"))
+    return uri, run_id, logged.model_sha256(uri)
 
 
 @pytest.fixture
-def version(experiment, logged, request):
+def version(experiment, one, request):
     """A version of its own copy of the model, and the copy's folder."""
-    uri, _, digest = logged
+    uri, _, digest = one
     source = Path(mlflow.artifacts.download_artifacts(uri))
     with tracking.run(experiment, "copy", params={}) as run_id:
         mlflow.log_artifacts(str(source), "model")
@@ -53,12 +51,12 @@ def again(version):
 def test_what_was_promoted_is_loaded_also_a_second_time(version):
     batch = torch.from_numpy(EXAMPLE)
     for _ in range(2):  # MLflow writes registered_model_meta into what it hands out
-        network = models.load(version[0])
+        network = models.load(version[0]).network
         with torch.inference_mode():
             torch.testing.assert_close(network(batch), small(head="binned").eval()(batch))
 
 
-@pytest.mark.parametrize("name", ["data/model.pt2", "MLmodel", "requirements.txt"])
+@pytest.mark.parametrize("name", ["weights.safetensors", "MLmodel", "network.json"])
 def test_one_flipped_bit_is_refused(version, name):
     path = version[1] / name
     content = bytearray(path.read_bytes())
@@ -69,7 +67,7 @@ def test_one_flipped_bit_is_refused(version, name):
 
 
 def test_a_file_more_or_less_is_refused(version):
-    (version[1] / "conda.yaml").rename(version[1] / "more.yaml")
+    (version[1] / "network.json").rename(version[1] / "more.json")
     with pytest.raises(InputError, match="changed since promotion"):
         models.load(version[0])
 
@@ -98,9 +96,10 @@ class Evil:
 @pytest.mark.parametrize("keep", [True, False])
 def test_a_pickled_model_is_refused_whatever_its_digest(version, keep, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    (version[1] / "data").mkdir()
     (version[1] / "data/model.pth").write_bytes(pickle.dumps(Evil()))
     if not keep:
-        (version[1] / "data/model.pt2").unlink()
+        (version[1] / "weights.safetensors").unlink()
     with pytest.raises(InputError, match=r"is pickled \(model\.pth\) and is not loaded"):
         models.load(resigned(version))
     assert not Path("owned").exists()
@@ -108,32 +107,28 @@ def test_a_pickled_model_is_refused_whatever_its_digest(version, keep, tmp_path,
 
 def resigned(version):
     """The version with the digest of what its folder holds now."""
-    digest = models.files_sha256(version[1], exported.BESIDE)
+    digest = models.files_sha256(version[1], logged.BESIDE)
     mlflow.MlflowClient().set_model_version_tag(
         version[0].name, version[0].version, models.DIGEST, digest
     )
     return again(version[0])
 
 
-def test_no_exported_network_is_refused(version):
-    (version[1] / "data/model.pt2").unlink()
-    with pytest.raises(InputError, match=r"has no data/model\.pt2 and is not loaded"):
+def test_no_weights_are_refused(version):
+    (version[1] / "weights.safetensors").unlink()
+    with pytest.raises(InputError, match=r"version 1 of .* has no weights\.safetensors: train and"):
         models.load(resigned(version))
 
 
-def test_a_pickle_within_an_export_is_refused_by_its_content(version, tmp_path, monkeypatch):
-    """The export is a zip with a torch.save of sample inputs, which torch would unpickle."""
+def test_an_exported_program_is_refused_whatever_its_digest(version, tmp_path, monkeypatch):
+    """`torch.export.load` evaluates strings of the file, and unpickles sample inputs in it."""
     monkeypatch.chdir(tmp_path)
-    path, made = version[1] / "data/model.pt2", io.BytesIO()
-    evil = io.BytesIO()
-    torch.save(Evil(), evil)
-    with zipfile.ZipFile(path) as before, zipfile.ZipFile(made, "w") as after:
-        for name in before.namelist():
-            hit = name.endswith("sample_inputs/model.pt")
-            after.writestr(name, evil.getvalue() if hit else before.read(name))
-    path.write_bytes(made.getvalue())
+    (version[1] / "data").mkdir()
+    torch.save(Evil(), version[1] / "data/model.pt2")
     with pytest.raises(
-        InputError, match=r"cannot be loaded \(Deserializing model using pickle is dis"
+        InputError,
+        match=r"version 1 of .* is an exported program \(data/model\.pt2\) and is not loaded, "
+        r"since that can run code: train and promote it again with `make repro`, or ask who sent",
     ):
         models.load(resigned(version))
     assert not Path("owned").exists()

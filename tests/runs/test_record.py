@@ -11,6 +11,7 @@ import torch
 from builders.records import BINNED, ENSEMBLE, GRID, HISTORY, SAID, SPEC, make_run, trained_network
 from peculiar.core.errors import InputError
 from peculiar.runs import record
+from peculiar.runs.weights import WEIGHTS
 
 
 @pytest.fixture
@@ -72,7 +73,7 @@ def test_missing_and_damaged_validation_predictions_are_refused(folder):
 
 
 def test_the_four_files_are_all(folder):
-    names = {record.RUN, record.WEIGHTS, record.HISTORY, record.VALIDATION}
+    names = {record.RUN, WEIGHTS, record.HISTORY, record.VALIDATION}
     assert {path.name for path in folder.iterdir()} == names
 
 
@@ -154,7 +155,7 @@ def test_a_run_older_than_precisions_learnt_in_float32(folder):
 
 @pytest.mark.parametrize("end", [0, 4, 60, -1])
 def test_truncated_weights_are_refused(folder, end):
-    path = folder / record.WEIGHTS
+    path = folder / WEIGHTS
     path.write_bytes(path.read_bytes()[:end])
     with pytest.raises(InputError, match=r"does not hold this network .*: run `dvc checkout`"):
         record.read_network(folder, make_run())

@@ -5,14 +5,13 @@ import sqlite3
 from pathlib import Path
 
 import mlflow
-import numpy as np
 import pytest
 import torch
 
-from builders.networks import small
+from builders.networks import small, small_blueprint
 from peculiar.core.errors import InputError
 from peculiar.registry import models
-from peculiar.runs import exported, store, tracking
+from peculiar.runs import logged, store, tracking
 
 pytestmark = pytest.mark.xdist_group("mlflow")
 
@@ -20,13 +19,12 @@ pytestmark = pytest.mark.xdist_group("mlflow")
 def write_version(folder, number):
     """A run with a file and a model, registered as a version; the run's id."""
     experiment = tracking.connect(folder)
-    example = np.random.default_rng(0).random((2, 2, 16, 16), dtype=np.float32)
     note = folder.parent / "note.txt"
     note.write_text(f"run {number}")
     with tracking.run(experiment, "x", params={}, system_metrics=False) as run_id:
         tracking.log_file(note)
-        uri = exported.log_model(small(), example)
-    models.register("alpha", uri, run_id, {models.DIGEST: exported.model_sha256(uri)})
+        uri = logged.log_model(small(), small_blueprint())
+    models.register("alpha", uri, run_id, {models.DIGEST: logged.model_sha256(uri)})
     models.move("alpha", {"champion": str(number)}, {"what": "test"})
     return run_id
 
@@ -64,7 +62,7 @@ def test_a_moved_store_is_read_and_left_as_it_is(moved, tmp_path):
     folder, run_id = moved
     before = (folder / "mlflow.db").read_bytes()
     assert tracking.open_to_read(folder) == str(folder)
-    network = models.load(models.find("alpha", "champion"))
+    network = models.load(models.find("alpha", "champion")).network
     assert isinstance(network(torch.zeros(3, 2, 16, 16)), torch.Tensor)
     copy = models.artifact(run_id, "note.txt", tmp_path)
     assert copy is not None
@@ -91,7 +89,7 @@ def test_a_moved_store_is_written_where_it_is(moved):
 def test_a_copy_reads_its_own_files(written, tmp_path):
     folder, _ = written
     copy = Path(shutil.copytree(folder, tmp_path / "mlruns"))
-    for name in (copy / "artifacts").rglob("model.pt2"):
+    for name in (copy / "artifacts").rglob("weights.safetensors"):
         name.write_bytes(b"changed")
     tracking.open_to_read(copy)
     with pytest.raises(InputError, match="changed since promotion"):

@@ -6,14 +6,13 @@ import time
 from pathlib import Path
 
 import mlflow
-import numpy as np
 import pytest
 import torch
 from mlflow.exceptions import MlflowException
 
-from builders.networks import small
+from builders.networks import small, small_blueprint
 from peculiar.core.errors import InputError
-from peculiar.runs import exported, tracking
+from peculiar.runs import logged, stored, tracking
 
 pytestmark = pytest.mark.xdist_group("mlflow")
 
@@ -21,11 +20,6 @@ pytestmark = pytest.mark.xdist_group("mlflow")
 @pytest.fixture(scope="module")
 def experiment(tmp_path_factory):
     return tracking.connect(tmp_path_factory.mktemp("store") / "mlruns")
-
-
-@pytest.fixture
-def network():
-    return small()
 
 
 def read(run_id):
@@ -109,43 +103,32 @@ with tracking.run(tracking.connect(Path({store!r})), 'doomed', params={{}}) as r
         assert read(alive).data.tags["peculiar.host"] == socket.gethostname()
 
 
-def test_the_logged_model_predicts_the_same_and_holds_no_pickle(experiment, network):
-    example = np.random.default_rng(0).random((2, 2, 16, 16), dtype=np.float32)
-    with tracking.run(experiment, "model", params={}):
-        uri = exported.log_model(network, example)
-    loaded = exported.load_model(uri)
-    batch = torch.rand(5, 2, 16, 16)  # another batch size than the example's
-    with torch.inference_mode():
-        torch.testing.assert_close(loaded(batch), network(batch))
-    info = mlflow.models.get_model_info(uri)
-    assert info.signature.inputs.inputs[0].shape == (-1, 2, 16, 16)
-    folder = mlflow.artifacts.download_artifacts(uri)
-    names = {path.suffix for path in Path(folder).rglob("*") if path.is_file()}
-    assert ".pt2" in names
-    assert names.isdisjoint({".pkl", ".pth", ".pickle"})
-
-
 @pytest.mark.parametrize(
     "changes",
     [
+        {},
         {"head": "binned", "members": 2, "average_turns": True},
         {"head": "gaussian", "family": "pyramid", "hidden": 5, "crop": 12},
     ],
-    ids=["ensemble", "pyramid"],
+    ids=["point", "ensemble", "pyramid"],
 )
-def test_a_logged_distribution_is_the_same_for_any_number_of_images(experiment, changes):
-    network = small(**changes)
-    network.head.sharpness.fill_(0.75)
-    example = np.random.default_rng(0).random((2, 2, 16, 16), dtype=np.float32)
-    with tracking.run(experiment, "model", params={}):
-        loaded = exported.load_model(exported.log_model(network, example))
+def test_the_logged_model_predicts_the_same(experiment, tmp_path, changes):
+    network, blueprint = small(**changes).eval(), small_blueprint(**changes)
+    if "head" in changes:
+        network.head.sharpness.fill_(0.75)
+    with tracking.run(experiment, "model", params={}) as run_id:
+        uri = logged.log_model(network, blueprint)
+    loaded = stored.read_model(logged.fetch_model(uri, tmp_path), "it")
+    assert loaded.blueprint == blueprint
     for n in (1, 2, 5):
         batch = 1e4 * torch.rand(n, 2, 16, 16)
         with torch.inference_mode():
-            p = loaded(batch)
-            torch.testing.assert_close(p, network(batch))
-        assert p.shape == (n, 50)
-        torch.testing.assert_close(p.sum(dim=1), torch.ones(n))
+            torch.testing.assert_close(loaded.network(batch), network(batch))
+    info = mlflow.models.get_model_info(uri)  # what MLflow's pages show
+    assert info.signature.inputs.inputs[0].shape == (-1, 2, 16, 16)
+    assert info.signature.outputs.inputs[0].shape == ((-1, 50) if "head" in changes else (-1,))
+    (output,) = read(run_id).outputs.model_outputs
+    assert uri == f"models:/{output.model_id}"
 
 
 def test_a_server_that_does_not_answer_is_one_sentence(experiment, monkeypatch, tmp_path):

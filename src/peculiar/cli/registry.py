@@ -68,17 +68,26 @@ def _add_exchange(commands: Commands) -> None:
         "peculiar registry export registry",
     )
     command.add_argument("folder", type=Path, metavar="FOLDER", help="must not exist")
+    command.add_argument(
+        "--sign", type=Path, metavar="KEY", help="Ed25519 private key (PEM) to sign the export with"
+    )
     add_store(command)
     command = add_command(
         commands,
         "import",
         import_,
         "register exported versions in this store",
-        "Register the versions that `peculiar registry export` wrote. Checksums are verified "
-        "first; versions that are registered already are skipped.",
+        "Register the versions that `peculiar registry export` wrote. All files are checked "
+        "first, and nothing of them is executed; versions that are registered already are skipped.",
         "peculiar registry import registry",
     )
     command.add_argument("folder", type=Path, metavar="FOLDER", help="from export")
+    command.add_argument(
+        "--verify",
+        type=Path,
+        metavar="PUBLIC_KEY",
+        help="refuse an export that is not signed by this Ed25519 key (PEM)",
+    )
     add_store(command)
 
 
@@ -122,10 +131,18 @@ def _row(number: str, tags: Mapping[str, str], aliases: Mapping[str, str]) -> li
         number,
         ", ".join(own) or "-",
         *(tags.get(key, "-") for key in ("network", "dataset", "data_source")),
-        "-" if rms in (None, "None") else f"{float(rms):.0f}",
+        "-" if rms in (None, "None") else _rounded(rms),
         *(tags.get(key, "-") for key in ("when", "who")),
         tags.get("withdrawn", "no"),
     ]
+
+
+def _rounded(text: str) -> str:
+    """A number without decimals; a tag that is none is shown as it is."""
+    try:
+        return f"{float(text):.0f}"
+    except ValueError:
+        return repr(text)
 
 
 def rollback(arguments: argparse.Namespace) -> None:
@@ -139,14 +156,14 @@ def export(arguments: argparse.Namespace) -> None:
     """Write all versions into a folder."""
     from peculiar.registry.exchange import export
 
-    print(export(model_name(), arguments.folder, arguments.store))
+    print(export(model_name(), arguments.folder, arguments.store, arguments.sign))
 
 
 def import_(arguments: argparse.Namespace) -> None:
     """Register what `export` wrote."""
     from peculiar.registry.exchange import adopt
 
-    print(adopt(arguments.folder, arguments.store))
+    print(adopt(arguments.folder, arguments.store, arguments.verify))
 
 
 def reproduce(arguments: argparse.Namespace) -> None:

@@ -5,6 +5,7 @@ key is required, and unknown keys are refused, so each value is set in one place
 a comment gives its meaning and unit.
 """
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -109,6 +110,38 @@ def validate(section: type[S], values: object, where: str) -> S:
             "missing": "key is missing: add it",
         }.get(first["type"], first["msg"].removeprefix("Value error, "))
         raise InputError(f"{key}: {reason}") from None
+
+
+def validate_json(section: type[S], text: str, where: str, again: str) -> S:
+    """Build a section from JSON that may come from anyone.
+
+    Parameters
+    ----------
+    section : type
+        Subclass of `Section`.
+    text : str
+        The JSON.
+    where : str
+        Name of the file, which begins the error message.
+    again : str
+        What to do, which ends it.
+
+    Returns
+    -------
+    Section
+        An instance of `section`.
+
+    Raises
+    ------
+    InputError
+        When the text is not JSON, or a value is not valid; the message names the first such key.
+    """
+    try:
+        return validate(section, json.loads(text), where)
+    except (ValueError, RecursionError):
+        raise InputError(f"{where}: not valid JSON: {again}") from None
+    except InputError as error:
+        raise InputError(f"{error}: {again}") from None
 
 
 def _keys(location: tuple[int | str, ...], values: Any, missing: bool) -> list[str]:

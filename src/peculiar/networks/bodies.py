@@ -100,6 +100,16 @@ def resnet(family: str, bands: int, outputs: int) -> nn.Module:
     return network
 
 
+def padded(channels: int, layer: LayerSection) -> nn.Sequential:
+    """A convolution that keeps the size apart from the stride, batch normalisation, and ReLU."""
+    kernel, filters = layer.kernel, layer.filters
+    return nn.Sequential(
+        nn.Conv2d(channels, filters, kernel, layer.stride, (kernel - 1) // 2, bias=False),
+        nn.BatchNorm2d(filters),
+        nn.ReLU(inplace=True),
+    )
+
+
 class Pyramid(nn.Module):
     """Convolutions, and a perceptron of the logarithm of the mean feature maps at each scale.
 
@@ -129,16 +139,13 @@ class Pyramid(nn.Module):
     FLOOR = 1e-3  # added to a mean before its logarithm, in units of the normalised maps
 
     def __init__(self, layers: Sequence[LayerSection], bands: int, hidden: int, outputs: int):
-        from torchvision.ops import Conv2dNormActivation  # as in `resnet`
-
         super().__init__()
         even = [layer.kernel for layer in layers if layer.kernel % 2 == 0]
         if even:
             raise InputError(f"kernel {even[0]} of a pyramid has no middle: take odd kernels")
         channels = [bands, *(layer.filters for layer in layers)]
         self.convolutions = nn.ModuleList(
-            Conv2dNormActivation(before, layer.filters, layer.kernel, layer.stride)
-            for before, layer in zip(channels, layers, strict=False)
+            padded(before, layer) for before, layer in zip(channels, layers, strict=False)
         )
         last = [*(layer.stride > 1 for layer in layers[1:]), True]  # layer of its scale
         self.seen = [number for number, is_last in enumerate(last) if is_last]

@@ -29,7 +29,7 @@ from peculiar.registry.selection import (
     refusal,
 )
 from peculiar.registry.spending import Round
-from peculiar.runs import exported, record, tracking
+from peculiar.runs import logged, record, stored, tracking
 from peculiar.runs.nulls import read_null_tests
 from peculiar.training.params import Train
 
@@ -158,23 +158,28 @@ def stage_of(run: record.Run) -> str:
 
 
 def check_model(run: record.Run) -> None:
-    """Check that MLflow still has a candidate's exported model, unchanged.
+    """Check that MLflow still has a candidate's model, unchanged, and that it can be loaded.
 
     Raises
     ------
     InputError
-        When its run or its files are missing or changed.
+        When its run or its files are missing or changed, or are not the network of `run`.
     """
     again = f"train again with `dvc repro --force --single-item {stage_of(run)}`"
     if not tracking.run_exists(run.run_id):
         raise InputError(
             f"MLflow has no run {run.run_id} of {run.network}: restore its mlruns/, or {again}"
         )
-    if exported.model_sha256(run.model_uri) != run.model_sha256:
+    if logged.model_sha256(run.model_uri) != run.model_sha256:
         raise InputError(
             f"the files of {run.model_uri} changed since {run.network} was trained: restore "
             f"MLflow's artifacts, or {again}"
         )
+    with tempfile.TemporaryDirectory() as folder:
+        files = logged.fetch_model(run.model_uri, Path(folder))
+        blueprint = stored.read_model(files, f"{run.model_uri} of {run.network}").blueprint
+    if blueprint != run.blueprint:
+        raise InputError(f"{run.model_uri} is not the network of {run.network}'s run.json: {again}")
 
 
 def promote_best(

@@ -16,15 +16,16 @@ from peculiar.core.files import replace_folder
 from peculiar.core.params import load
 from peculiar.core.provenance import code_digest, digests, git_state
 from peculiar.core.survey import Survey
-from peculiar.networks.heads import DistanceNetwork, Network
+from peculiar.networks.heads import Network
 from peculiar.networks.params import NetworkSection
 from peculiar.pipeline.paths import Paths
-from peculiar.runs import exported, record, tracking
+from peculiar.runs import logged, record, tracking
+from peculiar.runs.blueprint import Blueprint
 from peculiar.runs.validity import validity_of
 from peculiar.training import torchrun
 from peculiar.training.calibration import Sharpness
 from peculiar.training.params import Train
-from peculiar.training.predictions import grid_of, validate
+from peculiar.training.predictions import validate
 from peculiar.training.train import train_calibrated, train_network
 
 
@@ -61,13 +62,6 @@ def network_spec(params: Train, network: str, paths: Paths) -> NetworkSection:
         known = ", ".join([*params.specs, "best"])
         raise InputError(f"params.yaml: train.specs has no network {network!r}: take {known}")
     return params.specs[network]
-
-
-def target_mpc(network: Network) -> tuple[float, float] | None:
-    """Offset and scale of the targets of a point head, Mpc; None for other heads."""
-    if isinstance(network, DistanceNetwork):
-        return float(network.offset_mpc), float(network.scale_mpc)
-    return None
 
 
 def train_on_dataset(
@@ -186,7 +180,7 @@ def measure_run(
     run_id: str,
     start_s: float,
 ) -> tuple[record.Run, record.Predicted]:
-    """Measure a network on the validation split, and log its metrics and exported model.
+    """Measure a network on the validation split, and log its metrics and the model.
 
     Parameters
     ----------
@@ -210,32 +204,26 @@ def measure_run(
     """
     sigma_D, predicted, validation = validate(network, observed)
     tracking.log_metrics(run_id, {**validation, "sigma_D_mpc": sigma_D}, prefix="validation_")
-    calibration = {}
     if sharpness is not None:
         calibration = {"sharpness": sharpness.value, "sharpness_error": sharpness.error}
         tracking.log_metrics(run_id, calibration)
-    model_uri = exported.log_model(network, observed.images[observed.rows("train")[:2]])
-    grid = grid_of(network)
+    blueprint = Blueprint.of(network, observed.survey, spec, seed, sigma_D, validity_of(observed))
+    model_uri = logged.log_model(network, blueprint)
     run = record.Run(
-        survey=observed.survey,
+        **dict(blueprint),
         network=network_name,
-        spec=spec,
-        seed=seed,
-        target_mpc=target_mpc(network),
-        grid_mpc=None if grid is None else tuple(grid),
         images={split: len(observed.rows(split)) for split in ("train", "validation")},
         data=data,
         code={**git_state(), "sha256": code_digest()},
         run_id=run_id,
         model_uri=model_uri,
-        model_sha256=exported.model_sha256(model_uri),
+        model_sha256=logged.model_sha256(model_uri),
         seconds=round(time.monotonic() - start_s, 1),
-        sigma_D_mpc=sigma_D,
         zero_rms_kms=float(np.sqrt(np.mean(predicted["v_kms"] ** 2))),
         spread_dz_mpc=float(np.std(predicted["D_z_mpc"])),
         validation=validation,
-        validity=validity_of(observed),
-        **calibration,
+        sharpness=None if sharpness is None else sharpness.value,
+        sharpness_error=None if sharpness is None else sharpness.error,
     )
     return run, predicted
 

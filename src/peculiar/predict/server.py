@@ -1,18 +1,19 @@
 """Serve the champion with MLflow's own scoring server: image in, distance and its error out.
 
-The registry keeps a network that gives p(D | image) on a grid, or a distance alone. For clients,
-the verified network is exported once more with D_p and D_error computed inside (`Served`), into a
-temporary folder. Their prior is flat on the network's whole grid; a version from before 2026-11-26
-has that of its training distances. The server loads no code of ours and no pickle
-(docs/decisions/0024).
+The registry keeps a network that gives p(D | image) on a grid, or a distance alone, as data. For
+clients, the network is exported as a program with D_p and D_error computed inside (`Served`), into
+a temporary folder: the only export, made here and for this server alone. Their prior is flat on the
+network's whole grid. The server loads no code of ours and no pickle (docs/decisions/0024, 0041).
 """
 
 import os
 import subprocess
 import sys
 import tempfile
+from importlib.metadata import version
 from pathlib import Path
 
+import mlflow
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -20,11 +21,11 @@ from torch import Tensor, nn
 from peculiar.core.errors import InputError
 from peculiar.predict.priors import default_prior
 from peculiar.registry.champion import Champion, load_champion
-from peculiar.runs import exported
 from peculiar.runs.tracking import CHAMPION
 from peculiar.velocity.posterior import moments
 
 HOST = "127.0.0.1"
+REQUIREMENTS = [f"{name}=={version(name).split('+')[0]}" for name in ("torch", "numpy")]
 
 
 class Served(nn.Module):
@@ -57,8 +58,20 @@ class Served(nn.Module):
 
 def save(champion: Champion, folder: Path) -> None:
     """Export `Served` as an MLflow model into a new folder."""
+    # the export needs a batch of two for a free batch size
     shape = 2, len(champion.bands), champion.pixels, champion.pixels
-    exported.save_model(Served(champion), np.zeros(shape, dtype=np.float32), folder)
+    example = np.zeros(shape, dtype=np.float32)
+    served = Served(champion).eval().to(memory_format=torch.contiguous_format)
+    with torch.no_grad():
+        output = served(torch.from_numpy(example)).numpy()
+    mlflow.pytorch.save_model(
+        served,
+        str(folder),
+        input_example=example,
+        signature=mlflow.models.infer_signature(example, output),
+        serialization_format="pt2",
+        pip_requirements=REQUIREMENTS,
+    )
 
 
 def serve(model: str, port: int, store: Path | None = None, which: str = CHAMPION) -> None:

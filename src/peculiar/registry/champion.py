@@ -1,6 +1,5 @@
 """Load the champion: the promoted network, with the description in its registered version."""
 
-import json
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 from peculiar.core.errors import InputError
 from peculiar.core.survey import Dimming, Instrument, Survey
 from peculiar.registry import models
-from peculiar.registry.tags import survey_of
+from peculiar.registry.tags import check_agrees, description_of
 from peculiar.runs import tracking
 from peculiar.runs.validity import Validity
 
@@ -172,7 +171,7 @@ def load_champion(
     Raises
     ------
     InputError
-        When there is no such version, or its files are missing or changed.
+        When there is no such version, or its files or tags are missing, changed or not valid.
     """
     where = tracking.open_to_read(store)
     if which == tracking.CHAMPION and tracking.aliased(model) is None:
@@ -181,17 +180,18 @@ def load_champion(
             "`dvc repro --force --single-item promote` where everything else is up to date"
         )
     version = models.find(model, which)
-    tags = version.tags
-    network = models.load(version)
-    validity = Validity(**json.loads(tags["validity"])) if tags.get("validity") else None
+    name = models.name_of(version)
+    blueprint, network = models.load(version)
+    described = description_of(version.tags, name)
+    check_agrees(described, blueprint, name)
     return Champion(
         network=network,
-        grid_mpc=np.array(json.loads(tags["grid_mpc"])) if tags.get("grid_mpc") else None,
+        grid_mpc=None if described.grid_mpc is None else np.array(described.grid_mpc),
         version=str(version.version),
-        survey=survey_of(tags, models.name_of(version)),
-        sigma_D_mpc=float(tags["sigma_D_mpc"]),
+        survey=described.survey,
+        sigma_D_mpc=described.sigma_D_mpc,
         model=model,
         digest=weights_digest(network),
-        validity=validity,
-        flat=validity is not None and validity.prior == "flat",
+        validity=described.validity,
+        flat=described.validity is not None and described.validity.prior == "flat",
     )

@@ -5,11 +5,12 @@ aliases. A version also states the comparison that promoted it (tag `comparison`
 registry from elsewhere, without these tags, does not start again at the first.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from peculiar.core.errors import InputError
 from peculiar.core.params import validate
 from peculiar.registry import models
+from peculiar.registry.models import name_of
 from peculiar.registry.spending import Round, rounds_of
 
 TAG = "comparison."
@@ -28,13 +29,26 @@ def read(model: str) -> list[Round]:
         for number, entry in enumerate(models.entries(model, TAG), start=1)
     ]
     for version in models.versions(model):
-        data, number = version.tags.get("data", ""), version.tags.get("comparison", "0")
-        if not number.isdecimal():
-            where = f"{models.name_of(version)}: tag comparison is {number!r}"
-            raise InputError(f"{where}, not a number: restore MLflow's database")
-        if int(number) > max((one.number for one in found if one.data == data), default=0):
-            found.append(Round(data=data, number=int(number), holder="", candidates=()))
+        data, number = version.tags.get("data", ""), comparison_of(version.tags, name_of(version))
+        if number > max((one.number for one in found if one.data == data), default=0):
+            found.append(Round(data=data, number=number, holder="", candidates=()))
     return found
+
+
+def comparison_of(tags: Mapping[str, str], where: str) -> int:
+    """Number of the comparison that promoted a version.
+
+    Raises
+    ------
+    InputError
+        When its tag is not a number.
+    """
+    number = tags.get("comparison", "0")
+    if not (number.isascii() and number.isdecimal() and len(number) < 10):
+        raise InputError(
+            f"{where}: tag comparison is {number!r}, not a number: restore MLflow's database"
+        )
+    return int(number)
 
 
 def write(model: str, opened: Sequence[Round]) -> None:

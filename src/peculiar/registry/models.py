@@ -1,8 +1,9 @@
 """MLflow's registry of models: versions, aliases and their history, and loading a version.
 
-`peculiar.runs.tracking` handles runs. A tag of each version holds the sha256 of its exported model;
-a version is loaded only if its files still have that digest. Pickles are never loaded. MLflow keeps
-no history of aliases, so each move is a tag `history.0001`, `history.0002`, ... of the model.
+`peculiar.runs.tracking` handles runs. A tag of each version holds the sha256 of its files; a
+version is loaded only if they still have that digest. They are data, and nothing of them is
+executed (`peculiar.runs.stored`). MLflow keeps no history of aliases, so each move is a tag
+`history.0001`, `history.0002`, ... of the model.
 """
 
 import contextlib
@@ -14,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import mlflow
 from mlflow.artifacts import download_artifacts, list_artifacts
@@ -27,14 +28,9 @@ from peculiar.core import processes
 from peculiar.core.errors import InputError
 from peculiar.core.files import files_sha256
 from peculiar.core.provenance import who
-from peculiar.runs import exported, tracking
-
-if TYPE_CHECKING:  # slow to import, and not needed for promotion
-    import torch
+from peculiar.runs import logged, stored, tracking
 
 DIGEST = "model_sha256"
-EXPORTED = "data/model.pt2"
-PICKLED = (".pth", ".pkl", ".pickle", ".joblib")
 HISTORY = "history."
 OF_RUN = ("run.json", "validation.ecsv", "params.yaml", "best.yaml", "cards")  # files exported
 WITHDRAWN = "withdrawn"  # tag of a version that was rolled back
@@ -56,34 +52,28 @@ def name_of(version: ModelVersion) -> str:
 
 
 def check(version: ModelVersion, folder: Path) -> None:
-    """Check that a model is not a pickle and that its files are those promoted.
+    """Check that a model is data and that its files are those promoted.
 
     Parameters
     ----------
     version : ModelVersion
         With the tag `model_sha256`.
     folder : Path
-        Its files, from `peculiar.runs.exported.fetch_model`.
+        Its files, from `peculiar.runs.logged.fetch_model`.
 
     Raises
     ------
     InputError
-        When the model is a pickle, or the digest of its files is missing or differs.
+        When the model is a program, or the digest of its files is missing or differs.
     """
     name, known = name_of(version), version.tags.get(DIGEST)
-    pickles = [file.name for file in folder.rglob("*") if file.suffix in PICKLED]
-    if pickles or not (folder / EXPORTED).is_file():
-        what = f"is pickled ({pickles[0]})" if pickles else f"has no {EXPORTED}"
-        raise InputError(
-            f"{name} {what} and is not loaded, since a pickle can run any code: promote a network "
-            "that `dvc repro` exported"
-        )
+    stored.check_no_program(folder, name)
     if known is None:
         raise InputError(
             f"{name} has no tag {DIGEST} to check its files by, and is not loaded: promote it "
             "with `peculiar promote`"
         )
-    found = files_sha256(folder, exported.BESIDE)
+    found = files_sha256(folder, logged.BESIDE)
     if found != known:
         raise InputError(
             f"the files of {name} changed since promotion (sha256 {found[:12]}..., promoted "
@@ -92,8 +82,8 @@ def check(version: ModelVersion, folder: Path) -> None:
         )
 
 
-def load(version: ModelVersion) -> "torch.nn.Module":
-    """Load the exported network of a version, if its files are those promoted.
+def load(version: ModelVersion) -> stored.Stored:
+    """Load the network of a version, if its files are those promoted.
 
     Parameters
     ----------
@@ -102,24 +92,19 @@ def load(version: ModelVersion) -> "torch.nn.Module":
 
     Returns
     -------
-    nn.Module
-        Maps images (n, band, y, x), W/m/m^2/sr, to distances (n,), Mpc, or p(D | image), (n, G).
+    Stored
+        Its blueprint, and its network, which maps images (n, band, y, x), W/m/m^2/sr, to distances
+        (n,), Mpc, or p(D | image), (n, G).
 
     Raises
     ------
     InputError
-        When the files are missing, pickled or changed.
+        When the files are missing, changed or not valid.
     """
     with tempfile.TemporaryDirectory() as temporary:
-        folder = exported.fetch_model(_uri(version), Path(temporary))
+        folder = logged.fetch_model(_uri(version), Path(temporary))
         check(version, folder)
-        try:
-            return exported.load_model(str(folder))
-        except MlflowException as error:
-            reason = str(error).splitlines()[0].split(". ")[0]
-            raise InputError(
-                f"{name_of(version)} cannot be loaded ({reason}): restore MLflow's artifacts"
-            ) from None
+        return stored.read_model(folder, name_of(version))
 
 
 def versions(model: str) -> list[ModelVersion]:
@@ -158,7 +143,18 @@ def history(model: str) -> list[dict[str, Any]]:
 def entries(model: str, prefix: str) -> list[dict[str, Any]]:
     """Content of the tags `prefix`0001, `prefix`0002, ... of a registered model, in order."""
     tags = _registered(model)[1]
-    return [json.loads(tags[key]) for key in sorted(tags) if key.startswith(prefix)]
+    return [_entry(model, key, tags[key]) for key in sorted(tags) if key.startswith(prefix)]
+
+
+def _entry(model: str, key: str, text: str) -> dict[str, Any]:
+    """Content of one tag of a registered model."""
+    try:
+        entry = json.loads(text)
+    except (ValueError, RecursionError):
+        entry = None
+    if not isinstance(entry, dict):
+        raise InputError(f"tag {key} of {model} is damaged: restore MLflow's database")
+    return entry
 
 
 def _registered(model: str) -> tuple[dict[str, Any], dict[str, str]]:
@@ -271,7 +267,7 @@ def register(model: str, model_uri: str, run_id: str, tags: Mapping[str, str]) -
     model : str
         Name in the registry.
     model_uri, run_id : str
-        From `peculiar.runs.exported.log_model`, and the run that trained it.
+        From `peculiar.runs.logged.log_model`, and the run that trained it.
     tags : mapping
         From `peculiar.registry.decision.describe`.
 
@@ -351,10 +347,9 @@ def save(version: ModelVersion, folder: Path) -> None:
     """
     folder.mkdir(parents=True)
     with tempfile.TemporaryDirectory() as temporary:
-        files = exported.fetch_model(_uri(version), Path(temporary))
+        files = logged.fetch_model(_uri(version), Path(temporary))
         check(version, files)
-        leave_out = shutil.ignore_patterns(exported.BESIDE)
-        shutil.copytree(files, folder / "model", ignore=leave_out)
+        shutil.copytree(files, folder / "model")
     (folder / "run").mkdir()
     for name in OF_RUN:
         artifact(str(version.run_id), name, folder / "run")

@@ -6,6 +6,7 @@ reused, the network is always trained.
 
 import math
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -100,7 +101,12 @@ def retrain(model: str, number: str, folder: Path | None, store: Path | None = N
                 "before this file was kept and cannot be reproduced"
             )
         run = record.read_run(records)
-        with worktree(run.code["git_commit"], folder or records / "worktree", folder is None) as at:
+        if not re.fullmatch("[0-9a-f]{4,64}", commit := run.code.get("git_commit", "unknown")):
+            raise InputError(
+                f"the run of {models.name_of(version)} records no commit ({commit!r}): it cannot "
+                "be reproduced"
+            )
+        with worktree(commit, folder or records / "worktree", folder is None) as at:
             _train_again(run, records, at)
             again = at / f"results/train/{run.survey.dataset}-{run.network}"
             return compare(records, again)

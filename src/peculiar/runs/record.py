@@ -7,25 +7,25 @@ a DVC output, so a network restored from DVC's cache still names the run that ma
 
 import csv
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from astropy.table import Table
 from numpy.typing import NDArray
-from pydantic import ConfigDict, model_validator
+from pydantic import model_validator
 
 from peculiar.core.errors import InputError
-from peculiar.core.params import Section, validate
-from peculiar.core.survey import Survey
-from peculiar.networks.params import NetworkSection
-from peculiar.runs.validity import Validity
+from peculiar.core.params import Name, validate
+from peculiar.runs.blueprint import Blueprint
+from peculiar.runs.weights import WEIGHTS, read_weights, write_weights
 
 if TYPE_CHECKING:  # slow to import torch, which readers of `run.json` do not need
     from peculiar.networks.heads import Network
 
-RUN, WEIGHTS, HISTORY = "run.json", "weights.safetensors", "history.csv"
+RUN, HISTORY = "run.json", "history.csv"
 VALIDATION = "validation.ecsv"
 # keys of a run before 2026-11-26, which are now in its survey
 SURVEY_BEFORE = (
@@ -36,23 +36,15 @@ SURVEY_BEFORE = (
 Predicted = dict[str, NDArray[np.float64]]
 
 
-class Run(Section):
-    """Content of `run.json`. Metrics may be NaN after a failed training.
+class Run(Blueprint):
+    """Content of `run.json`: a `Blueprint` and what is known of its training.
+
+    Metrics may be NaN after a failed training.
 
     Attributes
     ----------
-    survey : Survey
-        Properties that all images share.
     network : str
         Name of the network.
-    spec : NetworkSection
-        Its architecture and training.
-    seed : int
-        Seed of the training.
-    target_mpc : tuple of float or None
-        Offset and scale of the targets of a point head, Mpc; None for other heads.
-    grid_mpc : tuple of float or None
-        Distances of p(D | image), Mpc; None for a point head.
     images : dict of str to int
         Number of images in the training and validation splits.
     data : dict of str to str
@@ -62,33 +54,22 @@ class Run(Section):
     run_id : str
         MLflow run of the training.
     model_uri, model_sha256 : str
-        Exported model, and its digest (`peculiar.runs.exported.model_sha256`).
+        Model in MLflow, and its digest (`peculiar.runs.logged.model_sha256`).
     seconds : float
         Duration of the training, s.
-    sigma_D_mpc : float
-        Error of the distances on the validation split, Mpc.
     zero_rms_kms : float
         Rms of the true velocities of the validation split, which is the error of v = 0, km/s.
     spread_dz_mpc : float
         Standard deviation of D_z in the validation split, Mpc.
     validation : dict of str to float
         `velocity.metrics.METRICS` on the validation split, with the unit in each name.
-    validity : Validity or None
-        Ranges of the training images; None in older runs.
     sharpness, sharpness_error : float or None
         Sharpness of the likelihood and its standard error over galaxies, which is NaN where the
         loss has no minimum (`peculiar.training.calibration`); None for a point head and in older
         runs.
     """
 
-    model_config = ConfigDict(allow_inf_nan=True, ser_json_inf_nan="constants")
-
-    survey: Survey
-    network: str
-    spec: NetworkSection
-    seed: int
-    target_mpc: tuple[float, float] | None
-    grid_mpc: tuple[float, ...] | None
+    network: Name
     images: dict[str, int]
     data: dict[str, str]
     code: dict[str, str]
@@ -96,11 +77,9 @@ class Run(Section):
     model_uri: str
     model_sha256: str
     seconds: float
-    sigma_D_mpc: float
     zero_rms_kms: float
     spread_dz_mpc: float
     validation: dict[str, float]
-    validity: Validity | None = None
     sharpness: float | None = None
     sharpness_error: float | None = None
 
@@ -119,33 +98,6 @@ class Run(Section):
                 rest = {k: v for k, v in values.items() if k not in (*SURVEY_BEFORE, "data_source")}
                 values = rest | {"survey": of_survey | {"source": source}}
         return values
-
-    @model_validator(mode="after")
-    def _headed(self) -> Self:
-        if (self.spec.head == "point") != (self.grid_mpc is None):
-            raise ValueError(
-                "grid_mpc must be set for heads that give distributions, and only them"
-            )
-        return self
-
-    def fresh_network(self) -> "Network":
-        """Build the network with initial weights."""
-        from peculiar.networks.heads import build
-        from peculiar.networks.likelihood import Prior
-
-        grid = self.grid_mpc
-        prior = None  # its values are among the weights and replace those set here
-        if grid is not None:
-            prior = Prior(np.array(grid), np.full(len(grid), 1 / len(grid)), 1.0)
-        return build(
-            self.spec,
-            self.survey.bands,
-            self.survey.pixels,
-            target=self.target_mpc or (0.0, 1.0),
-            prior=prior,
-            seed=self.seed,
-            members=self.spec.members,
-        )
 
 
 def write(
@@ -170,10 +122,7 @@ def write(
     run : Run
         Content of `run.json`.
     """
-    from safetensors.torch import save_file
-
-    tensors = {name: tensor.cpu().contiguous() for name, tensor in network.state_dict().items()}
-    save_file(tensors, folder / WEIGHTS)
+    write_weights(network, folder / WEIGHTS)
     with (folder / HISTORY).open("w", newline="") as stream:
         writer = csv.DictWriter(stream, fieldnames=list(history[0]))
         writer.writeheader()
@@ -231,19 +180,5 @@ def read_network(folder: Path, run: Run) -> "Network":
     InputError
         When the weights are missing, damaged, or of another network.
     """
-    import torch
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    path = folder / WEIGHTS
-    network = run.fresh_network()
-    try:
-        network.load_state_dict(load_file(path))
-    except FileNotFoundError:
-        raise InputError(f"{path} is missing: run `dvc checkout`") from None
-    except (SafetensorError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(
-            f"{path} does not hold this network ({reason}): run `dvc checkout`"
-        ) from None
-    return network.to(memory_format=torch.channels_last)
+    finite = math.isfinite(run.sigma_D_mpc)  # else the training failed
+    return read_weights(run.fresh_network(), folder / WEIGHTS, "run `dvc checkout`", finite=finite)

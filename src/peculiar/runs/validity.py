@@ -5,11 +5,12 @@ the frame of each image.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
 import astropy.units as u
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import AfterValidator
 
 from peculiar.core.dataset import Observed
 from peculiar.core.params import Section
@@ -22,6 +23,15 @@ from peculiar.core.photometry import (
 
 Array = NDArray[np.float64]
 IMAGES_AT_ONCE = 256
+
+
+def _ordered(ends: tuple[float, float]) -> tuple[float, float]:
+    if ends[0] > ends[1]:
+        raise ValueError("the least value must not be above the greatest")
+    return ends
+
+
+Ends = Annotated[tuple[float, float], AfterValidator(_ordered)]
 
 
 class Validity(Section):
@@ -45,11 +55,11 @@ class Validity(Section):
         flat.
     """
 
-    distance_mpc: tuple[float, float]
-    mag_ab: Mapping[str, tuple[float, float]]
-    half_light_arcsec: tuple[float, float]
-    pixel_noise_w_m3_sr: Mapping[str, tuple[float, float]] | None = None
-    fine_structure: tuple[float, float] | None = None
+    distance_mpc: Ends
+    mag_ab: Mapping[str, Ends]
+    half_light_arcsec: Ends
+    pixel_noise_w_m3_sr: Mapping[str, Ends] | None = None
+    fine_structure: Ends | None = None
     prior: Literal["training", "flat"] = "training"
 
 

@@ -20,7 +20,8 @@ from peculiar.networks.heads import Network
 from peculiar.networks.inference import Scaled
 from peculiar.networks.params import MEASURED, Label, NetworkSection
 from peculiar.networks.scaling import check_crop
-from peculiar.runs import exported, tracking
+from peculiar.runs import logged, tracking
+from peculiar.runs.blueprint import Blueprint
 from peculiar.search.params import Search
 from peculiar.search.space import constraints, corners, reasons, suggest
 from peculiar.search.spool import Logbook
@@ -191,7 +192,7 @@ class Objective:
                 report(trial, curve["validation_l2_mpc"], epoch)
 
         for number in range(self.params.seeds):
-            trained, metrics, seconds = self._train(spec, number, on_epoch)
+            trained, sigma_D, metrics, seconds = self._train(spec, number, on_epoch)
             # of the final network: the last epoch may differ, or be that of one member
             l2 = metrics[VALIDATION_L2[spec.label]]
             weights = sum(weight.numel() for weight in trained.parameters())
@@ -205,8 +206,9 @@ class Objective:
             if number == 0:
                 book.metrics(metrics, prefix="validation_")
                 if self.params.models:
-                    example = self.observed.images[self.observed.rows("train")[:2]]
-                    book.attempt(partial(exported.log_model, trained, example))
+                    survey, seed = self.observed.survey, self.train.seed
+                    blueprint = Blueprint.of(trained, survey, spec, seed, sigma_D)
+                    book.attempt(partial(logged.log_model, trained, blueprint))
             if self.params.pruner == "wilcoxon":
                 report(trial, values[-1]["l2"], number)
         means = {name: float(np.mean([v[name] for v in values])) for name in values[0]}
@@ -215,8 +217,11 @@ class Objective:
 
     def _train(
         self, spec: NetworkSection, number: int, on_epoch: Callable[[int, dict[str, float]], None]
-    ) -> tuple[Network, dict[str, float], float]:
-        """Train with seed number `number`: the network, its validation metrics, and the time, s."""
+    ) -> tuple[Network, float, dict[str, float], float]:
+        """Train with seed number `number`.
+
+        Returns the network, sigma_D, Mpc, and its validation metrics, and the time, s.
+        """
         start = time.monotonic()
         shared = None
         if spec.family not in MEASURED:  # whose inputs are not pixels
@@ -225,4 +230,5 @@ class Objective:
             self.observed, spec, seed_of(self.train.seed, number), on_epoch, shared, self.root / RAW
         )
         seconds = time.monotonic() - start
-        return trained, validate(trained, self.observed)[2], seconds
+        sigma_D, _, metrics = validate(trained, self.observed)
+        return trained, sigma_D, metrics, seconds
