@@ -112,7 +112,13 @@ def read_model(folder: Path, name: str) -> Stored:
     _check_files(folder, name)
     blueprint = read_blueprint(folder, name)
     try:
-        network = read_weights(blueprint.fresh_network(), folder / WEIGHTS, ANEW)
+        network = blueprint.fresh_network()
+    except InputError as error:
+        raise InputError(f"{name}: {NETWORK}: {error}: {ANEW}") from None
+    except (RuntimeError, MemoryError, OverflowError):
+        raise InputError(f"{name}: {NETWORK}: its network cannot be built: {ANEW}") from None
+    try:
+        read_weights(network, folder / WEIGHTS, ANEW)
     except InputError as error:
         raise InputError(f"{name}: {str(error).replace(f'{folder}/', '')}") from None
     if blueprint.grid_mpc is not None:
