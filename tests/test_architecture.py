@@ -52,10 +52,10 @@ CARRIED = {
         *("galaxies.formats", "galaxies.standin.make_ssp_table"),
     },
     "observe": {"core.processes"},
-    "search": {"mock.params", "runs.nulls", "runs.record", "runs.validity"},
+    "search": {"mock.params", "runs.nulls", "runs.record"},
     "train": {"mock.params", "runs.nulls"},
     "evaluate": {
-        *("runs.exported", "runs.nulls"),
+        *("runs.logged", "runs.nulls", "runs.stored"),
         *("mock.images", "mock.instrument", "mock.params", "mock.resample"),
         *("training.calibration", "training.loader", "training.loop"),
         *("training.torchrun", "training.train"),
@@ -65,12 +65,13 @@ CARRIED = {
         *("galaxies.illustris", "galaxies.illustris.api", "galaxies.illustris.archive"),
         *("galaxies.illustris.http", "galaxies.illustris.skipped", "galaxies.illustris.trim"),
         *("galaxies.nsa", "galaxies.skirt", "galaxies.sources"),
-        *("galaxies.standin.make_ssp_table", "galaxies.sunrise", "mock.params", "runs.exported"),
-        *("runs.store", "runs.tracking"),
+        *("galaxies.standin.make_ssp_table", "galaxies.sunrise", "mock.params", "runs.logged"),
+        *("runs.store", "runs.stored", "runs.tracking"),
     },
     "promote": {
         *("core.device", "networks.inference", "registry.champion", "registry.exchange"),
-        *("registry.reproduce", "registry.rollback", "training.loader"),
+        *("registry.index", "registry.reproduce", "registry.rollback", "registry.signature"),
+        "training.loader",
         *("training.calibration", "training.loop", "training.predictions", "training.prior"),
         *("training.torchrun", "training.train"),
     },
@@ -186,7 +187,9 @@ def test_the_package_imports_nothing_heavy():
 @pytest.mark.parametrize(
     ("library", "homes"),
     [
-        ("mlflow", {"runs.tracking", "runs.exported", "registry.models"}),
+        ("mlflow", {"runs.tracking", "runs.logged", "registry.models", "predict.server"}),
+        ("cryptography", {"registry.signature"}),
+        ("safetensors", {"runs.weights"}),
         # its figures load matplotlib's pyplot
         ("optuna", {"search.storage", "search.study", "search.figures"}),
         ("distributed", {"search.cluster", "parallel"}),  # of a study alone, and of every stage

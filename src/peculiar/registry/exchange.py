@@ -167,12 +167,13 @@ def check(folder: Path) -> Index:
     for number, entry in index.versions.items():
         below, name = folder / "versions" / number, f"version {number} of {index.model}"
         stored.check_no_program(below, name)
-        if files_sha256(below / "model", logged.BESIDE) != entry.tags.get(models.DIGEST):
+        digest = files_sha256(below / "model", logged.BESIDE)
+        if digest != entry.tags.get(models.DIGEST):
             raise InputError(f"{below / 'model'} is not what was promoted as {name}: {again}")
         blueprint = stored.read_model(below / "model", name).blueprint
         check_agrees(description_of(entry.tags, name), blueprint, name)
         ledger.comparison_of(entry.tags, name)
-        _check_run(below / "run", blueprint, again)
+        _check_run(below / "run", blueprint, digest, again)
     return index
 
 
@@ -196,18 +197,15 @@ def _check_sums(folder: Path, again: str) -> None:
             raise InputError(f"{folder / name} is not what was exported: {again}")
 
 
-def _check_run(folder: Path, blueprint: Blueprint, again: str) -> None:
+def _check_run(folder: Path, blueprint: Blueprint, digest: str, again: str) -> None:
     """Check the files of a version's run, which comparisons and `reproduce` read."""
     for path in folder.rglob("*"):
         name = path.relative_to(folder).as_posix()
         if name not in models.OF_RUN and not CARD.fullmatch(name):
             raise InputError(f"{path} is no file of a run: {again}")
-    try:
-        run = record.read_run(folder)
-        record.read_validation(folder / record.VALIDATION)
-    except InputError as error:
-        raise InputError(f"{str(error).removesuffix('run `dvc checkout`')} {again}") from None
-    if run.blueprint != blueprint:
+    run = record.read_run(folder, again)
+    record.read_validation(folder / record.VALIDATION, again)
+    if run.blueprint != blueprint or run.model_sha256 != digest:
         raise InputError(f"{folder / record.RUN} is not of the network beside it: {again}")
 
 

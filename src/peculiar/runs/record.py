@@ -27,6 +27,7 @@ if TYPE_CHECKING:  # slow to import torch, which readers of `run.json` do not ne
 
 RUN, HISTORY = "run.json", "history.csv"
 VALIDATION = "validation.ecsv"
+TRAIN, CHECKOUT = "run `dvc repro` to train this network", "run `dvc checkout`"
 # keys of a run before 2026-11-26, which are now in its survey
 SURVEY_BEFORE = (
     *("dataset", "distribution", "bands", "pixels", "H0_kms_mpc", "sigma_v_kms"),
@@ -131,8 +132,15 @@ def write(
     (folder / RUN).write_text(run.model_dump_json(indent=2) + "\n")
 
 
-def read_run(folder: Path) -> Run:
+def read_run(folder: Path, again: str = "") -> Run:
     """Read `run.json` of a trained network.
+
+    Parameters
+    ----------
+    folder : Path
+        From `write`.
+    again : str
+        How to get the file anew, which ends the error message; by default with DVC.
 
     Raises
     ------
@@ -143,14 +151,14 @@ def read_run(folder: Path) -> Run:
     try:
         values: Any = json.loads(path.read_text())
     except FileNotFoundError:
-        raise InputError(f"{path} is missing: run `dvc repro` to train this network") from None
-    except ValueError as error:
-        raise InputError(f"{path} is damaged ({error}): run `dvc checkout`") from None
+        raise InputError(f"{path} is missing: {again or TRAIN}") from None
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path} is damaged ({error}): {again or CHECKOUT}") from None
     return validate(Run, values, str(path))
 
 
-def read_validation(path: Path) -> Predicted:
-    """Read the columns (n,) of `validation.ecsv`.
+def read_validation(path: Path, again: str = "") -> Predicted:
+    """Read the columns (n,) of `validation.ecsv`; `again` as in `read_run`.
 
     Raises
     ------
@@ -160,10 +168,10 @@ def read_validation(path: Path) -> Predicted:
     try:
         table = Table.read(path, format="ascii.ecsv")
     except FileNotFoundError:
-        raise InputError(f"{path} is missing: run `dvc repro` to train this network") from None
+        raise InputError(f"{path} is missing: {again or TRAIN}") from None
     except Exception as error:  # astropy and PyYAML raise many kinds on a damaged file
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"{path} is damaged ({reason}): run `dvc checkout`") from None
+        raise InputError(f"{path} is damaged ({reason}): {again or CHECKOUT}") from None
     return {name: np.asarray(table[name]) for name in table.colnames}
 
 
@@ -181,4 +189,4 @@ def read_network(folder: Path, run: Run) -> "Network":
         When the weights are missing, damaged, or of another network.
     """
     finite = math.isfinite(run.sigma_D_mpc)  # else the training failed
-    return read_weights(run.fresh_network(), folder / WEIGHTS, "run `dvc checkout`", finite=finite)
+    return read_weights(run.fresh_network(), folder / WEIGHTS, CHECKOUT, finite=finite)

@@ -1,4 +1,4 @@
-"""Runs in MLflow. `runs.exported` and `registry.models` are the only other modules that import it.
+"""Runs in MLflow. `runs.logged`, `registry.models` and `predict.server` import it too, no others.
 
 The store is a folder (`peculiar.runs.store`) unless `MLFLOW_TRACKING_URI` names a server.
 """
