@@ -21,7 +21,9 @@ from peculiar.training.params import Train
 ROOT = Path(__file__).parents[2]
 SHIPPED = yaml.safe_load((ROOT / "params.yaml").read_text())
 # their keys are names of our choice
-NAMED = {("observe", "distances"), ("observe", "instruments"), ("train", "specs")}
+NAMED = {("observe", name) for name in ("distances", "readings", "instruments")} | {
+    ("train", "specs")
+}
 SECTIONS = {
     section.__name__.lower(): section
     for section in (Fetch, Observe, Search, Train, Evaluate, Nulls, Promote)

@@ -161,7 +161,7 @@ def standin(arguments: argparse.Namespace) -> None:
     if arguments.pixels is not None:
         values["pixels"] = arguments.pixels
     if arguments.field_of_view is not None:
-        values["field_of_view_kpc"] = arguments.field_of_view
+        values |= {"field_of_view_kpc": arguments.field_of_view, "field_of_view_radii": None}
     parameters = validate(StandIn, values, "peculiar standin")
     arguments.folder.mkdir(parents=True, exist_ok=True)
     for number in range(arguments.galaxies):

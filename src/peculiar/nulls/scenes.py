@@ -22,7 +22,7 @@ from peculiar.core.dataset import RAW_COLUMNS, Observed, open_set
 from peculiar.core.photometry import surface_brightness
 from peculiar.core.survey import Simulated, Survey
 from peculiar.mock.distances import draw_distances_mpc
-from peculiar.mock.images import views
+from peculiar.mock.images import read_kpc, views
 from peculiar.mock.resample import kpc_per_arcsec
 from peculiar.training.predictions import column_mpc
 
@@ -221,7 +221,8 @@ def scene_table(observed: Observed, grid: RawGrid, scenes: int, unseen: int, see
     table["distance_z_mpc"] = distance_z * u.Mpc
     table["split"] = np.repeat(["train", "validation", "test"], counts)
     table["kind"] = np.array(list(KINDS))[np.arange(size) % len(KINDS)]
-    table["kpc_per_pixel"] = grid.draw_kpc(distance, rng) * u.kpc
+    stated = grid.draw_kpc(distance, rng)
+    table["kpc_per_pixel"] = read_kpc(survey.scale, stated, grid.pixels) * u.kpc
     table.meta = survey.model_dump(mode="json")
     return table
 
