@@ -12,6 +12,7 @@ import torch
 from experiments.spread import spread
 from peculiar.cli.figures import greys
 from peculiar.core.dataset import RAW_COLUMNS, open_set
+from peculiar.core.survey import Scale
 from peculiar.mock.images import read_kpc
 from peculiar.mock.resample import place
 
@@ -25,6 +26,7 @@ SHOWN = {
     "l2_dz_mpc": ("L2(D_z) [Mpc]", 2),
     "velocity_rms_kms": ("velocity rms [km/s]", 0),
 }
+FRAMES: Mapping[Scale, str] = {"header": "own frame", "paper": "taken as 84.4 kpc"}
 RADII_KPC, SHOWN_MPC, BAND = (3.0, 12.0), (50.0, 100.0), "r"
 Found = Mapping[tuple[str, str], Mapping[int, Mapping[str, float]]]
 """Measures of each seed, of each reading and network."""
@@ -106,7 +108,7 @@ def draw_frames(raw: Path, observe: Mapping[str, Any], path: Path) -> None:
     band = list(galaxies.meta["bands"]).index(BAND)
     seen, mpc = images[np.array(rows)][:, 0, band], torch.tensor(SHOWN_MPC).double()
     panels, columns = [], []
-    for scale, words in (("header", "own frame"), ("paper", "taken as 84.4 kpc")):
+    for scale, words in FRAMES.items():
         stated = galaxies["kpc_per_pixel"].to_value(u.kpc)[rows, 0]
         kpc = read_kpc(scale, stated, seen.shape[-1])
         placed = place(

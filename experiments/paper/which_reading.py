@@ -267,13 +267,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
             planned = trainings(train, one, chosen.seeds, chosen.epochs)
             by_images.setdefault(one.images, []).extend(planned)
         results: dict[tuple[str, str], dict[int, dict[str, float]]] = {}
-        for images, planned in by_images.items():
+        for images, of_images in by_images.items():
             params = parameters(shipped, images, galaxies)
-            for one, found in found_in(work, planned, params, galaxies):
-                results.setdefault((one.reading.name, one.network), {})[one.seed] = found
+            for done, found in found_in(work, of_images, params, galaxies):
+                results.setdefault((done.reading.name, done.network), {})[done.seed] = found
                 write_tables(results, galaxies, output)
                 print(
-                    f"seed {one.seed}, {one.network}, {one.reading.name}: "
+                    f"seed {done.seed}, {done.network}, {done.reading.name}: "
                     f"L2(D) {found['l2_d_mpc']:.2f} Mpc, {found['seconds']:.0f} s",
                     flush=True,
                 )

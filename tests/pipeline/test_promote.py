@@ -293,7 +293,7 @@ def test_networks_without_passing_null_tests_are_not_promoted(copy, build, reaso
     if build is not None:
         write_nulls(copy, build)
     with pytest.raises(SystemExit, match=f"no network can be promoted; .*{reason}"):
-        promote.main(["--allow", "withdrawn", "other-data", "leaking-split", "literal-dimming"])
+        promote.main(["--allow", *ALLOWABLE])
     assert versions() == []
 
 

@@ -16,12 +16,11 @@ from torch import Tensor
 
 from peculiar.core.dataset import RAW_COLUMNS, Observed, open_set
 from peculiar.core.errors import InputError
-from peculiar.core.survey import Scale, Simulated, Survey, Uniform
+from peculiar.core.survey import PAPER_FIELD_KPC, Scale, Simulated, Survey, Uniform
 from peculiar.mock.distances import draw_distances_mpc
 from peculiar.mock.instrument import photograph
 from peculiar.mock.resample import FWHM, PSF_REACH, Kernels, kpc_per_arcsec, place
 
-PAPER_FIELD_KPC = 84.4  # side of all frames in the paper, section 3.1
 REACH = 2  # half width of the cubic kernel, pixels of the input or output
 # ranges of random kernels (docs/decisions/0016): slopes from a sharp cubic to one without negative
 # lobes, widths from almost no averaging to wider than the default, and a fraction of boxes

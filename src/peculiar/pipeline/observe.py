@@ -26,8 +26,8 @@ from peculiar.core.device import best_device
 from peculiar.core.errors import InputError, one_sentence
 from peculiar.core.files import replace_folder
 from peculiar.core.params import load
-from peculiar.core.survey import Measured, Survey
-from peculiar.mock.images import PAPER_FIELD_KPC, read_kpc, views
+from peculiar.core.survey import PAPER_FIELD_KPC, Measured, Survey
+from peculiar.mock.images import read_kpc, views
 from peculiar.mock.params import Observe
 from peculiar.mock.resample import kpc_per_arcsec
 from peculiar.parallel import in_order, pool, scheduler
