@@ -111,6 +111,25 @@ def placed(raw, row, distance_mpc, pixels=10, scale_arcsec=1.36, kernels=None, p
     )[0]
 
 
+def test_fresh_images_are_read_with_the_scale_of_their_dataset(raw, params, tmp_path):
+    as_paper = params.model_copy(update={"scale": "paper"})
+    observe_dataset(as_paper, "uniform", raw, tmp_path / "paper")
+    observed = Observed.read(tmp_path / "paper")
+    images, (mpc,) = fresh(observed, raw)(np.array([5]))
+    side = Shards(raw).shape[-1]
+    expected = place(
+        torch.from_numpy(Shards(raw)[np.array([2])][:, 1]),
+        torch.tensor([84.4 / side], dtype=torch.float64),
+        mpc[None].double(),
+        pixels=10,
+        pixel_scale_arcsec=1.36,
+        dimming="physical",
+        psf_fwhm_arcsec=None,
+        centre_offset=torch.from_numpy(opened(raw)[1]["centre_offset"][[2]].to_value(u.pix)),
+    )
+    np.testing.assert_allclose(images, expected, rtol=1e-4, atol=1e-5)
+
+
 def test_uniform_distances_fill_their_range():
     D = draw_distances_mpc(UNIFORM, 20_000, np.random.default_rng(0))
     assert D.min() >= 50

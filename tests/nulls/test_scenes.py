@@ -135,6 +135,13 @@ def test_scenes_of_real_galaxies_have_their_distances_and_angular_pixels():
     np.testing.assert_allclose(table["kpc_per_pixel"].to_value(u.kpc), 0.7 * kpc_per_arcsec(D))
 
 
+def test_scenes_have_the_pixels_that_the_paper_s_scale_gives():
+    survey = make_survey(pixels=PIXELS, bands="gr", scale="paper")
+    grid = RawGrid(RAW, np.array([1.5]), np.array([np.nan]))
+    table = scene_table(dataset(survey), grid, 10, 5, seed=1)
+    np.testing.assert_allclose(table["kpc_per_pixel"].to_value(u.kpc), 84.4 / RAW)
+
+
 def test_the_grid_is_that_of_the_raw_images(raw_folder):
     grid = RawGrid.read(raw_folder)
     assert grid.pixels == 24

@@ -18,6 +18,7 @@ from peculiar.pipeline.paths import Paths
 from peculiar.registry import exchange, ledger, models
 from peculiar.registry.params import Promote
 from peculiar.registry.rollback import roll_back
+from peculiar.registry.selection import ALLOWABLE
 from peculiar.registry.spending import Round
 from peculiar.runs import exported, record, tracking
 from peculiar.training.params import Train
