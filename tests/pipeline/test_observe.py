@@ -389,7 +389,7 @@ def test_main_reads_params_and_writes_the_named_dataset(shipped, raw_folder, tmp
     stage.main(["--dataset", "normal"])
     assert Observed.read(tmp_path / "data/observe/normal").images.shape == (24, 3, 8, 8)
     with pytest.raises(
-        SystemExit, match=r"observe\.distances has no 'flat': take measured, normal, uniform"
+        SystemExit, match=r"observe\.distances has no 'flat': take measured, normal, paper-normal, "
     ):
         stage.main(["--dataset", "flat"])
     shutil.rmtree("data/fetch")

@@ -298,6 +298,22 @@ def test_networks_without_passing_null_tests_are_not_promoted(copy, build, reaso
     assert versions() == []
 
 
+def test_networks_of_the_paper_s_scale_are_promoted_only_if_allowed(copy, pipeline):
+    (copy / "results/train").unlink()
+    shutil.copytree(pipeline / "results/train", copy / "results/train")
+    for path in copy.glob("results/train/*/run.json"):
+        run = json.loads(path.read_text())
+        run["survey"] |= {"scale": "paper"}
+        path.write_text(json.dumps(run))
+    reason = r"take every frame as 84\.4 kpc, .* [(]scale: paper[)]: --allow paper-scale"
+    with pytest.raises(SystemExit, match=f"no network can be promoted; .*{reason}"):
+        promote.main([])
+    assert versions() == []
+    promote.main(["--allow", "paper-scale"])
+    (version,) = versions()
+    assert "all taken as 84.4 kpc (A RULER" in version.description
+
+
 def test_the_best_network_that_passes_its_null_tests_is_promoted(copy):
     (copy / "results/nulls").unlink()
     best = min(
