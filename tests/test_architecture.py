@@ -56,7 +56,7 @@ CARRIED = {
     "train": {"mock.params", "runs.nulls"},
     "evaluate": {
         *("runs.exported", "runs.nulls"),
-        *("mock.images", "mock.instrument", "mock.params", "mock.resample"),
+        *("mock.images", "mock.instrument", "mock.kernels", "mock.params", "mock.resample"),
         *("training.calibration", "training.loader", "training.loop"),
         *("training.torchrun", "training.train"),
     },

@@ -9,9 +9,11 @@ from pydantic import ValidationError
 
 from peculiar.core.errors import InputError
 from peculiar.core.params import STAGES, load, validate
+from peculiar.core.photometry import GAUSSIAN_FWHM
 from peculiar.galaxies.params import Fetch
+from peculiar.mock.kernels import PSF_REACH
 from peculiar.mock.params import Observe
-from peculiar.mock.resample import FWHM, PSF_REACH, kpc_per_arcsec
+from peculiar.mock.resample import kpc_per_arcsec
 from peculiar.nulls.params import Nulls
 from peculiar.pipeline.evaluate import Evaluate
 from peculiar.registry.params import Promote
@@ -118,7 +120,7 @@ def test_every_stage_has_a_section():
 def test_fresh_images_do_not_show_the_end_of_the_raw_ones():
     """An edge at a fixed number of kpc would be a ruler."""
     observe, standin = validate(Observe, SHIPPED["observe"], ""), SHIPPED["fetch"]["standin"]
-    reach = PSF_REACH * observe.psf_fwhm_arcsec / observe.pixel_scale_arcsec / FWHM
+    reach = PSF_REACH * observe.psf_fwhm_arcsec / observe.pixel_scale_arcsec / GAUSSIAN_FWHM
     side_arcsec = (observe.pixels + 2 * reach) * observe.pixel_scale_arcsec
     for spec in load(Train, ROOT / "params.yaml").specs.values():
         if spec.fresh_mpc is not None:

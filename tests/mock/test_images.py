@@ -26,8 +26,9 @@ from peculiar.core.survey import Normal, Uniform, Volume
 from peculiar.mock.distances import draw_distances_mpc
 from peculiar.mock.images import BOXES, SLOPES, WIDTHS, draw_kernels, fresh_views, views
 from peculiar.mock.instrument import sky_noise
+from peculiar.mock.kernels import Kernels
 from peculiar.mock.params import Observe
-from peculiar.mock.resample import Kernels, place
+from peculiar.mock.resample import place
 from peculiar.pipeline import observe as stage
 from peculiar.pipeline.observe import observe_dataset
 

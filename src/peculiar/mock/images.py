@@ -16,10 +16,12 @@ from torch import Tensor
 
 from peculiar.core.dataset import RAW_COLUMNS, Observed, open_set
 from peculiar.core.errors import InputError
+from peculiar.core.photometry import GAUSSIAN_FWHM
 from peculiar.core.survey import PAPER_FIELD_KPC, Scale, Simulated, Survey, Uniform
 from peculiar.mock.distances import draw_distances_mpc
 from peculiar.mock.instrument import photograph
-from peculiar.mock.resample import FWHM, PSF_REACH, Kernels, kpc_per_arcsec, place
+from peculiar.mock.kernels import PSF_REACH, Kernels
+from peculiar.mock.resample import kpc_per_arcsec, place
 
 REACH = 2  # half width of the cubic kernel, pixels of the input or output
 # ranges of random kernels (docs/decisions/0016): slopes from a sharp cubic to one without negative
@@ -79,7 +81,7 @@ def views(
     device : torch.device
         Where images are resampled.
     kernels : Kernels, optional
-        Resampling kernels; by default the cubic of `peculiar.mock.resample`.
+        Resampling kernels; by default the cubic of `peculiar.mock.kernels`.
 
     Returns
     -------
@@ -191,7 +193,8 @@ def fresh_views(
     offset = galaxies["centre_offset"].to_value(u.pix)
     reach = REACH * (max(1.0, *WIDTHS) if random_kernels else 1.0)
     if survey.psf_fwhm_arcsec is not None:
-        reach = max(reach, PSF_REACH * survey.psf_fwhm_arcsec / survey.pixel_scale_arcsec / FWHM)
+        sigma = survey.psf_fwhm_arcsec / survey.pixel_scale_arcsec / GAUSSIAN_FWHM
+        reach = max(reach, PSF_REACH * sigma)
         if random_kernels:
             raise InputError(
                 f"dataset {survey.dataset} has a PSF of {survey.psf_fwhm_arcsec:g} arcsec in place "
