@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from filelock import FileLock
 
 from peculiar.core.dataset import Observed
 from peculiar.core.errors import InputError
@@ -32,9 +33,11 @@ def make_raw(root: Path, params: Mapping[str, Any]) -> Path:
     InputError
         When the folder holds galaxies of other parameters.
     """
-    paths = _keep_params(root, {"fetch": params["fetch"]}, ["fetch"])
-    if not paths.fetched.exists():
-        fetch.main([], root)
+    root.mkdir(parents=True, exist_ok=True)
+    with FileLock(root / ".lock"):  # another process may need them too
+        paths = _keep_params(root, {"fetch": params["fetch"]}, ["fetch"])
+        if not paths.fetched.exists():
+            fetch.main([], root)
     return paths.fetched
 
 

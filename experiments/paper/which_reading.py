@@ -12,8 +12,8 @@ Networks learn from D_z, normalised, uniform distances, for 20 epochs. They are 
 split, as in the paper; it chooses nothing here. All other parameters are those of `params.yaml`.
 Raw images stay in WORK (7.3 GB for each kind of frame and scatter of 1,400 galaxies); observed ones
 (1.8 GB) are removed when their networks are trained. If interrupted, rerun the same command to
-resume. Two processes may share WORK if `--only` gives them different readings, not different
-seeds; the same command without `--only` then makes the table of all.
+resume. Several processes may share WORK, each with readings or seeds of its own and an OUT of its
+own; the same command for all readings and seeds then makes the table of all.
 """
 
 import argparse
@@ -31,6 +31,7 @@ from typing import Any, Literal
 
 import yaml
 from astropy.table import Table
+from filelock import FileLock
 
 from experiments.datasets import make_dataset, make_raw
 from experiments.kept import read_kept
@@ -153,8 +154,9 @@ def observed_as(
     raw = make_raw(raw_folder(work, reading, galaxies), params)
     name = reading.name.replace(",", "").replace(" ", "-")
     folder = work / "observed" / f"{name}-{galaxies}-galaxies"
-    yield make_dataset(folder, params, raw=raw)
-    shutil.rmtree(folder)
+    with FileLock(work / f".{folder.name}.lock"):  # or another process would remove them too
+        yield make_dataset(folder, params, raw=raw)
+        shutil.rmtree(folder)
 
 
 @dataclass(frozen=True)
