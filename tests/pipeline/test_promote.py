@@ -79,25 +79,9 @@ def test_the_best_on_validation_is_champion(pipeline):
     }
 
 
-def test_promoting_again_keeps_the_champion(pipeline, capsys):
-    with inside(pipeline):
-        before = promote.holder_of("peculiar-velocity", "champion")
-        kept = (pipeline / "results/promote/decision.json").read_text()
-        promote.main([])
-        after = promote.holder_of("peculiar-velocity", "champion")
-    assert (after.version, after.run_id) == (before.version, before.run_id)
-    printed = capsys.readouterr().out
-    assert "of the bootstrap samples" in printed  # the table
-    assert "the champion stays" in printed
-    decision = json.loads((pipeline / "results/promote/decision.json").read_text())
-    assert decision["promoted"] is False
-    assert decision["why"] == f"it is version {before.version} already"
-    (pipeline / "results/promote/decision.json").write_text(kept)
-
-
 @pytest.fixture
-def copy(pipeline, tmp_path):
-    """The results of the pipeline, and an empty registry beside the same runs."""
+def copied(pipeline, tmp_path):
+    """The results of the pipeline, and a copy of its runs and registry."""
     folder = tmp_path / "copy"
     (folder / "results").mkdir(parents=True)
     for name in ("params.yaml", "data", "results/train", "results/evaluate", "results/nulls"):
@@ -105,8 +89,27 @@ def copy(pipeline, tmp_path):
     shutil.copytree(pipeline / "mlruns", folder / "mlruns")
     with inside(folder):
         tracking.connect()
-        mlflow.MlflowClient().delete_registered_model("peculiar-velocity")
         yield folder
+
+
+def test_promoting_again_keeps_the_champion(copied, capsys):
+    before = promote.holder_of("peculiar-velocity", "champion")
+    promote.main([])
+    after = promote.holder_of("peculiar-velocity", "champion")
+    assert (after.version, after.run_id) == (before.version, before.run_id)
+    printed = capsys.readouterr().out
+    assert "of the bootstrap samples" in printed  # the table
+    assert "the champion stays" in printed
+    decision = json.loads((copied / "results/promote/decision.json").read_text())
+    assert decision["promoted"] is False
+    assert decision["why"] == f"it is version {before.version} already"
+
+
+@pytest.fixture
+def copy(copied):
+    """The results of the pipeline, and an empty registry beside the same runs."""
+    mlflow.MlflowClient().delete_registered_model("peculiar-velocity")
+    return copied
 
 
 def versions():
