@@ -277,16 +277,16 @@ def profile() -> str:
     """Where the time of placing goes on one core, ms an image."""
     from time import perf_counter
 
-    from peculiar.mock import resample
+    from peculiar.mock import kernels, resample
 
     threads(1)
     rng = np.random.default_rng(0)
     images, distance_mpc = galaxies(8, rng), rng.uniform(50, 100, 8)
     ratio = torch.from_numpy(ratios_of(distance_mpc)).float()
     own = ours(images, distance_mpc, torch.device("cpu"))
-    taps = resample.taps(ratio, SIDE, PIXELS)
+    taps = kernels.taps(ratio, SIDE, PIXELS)
     parts: dict[str, Callable[[], object]] = {
-        "weights of the kernel": lambda: resample.taps(ratio, SIDE, PIXELS),
+        "weights of the kernel": lambda: kernels.taps(ratio, SIDE, PIXELS),
         "their blocks": lambda: resample._banded(*taps),
         "all": own,
     }

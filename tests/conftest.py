@@ -14,6 +14,7 @@ from hypothesis import settings
 from builders.pipeline import clone, dvc, run_stages, tiny_params, write_params
 from builders.surveys import survey_meta
 from peculiar.core.dataset import OBSERVED_COLUMNS, RAW_COLUMNS, Observed, ShardWriter, write_table
+from peculiar.core.files import files_sha256
 from peculiar.core.photometry import surface_brightness
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -108,10 +109,16 @@ def raw_folder(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def pipeline(tmp_path_factory):
-    """Folder in which all stages have run on a tiny stand-in, to a champion."""
+    """Folder in which all stages have run on a tiny stand-in, to a champion.
+
+    A test that changes data or results copies them.
+    """
     folder = tmp_path_factory.mktemp("pipeline")
     run_stages(folder, tiny_params())
-    return folder
+    before = [files_sha256(folder / name, "") for name in ("data", "results")]
+    yield folder
+    after = [files_sha256(folder / name, "") for name in ("data", "results")]
+    assert after == before, f"a test changed {folder}"
 
 
 @pytest.fixture(scope="session")

@@ -4,6 +4,7 @@ import ast
 import re
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -56,7 +57,7 @@ CARRIED = {
     "train": {"mock.params", "runs.nulls"},
     "evaluate": {
         *("runs.logged", "runs.nulls", "runs.stored"),
-        *("mock.images", "mock.instrument", "mock.params", "mock.resample"),
+        *("mock.images", "mock.instrument", "mock.kernels", "mock.params", "mock.resample"),
         *("training.calibration", "training.loader", "training.loop"),
         *("training.torchrun", "training.train"),
     },
@@ -78,7 +79,8 @@ CARRIED = {
 }
 
 
-def imports(module: str) -> set[str]:
+@cache
+def imports(module: str) -> frozenset[str]:
     """Names of everything that a module imports, at any level, dotted."""
     names: set[str] = set()
     for node in ast.walk(ast.parse(MODULES[module].read_text())):
@@ -87,7 +89,7 @@ def imports(module: str) -> set[str]:
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{module}: relative import"
             names |= {f"{node.module}.{alias.name}" for alias in node.names} | {str(node.module)}
-    return names
+    return frozenset(names)
 
 
 def first_party(module: str) -> set[str]:
@@ -100,7 +102,8 @@ def first_party(module: str) -> set[str]:
     return ours & set(MODULES)
 
 
-def transitive(module: str) -> set[str]:
+@cache
+def transitive(module: str) -> frozenset[str]:
     """The module, all of ours below it, and the packages that hold them, which any import runs."""
     reached, waiting = set(), [module]
     while waiting:
@@ -108,13 +111,14 @@ def transitive(module: str) -> set[str]:
         if name not in reached:
             reached.add(name)
             waiting += [*first_party(name), name.rpartition(".")[0]]
-    return reached
+    return frozenset(reached)
 
 
 def room(module: str) -> str:
     return module.split(".")[0]
 
 
+@cache
 def pipeline() -> dict[str, dict]:
     return yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 

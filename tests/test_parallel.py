@@ -1,4 +1,3 @@
-import time
 from concurrent.futures import CancelledError
 from types import SimpleNamespace
 
@@ -7,16 +6,11 @@ from distributed import KilledWorker, Scheduler, SpecCluster
 from hypothesis import given
 from hypothesis import strategies as st
 
+from builders.tasks import later
 from peculiar import parallel
 from peculiar.core.errors import InputError
 from peculiar.core.provenance import loaded_code
 from peculiar.search import cluster
-
-
-def later(number, seconds):
-    """Slow ones end after quick ones that began later."""
-    time.sleep(seconds)
-    return number
 
 
 class Counting:

@@ -20,6 +20,7 @@ from experiments.paper.claims import METRICS, Rows, broken, claims, published
 from peculiar.cli.figures import greys, placed_figure
 from peculiar.core.dataset import RAW_COLUMNS, Observed, open_set
 from peculiar.core.errors import InputError
+from peculiar.mock.images import read_kpc
 from peculiar.mock.resample import place
 from peculiar.runs import record
 
@@ -189,7 +190,7 @@ def sky(folder: Path, output: Path) -> list[tuple[str, Path]]:
     raw, bands = images[np.array([row])][0], "".join(table.meta["bands"])
     source = f"{table.meta['source']}, galaxy {table['id'][row]}"
     survey = Observed.read(folder / "data/observe/uniform").survey
-    kpc = table["kpc_per_pixel"][row].to_value(u.kpc)
+    kpc = read_kpc(survey.scale, table["kpc_per_pixel"][row].to_value(u.kpc), raw.shape[-1])
     distances = np.array(SHOWN_MPC)
     placed = place(
         torch.from_numpy(np.repeat(raw[:1, -1:], len(distances), axis=0)),

@@ -42,6 +42,7 @@ CHANGES: dict[str, Any] = {
     "observe.datasets": ["far"],
     # the real galaxies are at 86 to 297 Mpc
     "observe.distances.far": {"distribution": "uniform", "min_mpc": 50, "max_mpc": 350},
+    "observe.psf_fwhm_arcsec": None,  # SDSS's seeing is enough
     "observe.instrument": "sdss",
     "observe.pixels": 192,
     "observe.pixel_scale_arcsec": 0.396,

@@ -29,6 +29,7 @@ from experiments.standin.photometry import regressors
 from peculiar.core.dataset import RAW_COLUMNS, Observed, open_set
 from peculiar.core.errors import InputError, one_sentence
 from peculiar.core.params import load, validate
+from peculiar.core.photometry import GAUSSIAN_FWHM
 from peculiar.core.survey import Instrument
 from peculiar.mock.images import views
 from peculiar.mock.params import Observe
@@ -117,7 +118,7 @@ def by_us(
 def blurred(judge: Judge, rows: NDArray[np.int64], side: int, fwhm_arcsec: float) -> Pictures:
     """Images behind another Gaussian PSF, beside their own."""
     margin = 8
-    sigma = fwhm_arcsec / 2.355 / judge.survey.pixel_scale_arcsec
+    sigma = fwhm_arcsec / GAUSSIAN_FWHM / judge.survey.pixel_scale_arcsec
     images = gaussian_filter(by_us(judge, rows, side + 2 * margin), (0, 0, sigma, sigma))
     return np.asarray(images[..., margin:-margin, margin:-margin])
 

@@ -53,7 +53,9 @@ CONDITIONS: Mapping[str, dict[str, Any]] = {
     "colours scatter twice as much": standin(colour_scatter=2.0),
     "particles of twice the mass": standin(particle_mass_msun=2.52e6),
     "light spread over 32 neighbours": standin(neighbours=32),
-    "pixels of 2.72 arcsec": {"observe": {"pixels": 64, "pixel_scale_arcsec": 2.72}},
+    "pixels and PSF twice as wide": {
+        "observe": {"pixels": 64, "pixel_scale_arcsec": 2.72, "psf_fwhm_arcsec": 8.16}
+    },
     "SDSS, 10,000 exposures": exposed(1e4, 31),
     "SDSS, 100 exposures": exposed(1e2, 28.5),
     "SDSS": exposed(1, 26),

@@ -25,7 +25,7 @@ from peculiar.core.params import load
 from peculiar.core.photometry import BANDS
 from peculiar.core.survey import Survey
 from peculiar.galaxies.params import Fetch, StandIn
-from peculiar.galaxies.standin.simulation import own_resolution, render, simulate
+from peculiar.galaxies.standin.simulation import own_field, own_resolution, render, simulate
 from peculiar.mock.images import views
 from peculiar.mock.params import Observe
 from peculiar.predict.estimate import predict_images
@@ -67,7 +67,7 @@ def seen(
     raw = np.ascontiguousarray(render(stars, parameters)[:, bands])
     rng = np.random.default_rng([SEED, number])
     distance_mpc = rng.uniform(*limits_mpc, CAMERAS)
-    kpc = np.full(CAMERAS, standin.field_of_view_kpc / standin.pixels)
+    kpc = np.full(CAMERAS, own_field(standin, stars).field_of_view_kpc / standin.pixels)
     offset, device = np.zeros((CAMERAS, 2)), torch.device("cpu")
     own = rng.spawn(CAMERAS)
     images = views(raw, kpc, distance_mpc, offset, survey.pixels, survey, own, device)

@@ -5,9 +5,11 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import yaml
 
@@ -60,12 +62,34 @@ def inside(folder: Path) -> Iterator[None]:
         yield
 
 
+class Here:
+    """An executor that runs a task in this process, when it is submitted."""
+
+    def __init__(self, *_: object, **__: object) -> None:
+        pass
+
+    def __enter__(self) -> "Here":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def submit(self, task: Callable[..., Any], *arguments: Any) -> Future[Any]:
+        done: Future[Any] = Future()
+        done.set_result(task(*arguments))
+        return done
+
+
 def run_stages(folder: Path, params: dict[str, Any]) -> None:
-    """All stages in order, in this process, without DVC."""
+    """All stages in order, in this process, without DVC.
+
+    Processes of a stage would import torch anew; under DVC, `dvc_folder`, they are started.
+    """
+    from peculiar import parallel
     from peculiar.pipeline import evaluate, fetch, nulls, observe, promote, search, train
 
     write_params(params, folder)
-    with inside(folder):
+    with inside(folder), mock.patch.object(parallel, "ProcessPoolExecutor", Here):
         fetch.main([])
         observe.main(["--dataset", "uniform"])
         search.main([])

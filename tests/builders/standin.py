@@ -10,6 +10,7 @@ def small_standin(**changes):
         "galaxies": 5,
         "pixels": 32,
         "field_of_view_kpc": 84.4,
+        "field_of_view_radii": None,
         "particle_mass_msun": 2e7,
         "log10_mass_min": 10.0,
         "log10_mass_max": 10.5,

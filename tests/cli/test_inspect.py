@@ -225,12 +225,25 @@ def test_text_of_a_real_galaxy(tmp_path):
         "  stellar mass      not stated",
         "  half-mass radius  not stated",
         "  remark            kpc and absolute magnitudes at c ZDIST / H0 with H0 = 70 km/s/Mpc",
-        "  camera             kpc/pixel  arcsec/pixel  distance [Mpc]",
-        "  0                     0.1727        0.3960          89.938",
+        "  camera             kpc/pixel  arcsec/pixel  distance [Mpc]  field [kpc]"
+        "  [half-mass radii]",
+        "  0                     0.1727        0.3960          89.938         1.38"
+        "                  -",
         "  camera, AB mag            r",
         f"  0 apparent       {apparent:10.3f}",
         f"  0 absolute       {absolute:10.3f}",
     ]
+
+
+def test_the_field_of_view_is_told_in_half_mass_radii(tmp_path):
+    path = tmp_path / "broadband_5.fits"
+    make_broadband(path, 5, small_standin(field_of_view_radii=10.0))
+    contents = contents_of(path)
+    header = fits.getheader(path)
+    np.testing.assert_allclose(contents.field_kpc, 10 * header["HALFMASS"])
+    lines = text(contents).splitlines()
+    (first,) = (k for k, line in enumerate(lines) if "[half-mass radii]" in line)
+    assert [line.split()[-1] for line in lines[first + 1 : first + 5]] == ["10.00"] * 4
 
 
 def test_text_names_a_stand_in_and_lines_its_columns_up(whole):

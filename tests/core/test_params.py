@@ -9,9 +9,11 @@ from pydantic import ValidationError
 
 from peculiar.core.errors import InputError
 from peculiar.core.params import STAGES, load, validate
+from peculiar.core.photometry import GAUSSIAN_FWHM
 from peculiar.galaxies.params import Fetch
+from peculiar.mock.kernels import PSF_REACH
 from peculiar.mock.params import Observe
-from peculiar.mock.resample import FWHM, PSF_REACH, kpc_per_arcsec
+from peculiar.mock.resample import kpc_per_arcsec
 from peculiar.nulls.params import Nulls
 from peculiar.pipeline.evaluate import Evaluate
 from peculiar.registry.params import Promote
@@ -21,7 +23,9 @@ from peculiar.training.params import Train
 ROOT = Path(__file__).parents[2]
 SHIPPED = yaml.safe_load((ROOT / "params.yaml").read_text())
 # their keys are names of our choice
-NAMED = {("observe", "distances"), ("observe", "instruments"), ("train", "specs")}
+NAMED = {("observe", name) for name in ("distances", "readings", "instruments")} | {
+    ("train", "specs")
+}
 SECTIONS = {
     section.__name__.lower(): section
     for section in (Fetch, Observe, Search, Train, Evaluate, Nulls, Promote)
@@ -116,7 +120,7 @@ def test_every_stage_has_a_section():
 def test_fresh_images_do_not_show_the_end_of_the_raw_ones():
     """An edge at a fixed number of kpc would be a ruler."""
     observe, standin = validate(Observe, SHIPPED["observe"], ""), SHIPPED["fetch"]["standin"]
-    reach = PSF_REACH * observe.psf_fwhm_arcsec / observe.pixel_scale_arcsec / FWHM
+    reach = PSF_REACH * observe.psf_fwhm_arcsec / observe.pixel_scale_arcsec / GAUSSIAN_FWHM
     side_arcsec = (observe.pixels + 2 * reach) * observe.pixel_scale_arcsec
     for spec in load(Train, ROOT / "params.yaml").specs.values():
         if spec.fresh_mpc is not None:
@@ -166,6 +170,7 @@ WRONG = [
     ("fetch.standin.pixels", 15, "greater than or equal to 16"),
     ("fetch.standin.resolution_factor", 0.9, "greater than or equal to 1"),
     ("fetch.standin.field_of_view_kpc", float("nan"), "finite number"),
+    ("fetch.standin.field_of_view_radii", 0, "greater than 0"),
     ("fetch.standin.particle_mass_msun", float("inf"), "finite number"),
     ("fetch.standin.log10_mass_min", 12.5, "log10_mass_min must be below log10_mass_max"),
     ("fetch.standin.size_scatter", -0.1, "greater than or equal to 0"),
@@ -209,6 +214,15 @@ WRONG = [
     ("observe.sigma_v_kms", float("nan"), "finite number"),
     ("observe.pixels", -128, "greater than 0"),
     ("observe.pixel_scale_arcsec", float("inf"), "finite number"),
+    ("observe.scale", "file", "'header' or 'paper'"),
+    ("observe.readings", {"flat": {}}, "key is missing"),
+    (
+        "observe.readings",
+        {"flat": {"scale": "paper", "dimming": "literal", "psf_fwhm_arcsec": None}},
+        "no dataset is called 'flat': take one of uniform, normal",
+    ),
+    ("observe.readings.paper-uniform.scale", "file", "'header' or 'paper'"),
+    ("observe.datasets", ["paper-"], "match pattern"),
     ("observe.dimming", "cubic", "'physical' or 'literal'"),
     ("observe.split.by", "camera", "'galaxy' or 'image'"),
     ("observe.split.train", 0.6, "train, validation and test must add up to 1"),

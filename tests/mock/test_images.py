@@ -26,8 +26,9 @@ from peculiar.core.survey import Normal, Uniform, Volume
 from peculiar.mock.distances import draw_distances_mpc
 from peculiar.mock.images import BOXES, SLOPES, WIDTHS, draw_kernels, fresh_views, views
 from peculiar.mock.instrument import sky_noise
+from peculiar.mock.kernels import Kernels
 from peculiar.mock.params import Observe
-from peculiar.mock.resample import Kernels, place
+from peculiar.mock.resample import place
 from peculiar.pipeline import observe as stage
 from peculiar.pipeline.observe import observe_dataset
 
@@ -109,6 +110,25 @@ def placed(raw, row, distance_mpc, pixels=10, scale_arcsec=1.36, kernels=None, p
         centre_offset=torch.from_numpy(table["centre_offset"][[at]].to_value(u.pix)),
         kernels=kernels,
     )[0]
+
+
+def test_fresh_images_are_read_with_the_scale_of_their_dataset(raw, params, tmp_path):
+    as_paper = params.model_copy(update={"scale": "paper"})
+    observe_dataset(as_paper, "uniform", raw, tmp_path / "paper")
+    observed = Observed.read(tmp_path / "paper")
+    images, (mpc,) = fresh(observed, raw)(np.array([5]))
+    side = Shards(raw).shape[-1]
+    expected = place(
+        torch.from_numpy(Shards(raw)[np.array([2])][:, 1]),
+        torch.tensor([84.4 / side], dtype=torch.float64),
+        mpc[None].double(),
+        pixels=10,
+        pixel_scale_arcsec=1.36,
+        dimming="physical",
+        psf_fwhm_arcsec=None,
+        centre_offset=torch.from_numpy(opened(raw)[1]["centre_offset"][[2]].to_value(u.pix)),
+    )
+    np.testing.assert_allclose(images, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_uniform_distances_fill_their_range():

@@ -11,15 +11,13 @@ from scipy.special import erf
 
 from peculiar.core.device import best_device
 from peculiar.mock import resample
+from peculiar.mock.kernels import Kernels, keys_cubic, taps
 from peculiar.mock.resample import (
     PIECE,
-    Kernels,
     _by_matrices,
     arcsec_per_pixel,
-    keys_cubic,
     kpc_per_arcsec,
     place,
-    taps,
 )
 
 KPC = 84.4 / 256

@@ -71,6 +71,30 @@ def test_thinning_keeps_places_at_random():
     assert np.mean(radius) == pytest.approx(all_of_it, abs=4 * np.std(radius) / 60**0.5)
 
 
+def test_renderings_of_a_galaxy_in_its_own_frame_share_that_frame():
+    own = small_standin(field_of_view_radii=10.0)
+    stars = simulate(np.random.default_rng(3), light_galaxies(own, 10.3))
+    kpc = {
+        name: kpc * images.shape[-1]
+        for name, images, kpc in rendered(stars, own, PARAMS, np.random.default_rng(0))
+    }
+    side_kpc = kpc[REFERENCE]
+    assert side_kpc == pytest.approx(10 * stars.half_mass_sphere_kpc, rel=0.05)
+    wider = kpc.pop(f"field of {1.5 * side_kpc:.1f} kpc")
+    assert wider == pytest.approx(1.5 * side_kpc)
+    assert set(kpc.values()) == {side_kpc}
+
+
+def test_what_the_paper_s_scale_makes_of_another_field_is_seen():
+    """It takes the wider field for the same 84.4 kpc, so the galaxy shrinks."""
+    paper = make_survey(pixels=16, pixel_scale_arcsec=10.88, bands="gr", scale="paper")
+    ours, theirs = (galaxy_renderings(0, STANDIN, PARAMS, [one])[0][1] for one in (SURVEY, paper))
+    (wider,) = (name for name in ours if name.startswith("field of"))
+    # the stand-in's own field is that of the paper
+    np.testing.assert_allclose(theirs[REFERENCE], ours[REFERENCE], rtol=1e-5)
+    assert theirs[wider].sum() < 0.7 * ours[wider].sum()
+
+
 def test_every_rendering_shows_the_same_light():
     stars = simulate(np.random.default_rng(3), light_galaxies(STANDIN, 10.3))
     shown = {

@@ -70,6 +70,7 @@ def test_blobs_on_coarse_pixels_are_means_of_those_on_fine_ones(sigma, pixels):
 def test_one_blob_has_the_flux_and_the_deviation_of_its_gaussian(monkeypatch):
     monkeypatch.setattr("peculiar.nulls.scenes.MARGIN", -20)  # near the middle
     monkeypatch.setattr("peculiar.nulls.scenes.BLOBS", 1)
+    monkeypatch.setattr("peculiar.nulls.scenes.SKY", 0.0)
     edges = np.linspace(-32, 32, 257)
     alone = 0
     for seed in range(20):
@@ -106,6 +107,13 @@ def test_a_scene_far_away_is_the_same_scene():
     assert np.abs(near[0] - near[1]).max() > 0.1 * near.max()  # two scenes are two
 
 
+def test_no_pixel_of_a_scene_is_exactly_zero():
+    """Trees told the distance (r = 0.66) by the number of zeros between the narrow blobs."""
+    survey, n = make_survey(pixels=128, bands="gr", psf_fwhm_arcsec=4.08), 4
+    kinds, D, kpc = ["structure of 0.5 pixels"] * n, np.linspace(50, 99, n), np.full(n, 0.33)
+    assert (scene_views(survey, 320, kinds, D, kpc, 5, 0) > 0).all()
+
+
 def test_each_scene_has_its_own_random_stream():
     n = len(KINDS)
     kinds, D, kpc = [*KINDS], np.full(n, 60.0), np.full(n, 84.4 / 256)
@@ -133,6 +141,13 @@ def test_scenes_of_real_galaxies_have_their_distances_and_angular_pixels():
     assert set(D) <= set(np.linspace(50, 99, 40)[:20])  # of the training split
     np.testing.assert_allclose(table["distance_z_mpc"].to_value(u.Mpc) - D, 1)
     np.testing.assert_allclose(table["kpc_per_pixel"].to_value(u.kpc), 0.7 * kpc_per_arcsec(D))
+
+
+def test_scenes_have_the_pixels_that_the_paper_s_scale_gives():
+    survey = make_survey(pixels=PIXELS, bands="gr", scale="paper")
+    grid = RawGrid(RAW, np.array([1.5]), np.array([np.nan]))
+    table = scene_table(dataset(survey), grid, 10, 5, seed=1)
+    np.testing.assert_allclose(table["kpc_per_pixel"].to_value(u.kpc), 84.4 / RAW)
 
 
 def test_the_grid_is_that_of_the_raw_images(raw_folder):

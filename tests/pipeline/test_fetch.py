@@ -61,13 +61,37 @@ def test_files_and_standins_go_through_the_same_reader(tmp_path, folder):
 
 
 def test_genuine_illustris_files_are_called_so(tmp_path, folder):
-    for path in folder.iterdir():
-        with fits.open(path, mode="update", memmap=False) as hdus:
-            del hdus[0].header["ORIGIN"]
+    as_illustris(folder)
     fetch_galaxies(params("files", folder), tmp_path / "raw")
     table = read_table(tmp_path / "raw", RAW_COLUMNS)
     assert table.meta["source"] == "Illustris files"
     assert list(table["source"]) == [f"illustris:broadband_{k}.fits" for k in range(3)]
+
+
+def as_illustris(folder):
+    for path in folder.iterdir():
+        with fits.open(path, mode="update", memmap=False) as hdus:
+            del hdus[0].header["ORIGIN"]
+
+
+def test_frames_that_are_all_as_the_paper_says_are_doubted_once(tmp_path, folder, capsys):
+    as_illustris(folder)
+    fetch_galaxies(params("files", folder), tmp_path / "raw")
+    warnings = [line for line in capsys.readouterr().err.splitlines() if "warning" in line]
+    assert warnings == [
+        "warning: the files say that all frames of 3 galaxies are 84.4 kpc wide, but the public "
+        "Illustris images are said to span ten stellar half-mass radii: compare them with "
+        "`peculiar inspect` before you trust a distance"
+    ]
+
+
+def test_frames_of_different_widths_and_of_stand_ins_are_not_doubted(tmp_path, folder, capsys):
+    fetch_galaxies(params("files", folder), tmp_path / "made_here")
+    other = small_standin(field_of_view_radii=10.0)
+    make_broadband(folder / "broadband_1.fits", 1, other)
+    as_illustris(folder)
+    fetch_galaxies(params("files", folder), tmp_path / "raw")
+    assert "warning" not in capsys.readouterr().err
 
 
 def test_a_galaxy_s_own_numbers_stay_with_it(tmp_path, folder):

@@ -20,6 +20,7 @@ from peculiar.training.params import Train
 
 
 @pytest.mark.slow
+@pytest.mark.xdist_group("pipeline")
 def test_every_network_has_its_result_and_the_table(pipeline):
     paths = Paths(pipeline)
     names = [f"{d}-{n}" for d, n in load(Train, paths.params).items()]

@@ -18,7 +18,7 @@ from peculiar.core.params import validate
 from peculiar.core.survey import Normal, Uniform
 from peculiar.mock import images as views
 from peculiar.mock.instrument import observe_through, psf_kernel, sky_noise
-from peculiar.mock.params import Observe, Split
+from peculiar.mock.params import Observe, Reading, Split
 from peculiar.mock.resample import arcsec_per_pixel, place
 from peculiar.pipeline import observe as stage
 from peculiar.pipeline.observe import observe_dataset
@@ -150,6 +150,41 @@ def test_every_image_is_its_galaxy_at_its_distance(params, raw_folder, tmp_path,
         np.testing.assert_allclose(observed.images[np.array([number])], alone, atol=1e-6)
 
 
+def test_the_paper_s_datasets_are_read_as_it_reads_and_say_so(params, raw_folder, tmp_path):
+    for name in ("uniform", "paper-uniform"):
+        observe_dataset(params, name, raw_folder, tmp_path / name)
+    ours, paper = (Observed.read(tmp_path / name) for name in ("uniform", "paper-uniform"))
+    np.testing.assert_array_equal(ours.table["distance_mpc"], paper.table["distance_mpc"])
+    assert ours.survey.source == "test galaxies"
+    assert paper.survey.source == (
+        "test galaxies, every frame taken as 84.4 kpc, literal dimming, cubic resampling"
+    )
+    assert (paper.survey.scale, paper.survey.dimming) == ("paper", "literal")
+    assert paper.survey.psf_fwhm_arcsec is None
+    raw, mpc = Shards(raw_folder), paper.table["distance_mpc"].to_value(u.Mpc)
+    alone = place(
+        torch.from_numpy(raw[np.array([7])][0]),
+        torch.full((2,), 84.4 / 24, dtype=torch.float64),  # whatever the table says
+        torch.from_numpy(mpc[14:16]),
+        pixels=16,
+        pixel_scale_arcsec=params.pixel_scale_arcsec,
+        dimming="literal",
+        psf_fwhm_arcsec=None,
+    )
+    np.testing.assert_allclose(paper.images[np.array([14, 15])], alone, atol=1e-6)
+
+
+def test_the_paper_s_reading_is_never_the_default(shipped):
+    observe = validate(Observe, shipped["observe"], "observe")
+    assert observe.scale == "header"
+    assert observe.dimming == "physical"
+    named = {*observe.datasets, *shipped["train"]["datasets"], shipped["search"]["dataset"]}
+    assert named.isdisjoint(observe.readings)
+    for name, reading in observe.readings.items():
+        assert reading == Reading(scale="paper", dimming="literal", psf_fwhm_arcsec=None)
+        assert observe.distances[name] == observe.distances[name.removeprefix("paper-")]
+
+
 def test_table_has_units_and_records_how_it_was_made(params, raw_folder, tmp_path):
     observe_dataset(params, "uniform", raw_folder, tmp_path / "uniform")
     table = Observed.read(tmp_path / "uniform").table
@@ -164,6 +199,7 @@ def test_table_has_units_and_records_how_it_was_made(params, raw_folder, tmp_pat
         "sigma_v_kms": params.sigma_v_kms,
         "pixels": 16,
         "pixel_scale_arcsec": params.pixel_scale_arcsec,
+        "scale": "header",
         "dimming": "physical",
         "psf_fwhm_arcsec": params.psf_fwhm_arcsec,
         "instrument": None,
@@ -240,6 +276,7 @@ def test_real_galaxies_stay_where_they_are(params, real_folder, tmp_path):
         ("simulated", "measured", {}, r"distances\.measured: the galaxies are simulated and have"),
         ("real", "measured", {"instrument": "sdss"}, r"has real images, .*instrument to null"),
         ("real", "measured", {"dimming": "literal"}, r"has real images, .*dimming to physical"),
+        ("real", "measured", {"scale": "paper"}, r"has real images, .*its scale to header"),
     ],
 )
 def test_real_and_simulated_galaxies_are_not_mixed_up(
@@ -352,7 +389,7 @@ def test_main_reads_params_and_writes_the_named_dataset(shipped, raw_folder, tmp
     stage.main(["--dataset", "normal"])
     assert Observed.read(tmp_path / "data/observe/normal").images.shape == (24, 3, 8, 8)
     with pytest.raises(
-        SystemExit, match=r"observe\.distances has no 'flat': take measured, normal, uniform"
+        SystemExit, match=r"observe\.distances has no 'flat': take measured, normal, paper-normal, "
     ):
         stage.main(["--dataset", "flat"])
     shutil.rmtree("data/fetch")

@@ -18,6 +18,7 @@ from peculiar.pipeline.paths import Paths
 from peculiar.registry import exchange, ledger, models
 from peculiar.registry.params import Promote
 from peculiar.registry.rollback import roll_back
+from peculiar.registry.selection import ALLOWABLE
 from peculiar.registry.spending import Round
 from peculiar.runs import logged, record, tracking
 from peculiar.training.params import Train
@@ -78,25 +79,9 @@ def test_the_best_on_validation_is_champion(pipeline):
     }
 
 
-def test_promoting_again_keeps_the_champion(pipeline, capsys):
-    with inside(pipeline):
-        before = promote.holder_of("peculiar-velocity", "champion")
-        kept = (pipeline / "results/promote/decision.json").read_text()
-        promote.main([])
-        after = promote.holder_of("peculiar-velocity", "champion")
-    assert (after.version, after.run_id) == (before.version, before.run_id)
-    printed = capsys.readouterr().out
-    assert "of the bootstrap samples" in printed  # the table
-    assert "the champion stays" in printed
-    decision = json.loads((pipeline / "results/promote/decision.json").read_text())
-    assert decision["promoted"] is False
-    assert decision["why"] == f"it is version {before.version} already"
-    (pipeline / "results/promote/decision.json").write_text(kept)
-
-
 @pytest.fixture
-def copy(pipeline, tmp_path):
-    """The results of the pipeline, and an empty registry beside the same runs."""
+def copied(pipeline, tmp_path):
+    """The results of the pipeline, and a copy of its runs and registry."""
     folder = tmp_path / "copy"
     (folder / "results").mkdir(parents=True)
     for name in ("params.yaml", "data", "results/train", "results/evaluate", "results/nulls"):
@@ -104,8 +89,27 @@ def copy(pipeline, tmp_path):
     shutil.copytree(pipeline / "mlruns", folder / "mlruns")
     with inside(folder):
         tracking.connect()
-        mlflow.MlflowClient().delete_registered_model("peculiar-velocity")
         yield folder
+
+
+def test_promoting_again_keeps_the_champion(copied, capsys):
+    before = promote.holder_of("peculiar-velocity", "champion")
+    promote.main([])
+    after = promote.holder_of("peculiar-velocity", "champion")
+    assert (after.version, after.run_id) == (before.version, before.run_id)
+    printed = capsys.readouterr().out
+    assert "of the bootstrap samples" in printed  # the table
+    assert "the champion stays" in printed
+    decision = json.loads((copied / "results/promote/decision.json").read_text())
+    assert decision["promoted"] is False
+    assert decision["why"] == f"it is version {before.version} already"
+
+
+@pytest.fixture
+def copy(copied):
+    """The results of the pipeline, and an empty registry beside the same runs."""
+    mlflow.MlflowClient().delete_registered_model("peculiar-velocity")
+    return copied
 
 
 def versions():
@@ -293,8 +297,24 @@ def test_networks_without_passing_null_tests_are_not_promoted(copy, build, reaso
     if build is not None:
         write_nulls(copy, build)
     with pytest.raises(SystemExit, match=f"no network can be promoted; .*{reason}"):
-        promote.main(["--allow", "withdrawn", "other-data", "leaking-split", "literal-dimming"])
+        promote.main(["--allow", *ALLOWABLE])
     assert versions() == []
+
+
+def test_networks_of_the_paper_s_scale_are_promoted_only_if_allowed(copy, pipeline):
+    (copy / "results/train").unlink()
+    shutil.copytree(pipeline / "results/train", copy / "results/train")
+    for path in copy.glob("results/train/*/run.json"):
+        run = json.loads(path.read_text())
+        run["survey"] |= {"scale": "paper"}
+        path.write_text(json.dumps(run))
+    reason = r"take every frame as 84\.4 kpc, .* [(]scale: paper[)]: --allow paper-scale"
+    with pytest.raises(SystemExit, match=f"no network can be promoted; .*{reason}"):
+        promote.main([])
+    assert versions() == []
+    promote.main(["--allow", "paper-scale"])
+    (version,) = versions()
+    assert "all taken as 84.4 kpc (A RULER" in version.description
 
 
 def test_the_best_network_that_passes_its_null_tests_is_promoted(copy):

@@ -199,11 +199,11 @@ def write_catalogue(path, rows):
 @pytest.mark.slow
 def test_killed_three_times_and_continued(pipeline, champion, galaxies, tmp_path):
     given, output = galaxies / "many.csv", tmp_path / "killed.ecsv"
-    write_catalogue(given, 5000)
+    write_catalogue(given, 10 * batch.ROWS_AT_ONCE)  # ten parts
     job = job_of(champion, Files(galaxies))
     command = [sys.executable, "-m", "peculiar", "predict", str(given), "--output", str(output)]
     parts = tmp_path / ".killed.ecsv.parts"
-    for wanted in (2, 5, 8):
+    for wanted in (1, 3, 5):
         killed = subprocess.Popen(
             command,
             cwd=pipeline,
@@ -217,7 +217,7 @@ def test_killed_three_times_and_continued(pipeline, champion, galaxies, tmp_path
         killed.wait()
         assert not output.exists()
     kept = {path: path.stat().st_mtime_ns for path in parts.glob("0*.parquet")}
-    assert 8 <= len(kept) < 20
+    assert 5 <= len(kept) < 10
     seen = []
     with pytest.MonkeyPatch.context() as patch:
         predict_rows = batch.predict_rows
@@ -227,7 +227,7 @@ def test_killed_three_times_and_continued(pipeline, champion, galaxies, tmp_path
             lambda c, j, rows: seen.append(rows[0].number) or predict_rows(c, j, rows),
         )
         batch.predict_catalogue(champion, job, given, output)
-    assert len(seen) == 20 - len(kept)
+    assert len(seen) == 10 - len(kept)
     undisturbed = tmp_path / "undisturbed.ecsv"
     batch.predict_catalogue(champion, job, given, undisturbed)
     assert output.read_bytes() == undisturbed.read_bytes()

@@ -65,6 +65,13 @@ def test_images_placed_with_another_psf_are_refused(observed_folder):
         Dataset(observed_folder).galaxy(Row(0, "100"), blunt)
 
 
+def test_images_read_with_another_scale_are_refused(observed_folder):
+    paper = mean_champion(bands="r", pixels=8, scale="paper")
+    words = "has cubic resampling, the champion cubic resampling, every frame taken as one size"
+    with pytest.raises(InputError, match=words):
+        Dataset(observed_folder).galaxy(Row(0, "100"), paper)
+
+
 def test_where_images_are(raw_folder, tmp_path):
     given = tmp_path / "catalogue.csv"
     given.write_text("id,cz_kms\n3,5000\n")

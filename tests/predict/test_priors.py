@@ -31,7 +31,7 @@ from peculiar.predict.priors import (
 from peculiar.predict.units import BRIGHTNESS
 from peculiar.predict.view import View
 from peculiar.runs.validity import Validity
-from peculiar.velocity.posterior import moments
+from peculiar.velocity.grid import moments
 
 WIDE = np.arange(3.5, 150)
 VOLUME = {"distribution": "volume", "min_mpc": 50, "max_mpc": 100}

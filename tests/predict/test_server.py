@@ -21,7 +21,7 @@ from peculiar.core.dataset import Observed
 from peculiar.predict import server
 from peculiar.registry.champion import load_champion
 from peculiar.runs import record
-from peculiar.velocity.posterior import moments
+from peculiar.velocity.grid import moments
 
 pytestmark = pytest.mark.xdist_group("pipeline")
 

@@ -76,6 +76,15 @@ def test_what_cannot_be_seen_is_refused():
     assert view.reason == "x has pixels that are not finite: mask or fix them"
 
 
+def test_a_network_of_the_paper_s_scale_sees_frames_as_it_did_in_training():
+    stated, taken = np.array([0.1]), np.array([84.4 / 16])
+    told, taught = (replace(real(image()), kpc_per_pixel=kpc) for kpc in (stated, taken))
+    seen = view_galaxy(champion(scale="paper"), told, 0, 1e4)
+    np.testing.assert_array_equal(seen.image, view_galaxy(champion(), taught, 0, 1e4).image)
+    untouched = view_galaxy(champion(scale="paper"), real(image()), 0, np.nan)
+    np.testing.assert_array_equal(untouched.image, image().astype(np.float32))
+
+
 def test_what_training_did_not_span_is_flagged():
     images = np.stack([image(), 1e-20 * image(), np.zeros((1, 16, 16))]).astype(np.float32)
     some = champion(network=lambda x: 60 + 40 * x.mean(dim=(1, 2, 3)), distances=NORMAL)

@@ -65,6 +65,7 @@ def test_a_card_has_data_range_and_metrics():
     [
         ({"split_by": "image"}, "(LEAKS)"),
         ({"dimming": "literal"}, "(PRINTS THE DISTANCE INTO THE PIXELS)"),
+        ({"scale": "paper"}, "(A RULER WHERE THEY ARE NOT)"),
         ({"distances": NORMAL}, "distances of not bounded"),
         (BINNED, "p(D \\| image) on"),
     ],

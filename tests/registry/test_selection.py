@@ -9,6 +9,7 @@ from builders.surveys import MEASURED
 from builders.validation import validation_table
 from peculiar.registry.decision import candidate_table
 from peculiar.registry.selection import (
+    ALLOWABLE,
     Candidate,
     Holder,
     alias_of_kind,
@@ -166,6 +167,7 @@ def test_many_candidates_must_each_be_surer():
         ({}, {"validation": validation_table(130, galaxies=49)}, "other-data"),
         ({"split_by": "image"}, {}, "leaking-split"),
         ({"dimming": "literal"}, {}, "literal-dimming"),
+        ({"scale": "paper"}, {}, "paper-scale"),
     ],
 )
 def test_candidates_are_excluded_unless_allowed(changes, held, key):
@@ -176,6 +178,23 @@ def test_candidates_are_excluded_unless_allowed(changes, held, key):
     assert (allowed.paired is None) == (key == "other-data")
 
 
+def test_a_network_that_reads_as_the_paper_does_is_refused_in_one_sentence():
+    paper = {"dataset": "paper-uniform", "scale": "paper", "dimming": "literal"}
+    one = candidate(100, **paper, data={"data/observe/paper-uniform": "0a1b.dir"})
+    refused = compare_candidates([one], None, **SETTINGS)[0].against
+    assert refused == (
+        "its images have the distance printed into the pixels (dimming: literal): "
+        "--allow literal-dimming paper-scale"
+    )
+    still = compare_candidates([one], None, allowed=["literal-dimming"], **SETTINGS)[0].against
+    assert still == (
+        "its images take every frame as 84.4 kpc, whatever the file says (scale: paper): "
+        "--allow paper-scale"
+    )
+    both = ["literal-dimming", "paper-scale"]
+    assert compare_candidates([one], None, allowed=both, **SETTINGS)[0].against is None
+
+
 def test_a_withdrawn_network_is_excluded():
     one = candidate(100)
     kept = compare_candidates([one], holder(130), withdrawn={one.run.run_id}, **SETTINGS)[0]
@@ -183,7 +202,7 @@ def test_a_withdrawn_network_is_excluded():
 
 
 def test_allow_does_not_admit_a_bad_network():
-    everything = ["other-data", "leaking-split", "literal-dimming", "withdrawn"]
+    everything = list(ALLOWABLE)
     bad = Candidate(run(450.0), validation_table(450), refusal(run(450.0), GOOD))
     assert (
         "does not beat v = 0"

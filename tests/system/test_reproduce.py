@@ -99,58 +99,76 @@ def test_what_cannot_be_reproduced_is_said(dvc_folder):
     assert done.returncode == 1
 
 
+@pytest.fixture(scope="module")
+def exporting(dvc_folder, tmp_path_factory):
+    """A copy of the clone, with its registry exported and under DVC."""
+    folder = tmp_path_factory.mktemp("exporting") / "here"
+    shutil.copytree(dvc_folder, folder, symlinks=True)
+    python(folder, "peculiar", "registry", "export", "registry")
+    dvc(folder, "add", "registry")
+    return folder
+
+
+def pulled(exporting, tmp_path, url, **options):
+    """An empty machine after `dvc push` here, and `git clone` and `dvc pull` there."""
+    here, there = tmp_path / "here", tmp_path / "there"
+    shutil.copytree(exporting, here, symlinks=True)
+    dvc(here, "remote", "add", "--default", "shared", url)
+    for key, value in options.items():
+        dvc(here, "remote", "modify", "shared", key, value)
+    dvc(here, "push")
+    git(here, "add", "-A")
+    git(here, "commit", "-qm", "share")
+    git(tmp_path, "clone", "-q", str(here), str(there))
+    assert not (there / ".dvc/cache").exists()
+    dvc(there, "pull")
+    return there
+
+
+def shared_files(folder):
+    """What DVC carries from one machine to another: relative path and bytes."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for name in ("data", "registry", "results/search", "results/train", "results/evaluate")
+        for path in (folder / name).rglob("*")
+        if path.is_file()
+    }
+
+
 @pytest.mark.slow
 @pytest.mark.xdist_group("dvc")
-@pytest.mark.parametrize("kind", ["local", "s3"])
-def test_an_empty_machine_pulls_data_and_champion_and_predicts(dvc_folder, tmp_path, kind):
+def test_an_empty_machine_pulls_data_and_champion_and_predicts(exporting, tmp_path):
     """Without training anything: `dvc push` and `pull`, `peculiar export` and `import`."""
+    there = pulled(exporting, tmp_path, str(tmp_path / "remote"))
+    assert shared_files(there) == shared_files(exporting)
+    python(there, "peculiar", "registry", "import", "registry")
+    python(there, "peculiar", "standin", "galaxies")
+    galaxy = str(there / "galaxies/broadband_0.fits")
+    predict = ("peculiar", "predict", galaxy, "--at", "60", "--cz", "5000")
+    table = [python(folder, *predict).stdout for folder in (exporting, there)]
+    assert table[0] == table[1]
+    assert "v_hat" in table[0]
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("dvc")
+def test_an_object_store_gives_an_empty_machine_the_same_files(exporting, tmp_path):
+    """From which it imports and predicts as the test above does."""
+    import boto3
     from moto.server import ThreadedMotoServer
 
-    here, there = tmp_path / "here", tmp_path / "there"
-    shutil.copytree(dvc_folder, here, symlinks=True)
-    python(here, "peculiar", "registry", "export", "registry")
-    dvc(here, "add", "registry")
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
-    if kind == "local":
-        dvc(here, "remote", "add", "--default", "shared", str(tmp_path / "remote"))
-    else:
-        server.start()
+    server.start()
+    try:
         url = "http://{}:{}".format(*server.get_host_and_port())
-        import boto3
-
         keys = {"aws_access_key_id": "test", "aws_secret_access_key": "test"}
         boto3.client("s3", endpoint_url=url, region_name="us-east-1", **keys).create_bucket(
             Bucket="peculiar"
         )
-        dvc(here, "remote", "add", "--default", "shared", "s3://peculiar/dvc")
         options = {"endpointurl": url, "access_key_id": "test", "secret_access_key": "test"}
-        for key, value in options.items():
-            dvc(here, "remote", "modify", "shared", key, value)
-    try:
-        dvc(here, "push")
-        git(here, "add", "-A")
-        git(here, "commit", "-qm", "share")
-        git(tmp_path, "clone", "-q", str(here), str(there))
-        assert not (there / ".dvc/cache").exists()
-        dvc(there, "pull")
+        there = pulled(exporting, tmp_path, "s3://peculiar/dvc", **options)
     finally:
-        if kind == "s3":
-            server.stop()
-    assert (there / "data/observe/uniform/table.ecsv").exists()
-    python(there, "peculiar", "registry", "import", "registry")
-    python(there, "peculiar", "standin", "galaxies")
-    table = [
-        python(
-            folder,
-            "peculiar",
-            "predict",
-            str(there / "galaxies/broadband_0.fits"),
-            "--at",
-            "60",
-            "--cz",
-            "5000",
-        ).stdout
-        for folder in (here, there)
-    ]
-    assert table[0] == table[1]
-    assert "v_hat" in table[0]
+        server.stop()
+    files = shared_files(there)
+    assert "data/observe/uniform/table.ecsv" in files
+    assert files == shared_files(exporting)

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from builders.pipeline import dvc
+from builders.pipeline import dvc, inside
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("dvc")]
 
@@ -27,12 +27,19 @@ STALE = {
 }
 
 
+def status(folder):
+    """What `dvc status` says, without a process for each time."""
+    from dvc.repo import Repo
+
+    with inside(folder), Repo() as repo:
+        return repo.status()
+
+
 def stale(folder):
     """Stages with changed code; those that only follow by their data are not among them."""
-    status = json.loads(dvc(folder, "status", "--json").stdout)
     return {
         stage.split("@")[0]
-        for stage, changes in status.items()
+        for stage, changes in status(folder).items()
         for change in changes
         if any(dep.startswith("src/") for dep in change.get("changed deps", {}))
     }
@@ -40,6 +47,18 @@ def stale(folder):
 
 def test_nothing_is_stale_after_repro(dvc_folder):
     assert stale(dvc_folder) == set()
+
+
+def test_status_is_that_of_the_command(dvc_folder):
+    path = dvc_folder / "src/peculiar/nulls/scenes.py"
+    text = path.read_text()
+    path.write_text(f"{text}# edited\n")
+    try:
+        said = status(dvc_folder)
+        assert said == json.loads(dvc(dvc_folder, "status", "--json").stdout)
+        assert said
+    finally:
+        path.write_text(text)
 
 
 @pytest.mark.parametrize("name", STALE)

@@ -6,17 +6,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from scipy.stats import kstest, norm, truncnorm
+from scipy.stats import kstest, norm
 
 from peculiar.networks.likelihood import DistanceHead, Prior
+from peculiar.velocity.grid import cdf, gaussian, moments, quantile
 from peculiar.velocity.hubble import distance_given_redshift_mpc, velocity_posterior_kms
 from peculiar.velocity.posterior import (
-    cdf,
-    gaussian,
     given_redshift,
-    moments,
     normal,
-    quantile,
     velocity_from_distance,
     velocity_on_grid,
 )
@@ -46,20 +43,6 @@ def test_without_an_image_it_is_the_baseline():
     expected, spread = distance_given_redshift_mpc(D_z, GRID, SIGMA_Z)
     np.testing.assert_allclose(mean, expected)
     np.testing.assert_allclose(deviation, spread, rtol=0.01)
-
-
-@given(q=rows, level=st.floats(0.001, 0.999))
-def test_quantile_is_the_inverse_of_cdf(q, level):
-    np.testing.assert_allclose(cdf(q, GRID, quantile(q, GRID, level)), level, atol=1e-9)
-
-
-def test_cdf_is_that_of_scipy():
-    q = gaussian([75.0], 6, GRID)
-    D = np.linspace(50, 100, 23)
-    expected = truncnorm(-25 / 6, 25 / 6, 75, 6).cdf(D)
-    np.testing.assert_allclose([cdf(q, GRID, [d])[0] for d in D], expected, atol=2e-4)
-    assert cdf(q, GRID, [20.0])[0] == 0
-    assert cdf(q, GRID, [200.0])[0] == pytest.approx(1)
 
 
 @given(p=rows, D_z=arrays(float, 3, elements=st.floats(40, 110)))

@@ -1,6 +1,7 @@
 """`peculiar place`, `inspect` and `standin`: files of galaxies, without any model."""
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 from peculiar.cli.options import (
@@ -94,6 +95,7 @@ def place(arguments: argparse.Namespace) -> None:
     from peculiar.cli.figures import placed_figure
     from peculiar.core.params import load, params_or_defaults
     from peculiar.galaxies.formats import read_galaxy
+    from peculiar.mock.images import read_kpc
     from peculiar.mock.params import Observe
     from peculiar.predict.view import is_real, place_galaxy
 
@@ -106,8 +108,9 @@ def place(arguments: argparse.Namespace) -> None:
             f"--camera {arguments.camera}: {arguments.file} has cameras 0 to "
             f"{len(galaxy.images) - 1}"
         )
+    kpc_per_pixel = read_kpc(survey.scale, galaxy.kpc_per_pixel, galaxy.images.shape[-1])
     placed = place_galaxy(
-        galaxy,
+        replace(galaxy, kpc_per_pixel=kpc_per_pixel),
         arguments.at,
         pixels=survey.pixels,
         pixel_scale_arcsec=survey.pixel_scale_arcsec,
@@ -161,7 +164,7 @@ def standin(arguments: argparse.Namespace) -> None:
     if arguments.pixels is not None:
         values["pixels"] = arguments.pixels
     if arguments.field_of_view is not None:
-        values["field_of_view_kpc"] = arguments.field_of_view
+        values |= {"field_of_view_kpc": arguments.field_of_view, "field_of_view_radii": None}
     parameters = validate(StandIn, values, "peculiar standin")
     arguments.folder.mkdir(parents=True, exist_ok=True)
     for number in range(arguments.galaxies):

@@ -93,6 +93,11 @@ class Contents:
         """Distance (camera,) at which `pixel_kpc` spans `pixel_arcsec`, Mpc."""
         return self.pixel_kpc / (self.pixel_arcsec * ARCSEC_RAD) * (KPC_M / MPC_M)
 
+    @property
+    def field_kpc(self) -> Floats:
+        """Width (camera,) of the images, kpc."""
+        return self.pixel_kpc * self.shape[-1]
+
 
 @dataclass(frozen=True)
 class _Headers:
@@ -241,11 +246,19 @@ def _cell(value: float, width: int, digits: int) -> str:
 
 
 def _scale_lines(contents: Contents) -> list[str]:
-    """Pixel scale of each camera in kpc and arcsec, and the distance that both imply."""
-    lines = [f"  {'camera':<18}{'kpc/pixel':>10}{'arcsec/pixel':>14}{'distance [Mpc]':>16}"]
-    columns = (contents.pixel_kpc, contents.pixel_arcsec, contents.distance_mpc)
-    for camera, (kpc, arcsec, mpc) in enumerate(zip(*columns, strict=True)):
-        lines.append(f"  {camera:<18}{_cell(kpc, 10, 4)}{_cell(arcsec, 14, 4)}{_cell(mpc, 16, 3)}")
+    """Pixel scale of each camera, the distance that both imply, and its field of view."""
+    heads = f"{'kpc/pixel':>10}{'arcsec/pixel':>14}{'distance [Mpc]':>16}{'field [kpc]':>13}"
+    lines = [f"  {'camera':<18}{heads}{'[half-mass radii]':>19}"]
+    columns = (
+        contents.pixel_kpc,
+        contents.pixel_arcsec,
+        contents.distance_mpc,
+        contents.field_kpc,
+        contents.field_kpc / contents.half_mass_radius_kpc,
+    )
+    for camera, values in enumerate(zip(*columns, strict=True)):
+        cells = map(_cell, values, (10, 14, 16, 13, 19), (4, 4, 3, 2, 2))
+        lines.append(f"  {camera:<18}{''.join(cells)}")
     return lines
 
 

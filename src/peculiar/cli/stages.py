@@ -4,7 +4,7 @@ import argparse
 
 from peculiar.cli.options import Commands, add_command
 
-ALLOWABLE = ("other-data", "leaking-split", "literal-dimming", "withdrawn")
+ALLOWABLE = ("other-data", "leaking-split", "literal-dimming", "paper-scale", "withdrawn")
 
 
 def add(commands: Commands) -> None:

@@ -20,6 +20,8 @@ DEFAULTS = Path(__file__).parents[1] / "params.yaml"  # a link to the repository
 STAGES = ("fetch", "observe", "search", "train", "evaluate", "nulls", "promote")
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_]+$")]
+# DATASET-NETWORK names a trained network; a network has no hyphen, so the last one divides
+DatasetName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_]+(-[A-Za-z0-9_]+)*$")]
 
 
 class Section(BaseModel):

@@ -1,6 +1,7 @@
 """The SDSS bands: their order, their names in each file format, wavelengths and zero points."""
 
 from collections.abc import Sequence
+from math import log, sqrt
 from typing import Literal
 
 import numpy as np
@@ -34,6 +35,9 @@ SKIRT_ZEROPOINT_AB = {"g": 25.93, "r": 25.92, "i": 25.49, "z": 23.54}
 al. 1996, as shipped by astro-sedpy) on an unobstructed aperture of 2.5 m. The files do not state
 it. The colours of the genuine files (g-r 0.80, r-i 0.31, i-z 0.26 for a massive galaxy) agree with
 it; the common factor, the collecting area, is an assumption."""
+
+GAUSSIAN_FWHM = sqrt(8 * log(2))
+"""Full width at half maximum of a Gaussian, in deviations."""
 
 MPC_M = 3.085_677_581_491_367e22
 KPC_M = MPC_M * 1e-3

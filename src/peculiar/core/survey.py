@@ -14,10 +14,12 @@ from pydantic import (
     model_validator,
 )
 
-from peculiar.core.params import Name, Section
+from peculiar.core.params import DatasetName, Section
 from peculiar.core.photometry import Band
 
+Scale = Literal["header", "paper"]
 Dimming = Literal["physical", "literal"]
+PAPER_FIELD_KPC = 84.4  # side of every frame of Illustris in the paper, section 3.1
 SplitBy = Literal["galaxy", "image"]
 Number = TypeVar("Number", bound=float)
 
@@ -150,6 +152,9 @@ class Survey(Section):
         Side of the images, pixels.
     pixel_scale_arcsec : float
         Pixel scale, arcsec.
+    scale : {"header", "paper"}
+        Pixel scale of the raw images: as their files say (header), or of frames of 84.4 kpc
+        whatever the files say (paper: where frames differ, galaxies get one size, a ruler).
     dimming : {"physical", "literal"}
         Surface brightness is constant with distance (physical), or falls as (50 Mpc / D)^2
         (literal: a reading of the paper, in which pixel values reveal the distance).
@@ -167,12 +172,13 @@ class Survey(Section):
         Units that are assigned to splits; by image, a galaxy is in several splits.
     """
 
-    dataset: Name
+    dataset: DatasetName
     source: str
     distances: Recorded
     bands: Annotated[tuple[Band, ...], Field(min_length=1)]
     pixels: PositiveInt
     pixel_scale_arcsec: PositiveFloat
+    scale: Scale = "header"
     dimming: Dimming
     psf_fwhm_arcsec: PositiveFloat | None = None
     instrument: Instrument | None

@@ -33,6 +33,10 @@ class StandIn(Section):
         Pixels along one side of the images (Torrey et al. 2015: 256).
     field_of_view_kpc : float
         Side of the images, kpc.
+    field_of_view_radii : float or None
+        Side of the images in stellar half-mass radii of each galaxy, in place of
+        `field_of_view_kpc`; None for the same field in all. The public Illustris images are said to
+        span ten.
     particle_mass_msun : float
         Mass of a star particle, Msun (Vogelsberger et al. 2014, MNRAS 444, 1518).
     log10_mass_min, log10_mass_max : float
@@ -58,6 +62,7 @@ class StandIn(Section):
     galaxies: PositiveInt
     pixels: Annotated[int, Field(ge=16)]
     field_of_view_kpc: PositiveFloat
+    field_of_view_radii: PositiveFloat | None
     particle_mass_msun: PositiveFloat
     log10_mass_min: PositiveFloat
     log10_mass_max: PositiveFloat

@@ -16,15 +16,39 @@ from torch import Tensor
 
 from peculiar.core.dataset import RAW_COLUMNS, Observed, open_set
 from peculiar.core.errors import InputError
-from peculiar.core.survey import Simulated, Survey, Uniform
+from peculiar.core.photometry import GAUSSIAN_FWHM
+from peculiar.core.survey import PAPER_FIELD_KPC, Scale, Simulated, Survey, Uniform
 from peculiar.mock.distances import draw_distances_mpc
 from peculiar.mock.instrument import photograph
-from peculiar.mock.resample import FWHM, PSF_REACH, Kernels, kpc_per_arcsec, place
+from peculiar.mock.kernels import PSF_REACH, Kernels
+from peculiar.mock.resample import kpc_per_arcsec, place
 
 REACH = 2  # half width of the cubic kernel, pixels of the input or output
 # ranges of random kernels (docs/decisions/0016): slopes from a sharp cubic to one without negative
 # lobes, widths from almost no averaging to wider than the default, and a fraction of boxes
 SLOPES, WIDTHS, BOXES = (-1.0, 0.0), (0.5, 1.25), 0.2
+
+
+def read_kpc(scale: Scale, kpc_per_pixel: NDArray[np.float64], pixels: int) -> NDArray[np.float64]:
+    """Pixel scales as a survey reads them.
+
+    Parameters
+    ----------
+    scale : {"header", "paper"}
+        As the files say, or of frames of 84.4 kpc whatever the files say (paper, section 3.1).
+    kpc_per_pixel : ndarray, any shape
+        Pixel scales of the files, kpc.
+    pixels : int
+        Side of the complete frames, pixels.
+
+    Returns
+    -------
+    ndarray, same shape
+        Pixel scale to place the images with, kpc.
+    """
+    if scale == "header":
+        return kpc_per_pixel
+    return np.full_like(kpc_per_pixel, PAPER_FIELD_KPC / pixels)
 
 
 def views(
@@ -57,7 +81,7 @@ def views(
     device : torch.device
         Where images are resampled.
     kernels : Kernels, optional
-        Resampling kernels; by default the cubic of `peculiar.mock.resample`.
+        Resampling kernels; by default the cubic of `peculiar.mock.kernels`.
 
     Returns
     -------
@@ -164,11 +188,13 @@ def fresh_views(
         raise InputError(
             f"{raw} does not hold the galaxies of dataset {survey.dataset}: run `dvc repro observe`"
         )
-    kpc_per_pixel = galaxies["kpc_per_pixel"].to_value(u.kpc)
+    stated = galaxies["kpc_per_pixel"].to_value(u.kpc)
+    kpc_per_pixel = read_kpc(survey.scale, stated, images.shape[-1])
     offset = galaxies["centre_offset"].to_value(u.pix)
     reach = REACH * (max(1.0, *WIDTHS) if random_kernels else 1.0)
     if survey.psf_fwhm_arcsec is not None:
-        reach = max(reach, PSF_REACH * survey.psf_fwhm_arcsec / survey.pixel_scale_arcsec / FWHM)
+        sigma = survey.psf_fwhm_arcsec / survey.pixel_scale_arcsec / GAUSSIAN_FWHM
+        reach = max(reach, PSF_REACH * sigma)
         if random_kernels:
             raise InputError(
                 f"dataset {survey.dataset} has a PSF of {survey.psf_fwhm_arcsec:g} arcsec in place "

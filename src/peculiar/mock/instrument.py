@@ -13,7 +13,7 @@ import numpy as np
 from astropy.convolution import Gaussian2DKernel, Moffat2DKernel
 from numpy.typing import NDArray
 
-from peculiar.core.photometry import ARCSEC_RAD, flux_density, surface_brightness
+from peculiar.core.photometry import ARCSEC_RAD, GAUSSIAN_FWHM, flux_density, surface_brightness
 from peculiar.core.survey import Instrument
 
 LIGHT_BEYOND_KERNEL = 1e-3
@@ -56,7 +56,7 @@ def _kernel(psf: str, beta: float, fwhm: float) -> NDArray[np.float64]:
         model = Moffat2DKernel
         shape = {"gamma": alpha, "alpha": beta}
     else:
-        sigma = fwhm / sqrt(8 * log(2))
+        sigma = fwhm / GAUSSIAN_FWHM
         # the light beyond r is exp(-r^2 / 2 sigma^2)
         radius = sigma * sqrt(-2 * log(LIGHT_BEYOND_KERNEL))
         model, shape = Gaussian2DKernel, {"x_stddev": sigma}

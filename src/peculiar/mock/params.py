@@ -5,8 +5,8 @@ from typing import Annotated, Self
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
-from peculiar.core.params import Name, Section, check_known
-from peculiar.core.survey import Dimming, Distances, Instrument, SplitBy
+from peculiar.core.params import DatasetName, Name, Section, check_known
+from peculiar.core.survey import Dimming, Distances, Instrument, Scale, SplitBy
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 
@@ -26,18 +26,25 @@ class Split(Section):
         return self
 
 
-class Observe(Section):
+class Reading(Section):
+    """How raw images are taken: see the attributes of the same names of `Survey`."""
+
+    scale: Scale
+    dimming: Dimming
+    psf_fwhm_arcsec: PositiveFloat | None
+
+
+class Observe(Reading):
     """Stage `observe`."""
 
-    datasets: Annotated[tuple[Name, ...], Field(min_length=1)]
-    distances: Mapping[Name, Distances]
+    datasets: Annotated[tuple[DatasetName, ...], Field(min_length=1)]
+    distances: Mapping[DatasetName, Distances]
+    readings: Mapping[DatasetName, Reading]
     seed: NonNegativeInt
     H0_kms_mpc: PositiveFloat
     sigma_v_kms: PositiveFloat
     pixels: PositiveInt
     pixel_scale_arcsec: PositiveFloat
-    dimming: Dimming
-    psf_fwhm_arcsec: PositiveFloat | None
     instrument: Name | None
     instruments: Mapping[Name, Instrument]
     split: Split
@@ -46,6 +53,11 @@ class Observe(Section):
     @model_validator(mode="after")
     def _known(self) -> Self:
         check_known("dataset", self.datasets, self.distances)
+        check_known("dataset", tuple(self.readings), self.distances)
         if self.instrument is not None:
             check_known("instrument", (self.instrument,), self.instruments)
         return self
+
+    def reading(self, dataset: str) -> Reading:
+        """How a dataset takes its raw images."""
+        return self.readings.get(dataset, self)

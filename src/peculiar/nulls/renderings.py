@@ -16,9 +16,9 @@ from peculiar.core.errors import InputError
 from peculiar.core.photometry import BANDS
 from peculiar.core.survey import Simulated, Survey
 from peculiar.galaxies.params import StandIn
-from peculiar.galaxies.standin.simulation import Stars, render, simulate
+from peculiar.galaxies.standin.simulation import Stars, own_field, render, simulate
 from peculiar.mock.distances import draw_distances_mpc
-from peculiar.mock.images import views
+from peculiar.mock.images import read_kpc, views
 from peculiar.nulls.params import Nulls
 from peculiar.nulls.resamplers import resampled
 
@@ -93,6 +93,7 @@ def rendered(
         Raw pixel scale, kpc.
     """
     as_trained = thinned(stars, rng)
+    standin = own_field(standin, as_trained)  # one field for all renderings
 
     def show(what: Stars, **changes: float) -> tuple[Images, float]:
         own = standin.model_copy(update=changes)
@@ -174,7 +175,7 @@ def _observed(
         placed = views(raw, scale, distance_mpc, offset, survey.pixels, survey, rngs, device)
         return np.asarray(placed.numpy())
 
-    scale = np.full(len(raw), kpc)
+    scale = read_kpc(survey.scale, np.full(len(raw), kpc), raw.shape[-1])
     yield name, seen(noise())
     if name != REFERENCE:
         return

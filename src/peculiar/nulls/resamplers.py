@@ -16,7 +16,8 @@ from scipy.special import ndtr
 from peculiar.core.survey import Survey
 from peculiar.mock.images import views
 from peculiar.mock.instrument import photograph
-from peculiar.mock.resample import Kernels, kpc_per_arcsec
+from peculiar.mock.kernels import Kernels
+from peculiar.mock.resample import kpc_per_arcsec
 
 Array = NDArray[np.float64]
 Images = NDArray[np.float32]

@@ -22,7 +22,7 @@ from peculiar.core.dataset import RAW_COLUMNS, Observed, open_set
 from peculiar.core.photometry import surface_brightness
 from peculiar.core.survey import Simulated, Survey
 from peculiar.mock.distances import draw_distances_mpc
-from peculiar.mock.images import views
+from peculiar.mock.images import read_kpc, views
 from peculiar.mock.resample import kpc_per_arcsec
 from peculiar.training.predictions import column_mpc
 
@@ -38,6 +38,9 @@ BRIGHTNESS = (20.0, 24.0)  # of a typical blob's peak or a flat field in r, AB m
 # magnitude in each band minus that in r, about that of a galaxy
 COLOUR = {"u": 2.2, "g": 0.7, "r": 0.0, "i": -0.35, "z": -0.6}
 COLOUR_SCATTER, FLUX_SCATTER = 0.3, 1.0  # mag
+# of a typical blob's peak: without it, exact zeros lie where no blob reaches, and the ends of their
+# reach are whole raw pixels
+SKY = 1e-3
 BLOBS = 300  # mean number
 MARGIN = 16  # output pixels that blobs reach beyond the frame
 SCENE, TABLE_DRAW = 3, 4  # separate random streams of one seed
@@ -81,7 +84,7 @@ class RawGrid:
 def blobs(
     rng: np.random.Generator, sigma: float, bands: Sequence[str], edges: Array, frame: float
 ) -> NDArray[np.float32]:
-    """Gaussian blobs at random positions, integrated over pixels.
+    """Gaussian blobs at random positions before a faint sky, integrated over pixels.
 
     Parameters
     ----------
@@ -116,7 +119,9 @@ def blobs(
     pixels = len(edges) - 1
     lines = across.astype(np.float32)[:, None] * peak.T[:, :, None]
     light = down.T.astype(np.float32) @ lines.reshape(number, len(bands) * pixels)
-    return np.asarray(light.reshape(pixels, len(bands), pixels).swapaxes(0, 1))
+    sky = [SKY * float(surface_brightness(np.asarray(typical + COLOUR[b]), b)) for b in bands]
+    light = light.reshape(pixels, len(bands), pixels).swapaxes(0, 1)
+    return np.asarray(light + np.array(sky, np.float32)[:, None, None])
 
 
 def _brightness(rng: np.random.Generator, r_mag: Array, band: str) -> Array:
@@ -221,7 +226,8 @@ def scene_table(observed: Observed, grid: RawGrid, scenes: int, unseen: int, see
     table["distance_z_mpc"] = distance_z * u.Mpc
     table["split"] = np.repeat(["train", "validation", "test"], counts)
     table["kind"] = np.array(list(KINDS))[np.arange(size) % len(KINDS)]
-    table["kpc_per_pixel"] = grid.draw_kpc(distance, rng) * u.kpc
+    stated = grid.draw_kpc(distance, rng)
+    table["kpc_per_pixel"] = read_kpc(survey.scale, stated, grid.pixels) * u.kpc
     table.meta = survey.model_dump(mode="json")
     return table
 

@@ -2,6 +2,7 @@
 
 import argparse
 import hashlib
+import sys
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -16,11 +17,13 @@ from peculiar.core.dataset import RAW_COLUMNS, ShardWriter, write_table
 from peculiar.core.errors import InputError, one_sentence
 from peculiar.core.files import replace_folder
 from peculiar.core.params import load
+from peculiar.core.survey import PAPER_FIELD_KPC
 from peculiar.galaxies.galaxy import Galaxy
 from peculiar.galaxies.params import Fetch
 from peculiar.galaxies.sources import SOURCE_LABELS, SOURCES
 from peculiar.pipeline.paths import Paths
 
+ROUNDING_KPC = 0.05  # of 84.4 as the paper writes it
 UNITS = {
     "kpc_per_pixel": u.kpc,
     "half_mass_radius_kpc": u.kpc,
@@ -80,6 +83,34 @@ def fetch_galaxies(params: Fetch, folder: Path) -> None:
         table.meta["source"] = "stand-in" if made_here else SOURCE_LABELS[params.source]
         table.meta["skipped"] = skipped
         write_table(table, partial, RAW_COLUMNS)
+    if doubt := doubt_of_frames(table, shape[-1]):
+        tqdm.write(doubt, file=sys.stderr)
+
+
+def doubt_of_frames(table: QTable, pixels: int) -> str:
+    """State why the scale of Illustris' images is in doubt; empty if it is not.
+
+    Parameters
+    ----------
+    table : QTable
+        From `galaxy_table`.
+    pixels : int
+        Side of the images, pixels.
+
+    Returns
+    -------
+    str
+        One sentence where the files say that all frames are as wide as in the paper.
+    """
+    genuine = [source.startswith("illustris:") for source in table["source"]]
+    sides_kpc = table["kpc_per_pixel"].to_value(u.kpc)[genuine] * pixels
+    if not sides_kpc.size or not np.allclose(sides_kpc, PAPER_FIELD_KPC, rtol=0, atol=ROUNDING_KPC):
+        return ""
+    return (
+        f"warning: the files say that all frames of {len(sides_kpc)} galaxies are "
+        f"{PAPER_FIELD_KPC:g} kpc wide, but the public Illustris images are said to span ten "
+        "stellar half-mass radii: compare them with `peculiar inspect` before you trust a distance"
+    )
 
 
 def table_row(galaxy: Galaxy) -> dict[str, Any]:

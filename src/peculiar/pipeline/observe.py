@@ -26,8 +26,8 @@ from peculiar.core.device import best_device
 from peculiar.core.errors import InputError, one_sentence
 from peculiar.core.files import replace_folder
 from peculiar.core.params import load
-from peculiar.core.survey import Measured, Survey
-from peculiar.mock.images import views
+from peculiar.core.survey import PAPER_FIELD_KPC, Measured, Survey
+from peculiar.mock.images import read_kpc, views
 from peculiar.mock.params import Observe
 from peculiar.mock.resample import kpc_per_arcsec
 from peculiar.parallel import in_order, pool, scheduler
@@ -36,7 +36,13 @@ from peculiar.pipeline.tables import draw_table, measured_table
 
 GALAXIES_AT_ONCE = 8
 NOISE = 1  # separates the noise from other random streams of the same seed
-LABEL = {"physical": "", "literal": ", literal dimming"}
+# shown with every result, so that the paper's reading is never mistaken for ours
+LABELS = {
+    "header": "",
+    "paper": f", every frame taken as {PAPER_FIELD_KPC:g} kpc",
+    "physical": "",
+    "literal": ", literal dimming",
+}
 
 
 def main(arguments: Sequence[str] | None = None, root: Path = Path()) -> None:
@@ -55,20 +61,21 @@ def main(arguments: Sequence[str] | None = None, root: Path = Path()) -> None:
 
 def survey_of(params: Observe, dataset: str, galaxies: QTable) -> Survey:
     """Properties that all images of the dataset share."""
-    name = params.instrument
+    name, reading = params.instrument, params.reading(dataset)
     noise = "" if name is None else f", seen with {name}"
     measured = isinstance(params.distances[dataset], Measured)
-    resampling = ", cubic resampling" if params.psf_fwhm_arcsec is None and not measured else ""
+    resampling = ", cubic resampling" if reading.psf_fwhm_arcsec is None and not measured else ""
+    labels = LABELS[reading.scale] + LABELS[reading.dimming] + resampling + noise
     return Survey(
         dataset=dataset,
-        # shown with every result, so that the paper's reading is never mistaken for ours
-        source=galaxies.meta["source"] + LABEL[params.dimming] + resampling + noise,
+        source=galaxies.meta["source"] + labels,
         distances=params.distances[dataset],
         bands=galaxies.meta["bands"],
         pixels=params.pixels,
         pixel_scale_arcsec=params.pixel_scale_arcsec,
-        dimming=params.dimming,
-        psf_fwhm_arcsec=None if measured else params.psf_fwhm_arcsec,
+        scale=reading.scale,
+        dimming=reading.dimming,
+        psf_fwhm_arcsec=None if measured else reading.psf_fwhm_arcsec,
         instrument=None if name is None else params.instruments[name],
         H0_kms_mpc=params.H0_kms_mpc,
         sigma_v_kms=params.sigma_v_kms,
@@ -82,8 +89,8 @@ def check_suits(params: Observe, dataset: str, galaxies: QTable) -> None:
     Raises
     ------
     InputError
-        When simulated galaxies would need redshifts, real galaxies would be moved, or sky or
-        dimming would be added to real images.
+        When simulated galaxies would need redshifts, real galaxies would be moved, or real images
+        would be given sky, dimming or another scale.
     """
     measured = isinstance(params.distances[dataset], Measured)
     simulated = bool(np.isfinite(galaxies["kpc_per_pixel"].to_value(u.kpc)).all())
@@ -97,10 +104,12 @@ def check_suits(params: Observe, dataset: str, galaxies: QTable) -> None:
             f"observe.distances.{dataset}: real galaxies of unknown size cannot be moved: take "
             "distribution measured"
         )
-    if measured and (params.instrument is not None or params.dimming != "physical"):
+    reading = params.reading(dataset)
+    as_they_are = reading.scale == "header" and reading.dimming == "physical"
+    if measured and (params.instrument is not None or not as_they_are):
         raise InputError(
-            f"observe: dataset {dataset} has real images, which have sky and seeing already: set "
-            "observe.instrument to null and observe.dimming to physical"
+            f"observe: dataset {dataset} has real images, which have sky, seeing and scale "
+            "already: set its instrument to null, its scale to header and its dimming to physical"
         )
 
 
@@ -225,7 +234,8 @@ def observe_galaxies(
     ]
     cameras = raw_images.shape[1]
     distance_mpc = table["distance_mpc"].to_value(u.Mpc)
-    kpc_per_pixel = galaxies["kpc_per_pixel"].to_value(u.kpc).ravel()
+    stated = galaxies["kpc_per_pixel"].to_value(u.kpc).ravel()
+    kpc_per_pixel = read_kpc(survey.scale, stated, raw_images.shape[-1])
     if survey.measured:
         scale_arcsec = np.repeat(galaxies["pixel_scale_arcsec"].to_value(u.arcsec), cameras)
         kpc_per_pixel = kpc_per_arcsec(distance_mpc) * scale_arcsec

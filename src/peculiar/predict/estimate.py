@@ -23,8 +23,9 @@ from peculiar.predict.priors import (
 )
 from peculiar.predict.view import View
 from peculiar.registry.champion import Champion
+from peculiar.velocity.grid import moments
 from peculiar.velocity.hubble import peculiar_velocity_kms, redshift_distance_mpc
-from peculiar.velocity.posterior import moments, velocity_from_distance, velocity_on_grid
+from peculiar.velocity.posterior import velocity_from_distance, velocity_on_grid
 
 Array = NDArray[np.float64]
 IMAGES_AT_ONCE = 16  # what a processor's cache holds: twice as fast as 64

@@ -90,18 +90,22 @@ class Dataset:
                 f"{self.folder} has {dimming} dimming, the champion {champion.dimming}"
             )
         if survey is not None and not survey.measured:
-            _check_psf(self.folder, survey, champion)
+            _check_placed_alike(self.folder, survey, champion.survey)
         rows, cameras = np.array([position]), np.array([row.camera])
         image = images.pick(rows, cameras)[0] if is_raw(table) else images[rows][0]
         return _galaxy(self.folder, table, survey, position, row, image[bands]), 0
 
 
-def _check_psf(folder: Path, survey: Survey, champion: Champion) -> None:
-    """Refuse placed images of another PSF than the champion's."""
-    held, wanted = (
-        "cubic resampling" if fwhm is None else f"a PSF of {fwhm:g} arcsec"
-        for fwhm in (survey.psf_fwhm_arcsec, champion.survey.psf_fwhm_arcsec)
-    )
+def _placed(survey: Survey) -> str:
+    """PSF of placed images, and their scale where it is not the files'."""
+    fwhm = survey.psf_fwhm_arcsec
+    psf = "cubic resampling" if fwhm is None else f"a PSF of {fwhm:g} arcsec"
+    return psf if survey.scale == "header" else f"{psf}, every frame taken as one size"
+
+
+def _check_placed_alike(folder: Path, survey: Survey, trained_on: Survey) -> None:
+    """Refuse placed images of another PSF or scale than the champion's."""
+    held, wanted = _placed(survey), _placed(trained_on)
     if held != wanted:
         raise InputError(f"{folder} has {held}, the champion {wanted}: observe it again")
 

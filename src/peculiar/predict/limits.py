@@ -20,7 +20,8 @@ from peculiar.predict.priors import (
 )
 from peculiar.registry.champion import Champion
 from peculiar.runs.validity import Validity
-from peculiar.velocity.posterior import given_redshift, share_between
+from peculiar.velocity.grid import share_between
+from peculiar.velocity.posterior import given_redshift
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]

@@ -29,7 +29,7 @@ from peculiar.core.errors import InputError
 from peculiar.core.survey import Simulated, Unrecorded
 from peculiar.mock.distances import distance_density, support_mpc
 from peculiar.registry.champion import Champion
-from peculiar.velocity.posterior import cells_mpc, gaussian, share_between, with_prior
+from peculiar.velocity.grid import cells_mpc, gaussian, share_between, with_prior
 
 Array = NDArray[np.float64]
 NAMES = ("training", "uniform", "volume", "flux-limited")

@@ -22,7 +22,7 @@ from peculiar.core.errors import InputError
 from peculiar.predict.priors import default_prior
 from peculiar.registry.champion import Champion, load_champion
 from peculiar.runs.tracking import CHAMPION
-from peculiar.velocity.posterior import moments
+from peculiar.velocity.grid import moments
 
 HOST = "127.0.0.1"
 REQUIREMENTS = [f"{name}=={version(name).split('+')[0]}" for name in ("torch", "numpy")]

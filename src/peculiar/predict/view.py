@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from peculiar.core.errors import InputError
 from peculiar.core.survey import Dimming
 from peculiar.galaxies.galaxy import Galaxy
+from peculiar.mock.images import read_kpc
 from peculiar.mock.instrument import photograph
 from peculiar.mock.resample import arcsec_per_pixel, kpc_per_arcsec, place
 from peculiar.registry.champion import Champion
@@ -144,7 +145,10 @@ def view_galaxy(
     """
     if not 0 <= camera < len(galaxy.images):
         raise InputError(f"{galaxy.source} has cameras 0 to {len(galaxy.images) - 1}, not {camera}")
+    scale, side = champion.survey.scale, galaxy.images.shape[-1]
     kpc_per_pixel = galaxy.kpc_per_pixel[camera : camera + 1]
+    if not is_real(galaxy):
+        kpc_per_pixel = read_kpc(scale, kpc_per_pixel, side)
     image = galaxy.images[camera : camera + 1]
     if not np.isfinite(image).all():
         reason = f"{galaxy.source} has pixels that are not finite: mask or fix them"

@@ -103,6 +103,11 @@ arcsec, W/m/m^2/sr; other pixel scales are resampled
 - dimming {run.survey.dimming}{
         " (PRINTS THE DISTANCE INTO THE PIXELS)" if run.survey.dimming == "literal" else ""
     }
+- frames {
+        "all taken as 84.4 kpc (A RULER WHERE THEY ARE NOT)"
+        if run.survey.scale == "paper"
+        else "as wide as their files say"
+    }
 - {
         "seen through an instrument (sky, seeing, noise)"
         if run.survey.instrument

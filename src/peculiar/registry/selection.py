@@ -23,6 +23,7 @@ ALLOWABLE = {
     "other-data": "{holder} was validated on other images, which allow no comparison",
     "leaking-split": "its splits share galaxies (split_by: image)",
     "literal-dimming": "its images have the distance printed into the pixels (dimming: literal)",
+    "paper-scale": "its images take every frame as 84.4 kpc, whatever the file says (scale: paper)",
     "withdrawn": "it was rolled back",
 }
 
@@ -212,6 +213,7 @@ def exclusions(
         "other-data": other,
         "leaking-split": run.survey.split_by == "image",
         "literal-dimming": run.survey.dimming == "literal",
+        "paper-scale": run.survey.scale == "paper",
         "withdrawn": run.run_id in withdrawn,
     }
     return [key for key, excluded in applies.items() if excluded]

@@ -13,7 +13,7 @@ from pydantic import (
     model_validator,
 )
 
-from peculiar.core.params import Name, Section
+from peculiar.core.params import DatasetName, Section
 from peculiar.networks.params import MEASURED, BatchSize, Family, Head
 
 ObjectiveName = Literal["l2", "parameters", "seconds"]
@@ -103,7 +103,7 @@ class Search(Section):
     # number of trials and where they run; they change no trial
     ENGINE: ClassVar = {"trials", "workers", "cluster", "storage", "slurm"}
 
-    dataset: Name
+    dataset: DatasetName
     trials: PositiveInt
     epochs: PositiveInt
     seeds: PositiveInt

@@ -9,7 +9,7 @@ from pydantic import (
     model_validator,
 )
 
-from peculiar.core.params import Name, Section, check_known, validate
+from peculiar.core.params import DatasetName, Name, Section, check_known, validate
 from peculiar.networks.params import NetworkSection, Training
 
 
@@ -47,7 +47,7 @@ class SearchedNetwork(Training):
 class Train(Section):
     """Stage `train`."""
 
-    datasets: Annotated[tuple[Name, ...], Field(min_length=1)]
+    datasets: Annotated[tuple[DatasetName, ...], Field(min_length=1)]
     networks: Annotated[tuple[Name, ...], Field(min_length=1)]
     seed: NonNegativeInt
     best: SearchedNetwork

@@ -25,7 +25,7 @@ from peculiar.core.survey import Simulated, Uniform
 from peculiar.mock.distances import distance_density, support_mpc
 from peculiar.networks.heads import DistanceNetwork, Network
 from peculiar.networks.likelihood import Prior
-from peculiar.velocity.posterior import cells_mpc, share_between
+from peculiar.velocity.grid import cells_mpc, share_between
 
 Array = NDArray[np.float64]
 CELL_MPC = 0.8  # greatest cell of the grid of p(D | image): a seventh of sigma_v / H0

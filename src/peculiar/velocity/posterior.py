@@ -3,7 +3,7 @@
 By Bayes' rule p(D | image, D_z) is proportional to p(D | image) N(D_z; D, sigma_v / H0), where
 velocities v = H0 (D_z - D) are normal about zero. p(D | image) may have any shape. Limits of the
 distance distribution are taken into account; they matter for galaxies near them. Probability is
-uniform within each cell of the grid.
+uniform within each cell of the grid (`peculiar.velocity.grid`).
 
 A redshift with the error s is cz = H0 D + v + e, where e is normal with deviation s. It constrains
 H0 D to sqrt(sigma_v^2 + s^2) only. At a given distance the sum u = cz - H0 D = v + e is known, and
@@ -11,65 +11,21 @@ v is normal about w u, with w = sigma_v^2 / (sigma_v^2 + s^2) and the deviation
 sigma_v s / sqrt(sigma_v^2 + s^2). The posterior of v is the mean of these normal distributions
 over p(D | image, cz).
 
-A champion's p(D | image) has a flat prior on a grid that reaches beyond its training distances.
-`with_prior`, or the argument `prior_ratio`, replaces that prior.
+A champion's p(D | image) has a flat prior on a grid that reaches beyond its training distances. The
+argument `prior_ratio` replaces that prior.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import ceil
-from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtr  # not scipy.stats, which takes a second to import
 
+from peculiar.velocity.grid import Array, cdf, cells_mpc, gaussian, moments, quantile
 from peculiar.velocity.hubble import peculiar_velocity_kms, velocity_posterior_kms
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
-Array = NDArray[np.float64]
-Values = TypeVar("Values", NDArray[np.float64], "Tensor")
 SIGMAS = {68: 1, 95: 2}  # half widths of the intervals, in deviations of a Gaussian
-
-
-def cells_mpc(range_mpc: tuple[float, float], most_mpc: float) -> Array:
-    """Middles (G,), Mpc, of equal cells between two distances, none wider than `most_mpc`."""
-    cells = ceil((range_mpc[1] - range_mpc[0]) / most_mpc)
-    edges = np.linspace(*range_mpc, cells + 1)
-    return np.asarray((edges[1:] + edges[:-1]) / 2)
-
-
-def share_between(grid_mpc: Array, low_mpc: float, high_mpc: float) -> Array:
-    """Fraction (G,) of each cell of a grid (G,) of equal cells that lies between two distances."""
-    half = (grid_mpc[1] - grid_mpc[0]) / 2
-    above = np.maximum(grid_mpc - half, low_mpc)
-    below = np.minimum(grid_mpc + half, high_mpc)
-    # rounded, so that a cell that only touches a limit has none
-    return np.asarray(np.round(np.clip((below - above) / (2 * half), 0, 1), 9))
-
-
-def with_prior(p: Array, prior_ratio: ArrayLike) -> Array:
-    """Replace the prior of p(D | image) by another.
-
-    Parameters
-    ----------
-    p : ndarray, (n, G)
-        p(D | image), each row summing to one.
-    prior_ratio : array_like, (G,)
-        Ratio of the other prior to that of `p`, up to a factor.
-
-    Returns
-    -------
-    ndarray, (n, G)
-        Rows sum to one. A row is NaN where `p` is zero at all distances of the other prior.
-    """
-    with np.errstate(divide="ignore", invalid="ignore"):
-        log_q = np.log(p) + np.log(np.asarray(prior_ratio, dtype=float))
-        # relative to the largest, so that no row underflows to 0/0
-        q = np.exp(log_q - log_q.max(axis=1, keepdims=True))
-    return np.asarray(q / q.sum(axis=1, keepdims=True))
 
 
 def given_redshift(
@@ -108,84 +64,6 @@ def given_redshift(
     # relative to the largest, so that no row underflows to 0/0
     q = np.exp(log_q - log_q.max(axis=1, keepdims=True))
     return np.asarray(q / q.sum(axis=1, keepdims=True))
-
-
-def moments(q: Values, grid_mpc: Values) -> tuple[Values, Values]:
-    """Mean and standard deviation (n,), Mpc, of distributions (n, G) on a grid (G,), Mpc.
-
-    It uses operators only, so it also takes tensors, as in the network that `peculiar serve`
-    exports.
-    """
-    mean = q @ grid_mpc
-    variance = (q * (grid_mpc - mean[:, None]) ** 2).sum(-1)
-    within = (grid_mpc[1] - grid_mpc[0]) ** 2 / 12  # variance within a cell
-    return mean, (variance + within) ** 0.5
-
-
-def cdf(q: Array, grid_mpc: Array, D_mpc: ArrayLike) -> Array:
-    """Compute the probability of a distance below a given one.
-
-    Parameters
-    ----------
-    q : ndarray, (n, G)
-        Distributions, each row summing to one.
-    grid_mpc : ndarray, (G,)
-        Equally spaced distances, Mpc.
-    D_mpc : array_like, (n,)
-        Distances, Mpc.
-
-    Returns
-    -------
-    ndarray, (n,)
-        Probabilities; for true distances, the PIT values.
-    """
-    step = grid_mpc[1] - grid_mpc[0]
-    position = (np.asarray(D_mpc, dtype=float) - grid_mpc[0]) / step + 0.5
-    return np.asarray((q * np.clip(position[:, None] - np.arange(len(grid_mpc)), 0, 1)).sum(axis=1))
-
-
-def quantile(q: Array, grid_mpc: Array, level: float) -> Array:
-    """Compute the distance with a given probability below it: the inverse of `cdf`.
-
-    Parameters
-    ----------
-    q, grid_mpc
-        See `cdf`.
-    level : float
-        Probability, from 0 to 1.
-
-    Returns
-    -------
-    ndarray, (n,)
-        Distances, Mpc.
-    """
-    step = grid_mpc[1] - grid_mpc[0]
-    edges = np.append(grid_mpc - step / 2, grid_mpc[-1] + step / 2)
-    below = np.concatenate([np.zeros((len(q), 1)), np.cumsum(q, axis=1)], axis=1)
-    return np.array([np.interp(level, row / row[-1], edges) for row in below])
-
-
-def gaussian(mean_mpc: ArrayLike, sigma_mpc: float, grid_mpc: Array) -> Array:
-    """Compute p(D | image) for Gaussian errors, truncated to the grid.
-
-    Parameters
-    ----------
-    mean_mpc : array_like, (n,)
-        Predicted distances, Mpc.
-    sigma_mpc : float
-        Their error, Mpc.
-    grid_mpc : ndarray, (G,)
-        Equally spaced distances, Mpc.
-
-    Returns
-    -------
-    ndarray, (n, G)
-        Rows sum to one.
-    """
-    z = (grid_mpc - np.asarray(mean_mpc, dtype=float)[:, None]) / sigma_mpc
-    # relative to the largest, so that a mean far beyond the grid does not underflow to 0/0
-    p = np.exp(-0.5 * (z**2 - (z**2).min(axis=1, keepdims=True)))
-    return np.asarray(p / p.sum(axis=1, keepdims=True))
 
 
 @dataclass(frozen=True)

@@ -72,6 +72,25 @@ def test_light_outside_the_field_is_lost():
         assert (got > 0.97 * certain).all()  # kernels spread some of it over the edge
 
 
+def test_a_field_in_half_mass_radii_is_each_galaxy_s_own(tmp_path):
+    parameters = small_standin(field_of_view_radii=10.0, particle_mass_msun=2e8)
+    fields = []
+    for number in range(3):
+        path = tmp_path / f"{number}.fits"
+        simulation.make_broadband(path, number, parameters)
+        with fits.open(path) as hdus:
+            half_mass_kpc = hdus[0].header["HALFMASS"]
+            fields.append(hdus["CAMERA2-PARAMETERS"].header["linear_fov"])
+            images = np.array([hdus[f"CAMERA{k}-BROADBAND-NONSCATTER"].data for k in range(4)])
+        assert fields[-1] == pytest.approx(10 * half_mass_kpc)
+        # the same image as where that side is stated in kpc
+        stated = small_standin(field_of_view_kpc=fields[-1], particle_mass_msun=2e8)
+        stars_of = simulation.simulate(np.random.default_rng([7, number]), stated)
+        np.testing.assert_array_equal(images, simulation.render(stars_of, stated))
+        assert stars_of.half_mass_sphere_kpc == half_mass_kpc
+    assert len(set(fields)) == 3
+
+
 def test_masses_follow_the_mass_function():
     rng = np.random.default_rng(1)
     drawn = [stars.draw_log10_mass(rng, 10.0, 12.0) for _ in range(4000)]

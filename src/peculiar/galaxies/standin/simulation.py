@@ -65,6 +65,12 @@ class Stars:
     position_kpc: Floats
     light: Floats
 
+    @property
+    def half_mass_sphere_kpc(self) -> float:
+        """Radius of the sphere that holds half of the stellar mass, kpc."""
+        # all particles of a galaxy have the same mass
+        return float(np.median(np.linalg.norm(self.position_kpc, axis=1)))
+
 
 def _rotation(rng: np.random.Generator) -> Floats:
     """Draw a rotation matrix, (3, 3), uniform over all orientations (Mezzadri 2007)."""
@@ -121,6 +127,15 @@ def own_resolution(parameters: StandIn, number: int) -> StandIn:
     return parameters.model_copy(update=drawn)
 
 
+def own_field(parameters: StandIn, stars: Stars) -> StandIn:
+    """Field of view of one galaxy, kpc, where it is stated in half-mass radii; see `StandIn`."""
+    if parameters.field_of_view_radii is None:
+        return parameters
+    side_kpc = parameters.field_of_view_radii * stars.half_mass_sphere_kpc
+    own = {"field_of_view_kpc": side_kpc, "field_of_view_radii": None}
+    return parameters.model_copy(update=own)
+
+
 def render(stars: Stars, parameters: StandIn) -> NDArray[np.float32]:
     """Images by four cameras at the corners of a tetrahedron, without perspective.
 
@@ -137,7 +152,7 @@ def render(stars: Stars, parameters: StandIn) -> NDArray[np.float32]:
         Surface brightness, W/m/m^2/sr: I = f_lambda(10 pc) (10 pc)^2 / (area of a pixel), which
         does not depend on distance.
     """
-    pixel_kpc = parameters.field_of_view_kpc / parameters.pixels
+    pixel_kpc = own_field(parameters, stars).field_of_view_kpc / parameters.pixels
     kernels = adaptive_kernels(stars.position_kpc, parameters.neighbours)
     order = np.argsort(kernels.level, kind="stable")
     position, kernels = stars.position_kpc[order].T, Kernels(kernels.level[order], kernels.unit)
@@ -251,6 +266,7 @@ def make_broadband(path: Path, number: int, parameters: StandIn) -> None:
     """Simulate galaxy `number` and write it: the same seed and number give the same bytes."""
     parameters = own_resolution(parameters, number)
     stars = simulate(np.random.default_rng([parameters.seed, number]), parameters)
+    parameters = own_field(parameters, stars)
     images = render(stars, parameters)
     write_broadband(
         path,
@@ -258,8 +274,7 @@ def make_broadband(path: Path, number: int, parameters: StandIn) -> None:
         stars.log10_mass,
         images,
         parameters.field_of_view_kpc,
-        # all particles have the same mass
-        half_mass_radius_kpc=float(np.median(np.linalg.norm(stars.position_kpc, axis=1))),
+        half_mass_radius_kpc=stars.half_mass_sphere_kpc,
         absolute_mag=np.array(
             [ab_mag(light.sum(), band) for band, light in zip(BANDS, stars.light, strict=True)]
         ),

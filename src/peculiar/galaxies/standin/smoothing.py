@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 from scipy.special import ndtr
 
+from peculiar.core.photometry import GAUSSIAN_FWHM
+
 Floats = NDArray[np.float64]
 Image = NDArray[np.float32]
-FWHM = 2.3548  # full width at half maximum of a Gaussian, in deviations
 CELLS = 1.5  # cells per deviation
 FINEST = 1 / 4  # of a pixel: the smallest cell
 REACH = 5.0  # deviations beyond which a Gaussian is taken as zero
@@ -70,7 +71,7 @@ def adaptive_kernels(position: Floats, neighbours: int) -> Kernels:
     distance[tree.indices] = tree.query(position[tree.indices], k=[nearest + 1])[0][:, 0]
     middle = float(np.median(distance))
     steps = 2 * np.log2(np.maximum(distance / middle, 1e-6))
-    return Kernels(np.rint(steps).astype(np.int64), middle / FWHM)
+    return Kernels(np.rint(steps).astype(np.int64), middle / GAUSSIAN_FWHM)
 
 
 def _cloud_in_cell(
