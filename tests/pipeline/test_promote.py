@@ -8,7 +8,7 @@ from pathlib import Path
 import mlflow
 import pytest
 
-from builders.measured import as_measured
+from builders.measured import as_measured, resurvey
 from builders.nulls import failing_nulls, make_nulls, write_nulls
 from builders.pipeline import inside
 from peculiar.core.errors import InputError
@@ -304,10 +304,8 @@ def test_networks_without_passing_null_tests_are_not_promoted(copy, build, reaso
 def test_networks_of_the_paper_s_scale_are_promoted_only_if_allowed(copy, pipeline):
     (copy / "results/train").unlink()
     shutil.copytree(pipeline / "results/train", copy / "results/train")
-    for path in copy.glob("results/train/*/run.json"):
-        run = json.loads(path.read_text())
-        run["survey"] |= {"scale": "paper"}
-        path.write_text(json.dumps(run))
+    for trained_at in copy.glob("results/train/*"):
+        resurvey(trained_at, {"scale": "paper"})
     reason = r"take every frame as 84\.4 kpc, .* [(]scale: paper[)]: --allow paper-scale"
     with pytest.raises(SystemExit, match=f"no network can be promoted; .*{reason}"):
         promote.main([])

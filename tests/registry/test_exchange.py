@@ -112,7 +112,10 @@ def test_a_model_that_is_not_the_promoted_one_is_refused(copy):
     kept = [line for line in sums if not line.endswith(exchange.INDEX)]
     new = f"{exchange._sha256(path)}  {exchange.INDEX}"
     (copy / exchange.SUMS).write_text("\n".join([*kept, new]) + "\n")
-    with pytest.raises(InputError, match=r"model is not what was promoted as version 1: export"):
+    with pytest.raises(
+        InputError,
+        match=r"model is not what was promoted as version 1 of peculiar-velocity: export",
+    ):
         exchange.check(copy)
 
 
