@@ -127,9 +127,11 @@ def pulled(exporting, tmp_path, url, **options):
 
 def shared_files(folder):
     """What DVC carries from one machine to another: relative path and bytes."""
+    # fetch by its own name: a clone may link it, and rglob follows no links below its start
+    carried = ("data/fetch", "data/observe", "registry", "results/search", "results/train")
     return {
         str(path.relative_to(folder)): path.read_bytes()
-        for name in ("data", "registry", "results/search", "results/train", "results/evaluate")
+        for name in (*carried, "results/evaluate")
         for path in (folder / name).rglob("*")
         if path.is_file()
     }
