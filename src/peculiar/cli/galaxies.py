@@ -156,7 +156,9 @@ def standin(arguments: argparse.Namespace) -> None:
         raise InputError(f"--galaxies {arguments.galaxies}: ask for at least one")
     if arguments.seed < 0:
         raise InputError(f"--seed {arguments.seed}: a seed must not be negative")
+    from peculiar.cli.inspect import is_standin
     from peculiar.core.params import load, params_or_defaults, validate
+    from peculiar.galaxies.fits import open_fits
     from peculiar.galaxies.params import Fetch, StandIn
     from peculiar.galaxies.standin.simulation import make_broadband
 
@@ -167,7 +169,14 @@ def standin(arguments: argparse.Namespace) -> None:
         values |= {"field_of_view_kpc": arguments.field_of_view, "field_of_view_radii": None}
     parameters = validate(StandIn, values, "peculiar standin")
     arguments.folder.mkdir(parents=True, exist_ok=True)
-    for number in range(arguments.galaxies):
-        path = arguments.folder / f"broadband_{number}.fits"
+    paths = [arguments.folder / f"broadband_{number}.fits" for number in range(arguments.galaxies)]
+    for path in paths:
+        if path.exists():
+            with open_fits(path) as hdus:
+                if not is_standin(hdus):
+                    raise InputError(
+                        f"{path} is no stand-in and would be lost: name another folder"
+                    )
+    for number, path in enumerate(paths):
         make_broadband(path, number, parameters)
         print(f"wrote {path}")

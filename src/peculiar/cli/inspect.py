@@ -110,6 +110,11 @@ class _Headers:
     other_filters: tuple[str, ...]
 
 
+def is_standin(hdus: fits.HDUList) -> bool:
+    """Whether a file says that it was made by `peculiar standin`."""
+    return "stand-in" in str(hdus[0].header.get("ORIGIN", ""))
+
+
 def describe(path: Path, galaxy: Galaxy, bands: Sequence[str], H0_kms_mpc: float) -> Contents:
     """Describe a file.
 
@@ -136,7 +141,7 @@ def describe(path: Path, galaxy: Galaxy, bands: Sequence[str], H0_kms_mpc: float
     """
     layout = layout_of(path)
     with open_fits(path) as hdus:
-        standin = "stand-in" in str(hdus[0].header.get("ORIGIN", ""))
+        standin = is_standin(hdus)
         if layout == "sunrise":
             headers = _sunrise_headers(path, hdus, galaxy)
         elif layout == "skirt":

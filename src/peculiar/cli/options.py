@@ -118,6 +118,27 @@ def check_inputs(paths: Sequence[Path]) -> None:
             raise InputError(f"{path} is missing: check the path")
 
 
+def keep_inputs(output: Path, inputs: Sequence[Path], option: str = "--output") -> None:
+    """Refuse an output that would replace an input, or a FITS file that holds an image."""
+    if not output.exists():
+        return
+    lost = "which would be lost: name another file"
+    if any(path.exists() and output.samefile(path) for path in inputs):
+        raise InputError(f"{option} {output} is an input, {lost}")
+    if output.suffix == ".fits" and _holds_image(output):
+        raise InputError(f"{option} {output} holds an image, {lost}")
+
+
+def _holds_image(path: Path) -> bool:
+    from astropy.io import fits
+
+    try:
+        with fits.open(path) as hdus:
+            return any(hdu.is_image and hdu.header.get("NAXIS", 0) for hdu in hdus)
+    except OSError:  # not FITS, whatever its name
+        return False
+
+
 def model_name() -> str:
     """Name of our model in MLflow's registry, `promote.model` of the parameters."""
     from peculiar.core.params import load, params_or_defaults

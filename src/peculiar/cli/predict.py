@@ -13,6 +13,7 @@ from peculiar.cli.options import (
     add_model,
     check_distances,
     check_inputs,
+    keep_inputs,
     model_name,
 )
 from peculiar.core.errors import InputError
@@ -135,14 +136,16 @@ def _check(arguments: argparse.Namespace) -> None:
     from peculiar.predict.tables import ENDINGS
 
     check_distances(arguments.at or [])
+    inputs = [*arguments.files, *([arguments.atlas] if arguments.atlas else [])]
     if arguments.output:
         check_output(arguments.output, ENDINGS)
+        priors = [Path(arguments.prior)] if arguments.prior else []
+        keep_inputs(arguments.output, [*inputs, *priors])
     if arguments.cz is not None and not abs(arguments.cz) < SPEED_OF_LIGHT_MS / 1e3:
         raise InputError(f"--cz {arguments.cz:g}: give a speed in km/s below that of light")
     if not 0 <= arguments.cz_error < SPEED_OF_LIGHT_MS / 1e3:
         raise InputError(f"--cz-error {arguments.cz_error:g}: give a speed in km/s, not negative")
-    check_inputs(arguments.files)
-    check_inputs([arguments.atlas] if arguments.atlas else [])
+    check_inputs(inputs)
 
 
 def _predict_images(arguments: argparse.Namespace) -> None:
