@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from peculiar.core.errors import InputError, one_sentence
+from peculiar.core.errors import InputError, one_sentence, redacted
 
 
 def run(raising):
@@ -91,3 +91,21 @@ def test_nothing_happens_where_nothing_fails(capsys):
         pass
     assert capsys.readouterr() == ("", "")
     assert not issubclass(InputError, ValueError | OSError)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("http://me:S3cret@host:5000 fails", "http://me:***@host:5000 fails"),
+        ("postgresql://me:a@b:c@host/x", "postgresql://me:***@host/x"),
+        ("two: a://b:c@d and e://:f@g", "two: a://b:***@d and e://:***@g"),
+        ("http://host:5000/a@b, me:you@there", "http://host:5000/a@b, me:you@there"),
+        ("postgresql://me@host:5432/x", "postgresql://me@host:5432/x"),
+    ],
+)
+def test_passwords_of_urls_are_not_shown(text, shown):
+    assert redacted(text) == shown
+    assert str(InputError(text)) == shown
+    with pytest.raises(SystemExit) as stopped, one_sentence():
+        raise InputError(text)
+    assert stopped.value.code == f"peculiar: {shown}"

@@ -185,6 +185,8 @@ WRONG = [
         r"no valid URL \(Failed to parse: http://x:99999/api\): correct it",
     ),
     ("fetch.illustris.url", "http://[bad/api", "'.bad' is not a valid host or port"),
+    ("fetch.illustris.url", "http://www.x.org/api", "would send the API key in clear text: use h"),
+    ("fetch.illustris.url", "http://127.0.0.1.x.org/api", "would send the API key in clear text"),
     ("fetch.illustris.simulation", "TNG100-1", "'Illustris-1', 'Illustris-2' or 'Illustris-3'"),
     ("fetch.illustris.snapshot", 134, "should be 135"),
     ("fetch.illustris.galaxies", 0, "greater than 0"),
@@ -357,6 +359,21 @@ def write(path, text):
 def test_a_missing_file_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"params\.yaml is missing: run from the top of the repo"):
         load(Fetch, tmp_path / "params.yaml")
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ("fetch: {seed: 1, seed: 2}", "seed"),
+        ("promote:\n  seed: 1\npromote:\n  seed: 2\n", "promote"),
+        ("fetch: {a: &x {seed: 1}, b: {<<: *x, seed: 2, pixels: 1, pixels: 1}}", "pixels"),
+    ],
+)
+def test_a_key_that_stands_twice_is_refused(tmp_path, text, key):
+    with pytest.raises(
+        InputError, match=rf"not valid YAML: the key '{key}' stands twice in .*, line"
+    ):
+        load(Fetch, write(tmp_path / "params.yaml", text))
 
 
 @pytest.mark.parametrize("text", ["a: [1, 2", "a: b: c", "\tfetch: 1"])

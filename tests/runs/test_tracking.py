@@ -32,6 +32,22 @@ def test_connecting_twice_finds_the_same_experiment(experiment):
     assert tracking.connect(Path(store)) == experiment
 
 
+def test_a_deleted_experiment_is_named_with_what_brings_it_back(tmp_path):
+    client, store = mlflow.MlflowClient(), tmp_path / "mlruns"
+    try:
+        number = tracking.connect(store)
+        mlflow.MlflowClient().delete_experiment(number)
+        words = rf"was deleted: restore it with .*mlflow\.db mlflow .* --experiment-id {number}`"
+        with pytest.raises(InputError, match=words):
+            tracking.connect(store)
+        with pytest.raises(InputError, match=words):
+            tracking.open_to_read(store)
+        mlflow.MlflowClient().restore_experiment(number)
+        assert tracking.connect(store) == number
+    finally:
+        tracking.attach(client.tracking_uri)
+
+
 def test_a_run_has_parameters_code_data_and_curves(experiment):
     data = {"data/observe/uniform": "0" * 32 + ".dir"}
     params = {"network": {"label": "D_z"}, "epochs": 2}
@@ -152,3 +168,8 @@ def test_run_exists(experiment):
 
 def test_flatten_joins_nested_keys():
     assert tracking.flatten({"a": {"b": 1, "c": {"d": [2]}}}) == {"a.b": "1", "a.c.d": "[2]"}
+
+
+def test_no_password_is_logged():
+    logged = tracking.flatten({"search": {"storage": "postgresql://me:S3cret@host/x"}})
+    assert logged == {"search.storage": "postgresql://me:***@host/x"}

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,8 +13,19 @@ FIXABLE = (
 )
 
 
+PASSWORD = re.compile(r"(://[^/\s:@]*):[^/\s]*@")
+
+
+def redacted(text: str) -> str:
+    """A text without the passwords in its URLs."""
+    return PASSWORD.sub(r"\1:***@", text)
+
+
 class PeculiarError(Exception):
-    """Base of all errors that this package raises for its users."""
+    """Base of all errors that this package raises for its users; it shows no password of a URL."""
+
+    def __str__(self) -> str:
+        return redacted(super().__str__())
 
 
 class InputError(PeculiarError):

@@ -41,6 +41,19 @@ def params_or_defaults() -> Path:
     return PARAMS if PARAMS.exists() else DEFAULTS
 
 
+class _UniqueKeys(yaml.SafeLoader):
+    """YAML in which a key stands once; PyYAML silently takes the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
+        for key, _ in node.value:
+            if keys.count(key.value) > 1:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key.value!r} stands twice", key.start_mark
+                )
+        return super().construct_mapping(node, deep)
+
+
 def load(section: type[S], path: Path = PARAMS) -> S:
     """Read the section of one stage.
 
@@ -63,7 +76,7 @@ def load(section: type[S], path: Path = PARAMS) -> S:
         message names the first such key.
     """
     try:
-        sections = yaml.safe_load(path.read_text())
+        sections = yaml.load(path.read_text(), _UniqueKeys)
     except FileNotFoundError:
         raise InputError(f"{path} is missing: run from the top of the repository") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:

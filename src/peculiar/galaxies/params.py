@@ -91,21 +91,24 @@ class FilesSection(Section):
     catalogue: Path | None
 
 
-def _with_host(url: str) -> str:
-    """Refuse a URL whose host or port is not valid."""
+LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
+
+
+def _safe(url: str) -> str:
+    """Refuse a URL whose host or port is not valid, or that shows the API key to others."""
     try:
-        parse_url(url)
+        parts = parse_url(url)
     except ValueError as error:
         raise ValueError(f"no valid URL ({error}): correct it") from None
+    if parts.scheme == "http" and parts.host not in LOOPBACK:
+        raise ValueError("http would send the API key in clear text: use https")
     return url
 
 
 class IllustrisSection(Section):
     """Illustris' images over its API."""
 
-    url: Annotated[
-        str, Field(pattern=r"^https?://[^/?#@\s]+(/[^?#\s]*)?$"), AfterValidator(_with_host)
-    ]
+    url: Annotated[str, Field(pattern=r"^https?://[^/?#@\s]+(/[^?#\s]*)?$"), AfterValidator(_safe)]
     simulation: Literal["Illustris-1", "Illustris-2", "Illustris-3"]
     snapshot: Literal[135]  # redshift 0, where comoving lengths are physical
     catalogue: Path | None

@@ -20,12 +20,12 @@ import mlflow
 from filelock import FileLock
 from mlflow.data.meta_dataset import MetaDataset
 from mlflow.data.sources import LocalArtifactDatasetSource  # type: ignore[attr-defined]
-from mlflow.entities import Metric, RunStatus, RunTag
+from mlflow.entities import LifecycleStage, Metric, RunStatus, RunTag
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from peculiar.core import processes
-from peculiar.core.errors import InputError
+from peculiar.core.errors import InputError, redacted
 from peculiar.core.provenance import git_state
 from peculiar.runs.store import (
     ARTIFACTS,
@@ -123,7 +123,14 @@ def _experiment(uri: str) -> str | None:
             f"MLflow's store {uri} cannot be opened ({reason}): start its server, or correct "
             "MLFLOW_TRACKING_URI"
         ) from None
-    return None if experiment is None else str(experiment.experiment_id)
+    if experiment is None:
+        return None
+    if experiment.lifecycle_stage == LifecycleStage.DELETED:
+        raise InputError(
+            f"the experiment {EXPERIMENT} was deleted: restore it with `MLFLOW_TRACKING_URI={uri} "
+            f"mlflow experiments restore --experiment-id {experiment.experiment_id}`"
+        )
+    return str(experiment.experiment_id)
 
 
 def attach(uri: str) -> None:
@@ -253,13 +260,13 @@ def children(parent: str) -> dict[str, tuple[str, str]]:
 
 
 def flatten(params: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """Nested parameters as {"section.key": text}."""
+    """Nested parameters as {"section.key": text}, without the passwords of URLs."""
     flat: dict[str, str] = {}
     for key, value in params.items():
         if isinstance(value, Mapping):
             flat |= flatten(value, f"{prefix}{key}.")
         else:
-            flat[f"{prefix}{key}"] = str(value)
+            flat[f"{prefix}{key}"] = redacted(str(value))
     return flat
 
 

@@ -4,11 +4,14 @@ A study is kept in a journal, a file that survives concurrent workers of one mac
 SQLite did not), or in PostgreSQL, for workers on many machines.
 """
 
+import json
+import os
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from copy import deepcopy
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import optuna
@@ -21,7 +24,7 @@ from optuna.storages import (
     RetryHeartbeatStaleTrialCallback,
     fail_stale_trials,
 )
-from optuna.storages.journal import JournalFileBackend
+from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 from optuna.study import Study as Study
 from optuna.trial import FrozenTrial as FrozenTrial
 from optuna.trial import TrialState
@@ -103,8 +106,41 @@ def open_study(plan: Plan, seed: int | None = None) -> Study:
     return study
 
 
+def mend_journal(path: Path) -> None:
+    """Cut off a last line that a full disk or a power failure left without its end.
+
+    Optuna would append to it, and no later search could read the journal. What is lost is the last
+    thing that was said of one trial, which is done again.
+
+    Raises
+    ------
+    InputError
+        When another line is damaged.
+    """
+    if not path.exists():
+        return
+    lock = JournalFileSymlinkLock(str(path))
+    lock.acquire()
+    try:
+        lines = path.read_bytes().splitlines(keepends=True)
+        for number, line in enumerate(lines, start=1):
+            if number == len(lines) and not line.endswith(b"\n"):
+                os.truncate(path, path.stat().st_size - len(line))
+                break
+            try:
+                json.loads(line)
+            except ValueError:
+                raise InputError(
+                    f"{path}: line {number} is damaged: restore the file, or move it away to begin "
+                    "new studies"
+                ) from None
+    finally:
+        lock.release()
+
+
 def _storage(plan: Plan) -> BaseStorage:
     if not plan.storage.startswith("postgresql"):
+        mend_journal(Path(plan.storage))
         return JournalStorage(JournalFileBackend(plan.storage))
     where = plan.storage.rpartition("@")[2]
     try:
