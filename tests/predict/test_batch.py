@@ -110,7 +110,11 @@ FAULTS = [
     (",5000,30,70,0", "unusable", "names no image"),
     ('"\x00,",5000,30,70,0', "unusable", ""),
     ("broadband_3.fits,5000,30,70,7", "unusable", "has cameras 0 to 3, not 7"),
-    ("broadband_3.fits,5000,30,70,x", "unusable", "has cameras 0 to 3, not"),
+    ("broadband_3.fits,5000,30,70,x", "unusable", "its camera 'x' cannot be used"),
+    ("broadband_3.fits,5000,30,70,1e300", "unusable", "its camera '1e300' cannot be used"),
+    ("broadband_3.fits,5000,30,70,4e9", "unusable", "its camera '4e9' cannot be used"),
+    ("broadband_3.fits,5000,30,70,-1", "unusable", "its camera '-1' cannot be used"),
+    ("broadband_3.fits,5000,30,70,1.5", "unusable", "its camera '1.5' cannot be used"),
     (
         "broadband_3.fits,5000,30,,0",
         "unusable",

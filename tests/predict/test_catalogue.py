@@ -45,6 +45,17 @@ def test_all_formats_hold_the_same_rows(tmp_path, ending):
     assert (third.number, third.cz_kms, third.cz_error_kms, third.flags) == (2, -200, 0, ())
 
 
+@pytest.mark.parametrize("camera", [-1.0, 0.5, 2.0**31, 1e300, np.inf])
+@pytest.mark.parametrize("ending", FORMATS)
+def test_a_camera_is_a_whole_number_that_fits_the_table(tmp_path, ending, camera):
+    path = tmp_path / f"x.{ending}"
+    Table({"id": [7], "cz_kms": [5e3], "camera": [camera]}).write(path, format=FORMATS[ending])
+    (row,) = rows_of(path)
+    assert row.camera == -1
+    assert row.reason.startswith("its camera ")
+    assert row.reason.endswith(" cannot be used")
+
+
 @pytest.mark.parametrize("ending", ["ecsv", "fits", "parquet"])
 def test_units_are_converted_or_refused(tmp_path, ending):
     table = Table({"id": [7], "cz_kms": [5e6] * u.m / u.s, "distance_mpc": [70000.0] * u.kpc})

@@ -21,6 +21,7 @@ from peculiar.galaxies.fits import open_fits
 from peculiar.predict.cells import NAMES, TABLES, Cells, read_cells
 
 ENDINGS = (".csv", ".ecsv", ".parquet", ".fits", ".fits.gz")
+CAMERAS = 2**31  # a number of a camera is below
 UNITS = {"cz_kms": u.km / u.s, "cz_error_kms": u.km / u.s, "distance_mpc": u.Mpc}
 
 
@@ -145,7 +146,11 @@ def _row(number: int, cells: Cells, factors: Mapping[str, float]) -> Row:
             flags.append("bad_distance" if name == "distance_mpc" else "bad_cz")
             reasons.append(f"its {name} {_short(cells[name])} cannot be used")
     camera = _number(cells.get("camera"))
-    number_of_camera = 0 if camera is None else int(camera) if camera.is_integer() else -1
+    number_of_camera = 0 if camera is None else -1
+    if camera is not None and 0 <= camera < CAMERAS and camera.is_integer():
+        number_of_camera = int(camera)
+    elif camera is not None:
+        reasons.append(f"its camera {_short(cells['camera'])} cannot be used")
     name = next((text for key in NAMES if (text := _text(cells.get(key)))), "")
     return Row(
         number,
