@@ -104,6 +104,7 @@ def exporting(dvc_folder, tmp_path_factory):
     """A copy of the clone, with its registry exported and under DVC."""
     folder = tmp_path_factory.mktemp("exporting") / "here"
     shutil.copytree(dvc_folder, folder, symlinks=True)
+    dvc(folder, "checkout")  # what another test has removed
     python(folder, "peculiar", "registry", "export", "registry")
     dvc(folder, "add", "registry")
     return folder
@@ -127,11 +128,9 @@ def pulled(exporting, tmp_path, url, **options):
 
 def shared_files(folder):
     """What DVC carries from one machine to another: relative path and bytes."""
-    # fetch by its own name: a clone may link it, and rglob follows no links below its start
-    carried = ("data/fetch", "data/observe", "registry", "results/search", "results/train")
     return {
         str(path.relative_to(folder)): path.read_bytes()
-        for name in (*carried, "results/evaluate")
+        for name in ("data", "registry", "results/search", "results/train", "results/evaluate")
         for path in (folder / name).rglob("*")
         if path.is_file()
     }
