@@ -9,6 +9,7 @@ import astropy.units as u
 import numpy as np
 import torch
 
+from experiments.paper import claims
 from experiments.spread import spread
 from peculiar.cli.figures import greys
 from peculiar.core.dataset import RAW_COLUMNS, open_set
@@ -16,9 +17,7 @@ from peculiar.core.survey import Scale
 from peculiar.mock.images import read_kpc
 from peculiar.mock.resample import place
 
-PUBLISHED = Path(__file__).with_name("table_a2.csv")
 PAPERS_NAME = {"cnn2": "2-Layer CNN", "cnn3": "3-Layer CNN"}
-H0_KMS_MPC = 70.0  # of the paper
 SHOWN = {
     "l1_d_mpc": ("L1(D) [Mpc]", 2),
     "l2_d_mpc": ("L2(D) [Mpc]", 2),
@@ -34,17 +33,15 @@ Found = Mapping[tuple[str, str], Mapping[int, Mapping[str, float]]]
 
 def published() -> dict[str, dict[str, float]]:
     """Table A2's rows: uniform, normalised, learnt from D_z; the velocity is 70 x L2(D)."""
-    with PUBLISHED.open(newline="") as stream:
-        wanted = {
-            row["network"]: row
-            for row in csv.DictReader(stream)
-            if (row["distances"], row["normalised"], row["peculiar_velocity"])
-            == ("uniform", "true", "true")
-        }
+    table = claims.published().table
+    wanted = table[
+        (table["distances"] == "uniform") & table["normalised"] & (table["label"] == "D_z")
+    ]
     rows = {}
     for network, name in PAPERS_NAME.items():
-        row = {key: float(wanted[name][key]) for key in SHOWN if key != "velocity_rms_kms"}
-        rows[network] = row | {"velocity_rms_kms": H0_KMS_MPC * row["l2_d_mpc"]}
+        (row,) = wanted[wanted["network"] == name]
+        rows[network] = {key: float(row[key]) for key in SHOWN}
+        rows[network]["velocity_rms_kms"] = claims.H0_KMS_MPC * rows[network]["l2_d_mpc"]
     return rows
 
 

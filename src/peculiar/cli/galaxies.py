@@ -158,7 +158,6 @@ def standin(arguments: argparse.Namespace) -> None:
         raise InputError(f"--seed {arguments.seed}: a seed must not be negative")
     from peculiar.cli.inspect import is_standin
     from peculiar.core.params import load, params_or_defaults, validate
-    from peculiar.galaxies.fits import open_fits
     from peculiar.galaxies.params import Fetch, StandIn
     from peculiar.galaxies.standin.simulation import make_broadband
 
@@ -171,12 +170,8 @@ def standin(arguments: argparse.Namespace) -> None:
     arguments.folder.mkdir(parents=True, exist_ok=True)
     paths = [arguments.folder / f"broadband_{number}.fits" for number in range(arguments.galaxies)]
     for path in paths:
-        if path.exists():
-            with open_fits(path) as hdus:
-                if not is_standin(hdus):
-                    raise InputError(
-                        f"{path} is no stand-in and would be lost: name another folder"
-                    )
+        if path.exists() and not is_standin(path):
+            raise InputError(f"{path} is no stand-in and would be lost: name another folder")
     for number, path in enumerate(paths):
         make_broadband(path, number, parameters)
         print(f"wrote {path}")

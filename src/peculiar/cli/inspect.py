@@ -110,9 +110,10 @@ class _Headers:
     other_filters: tuple[str, ...]
 
 
-def is_standin(hdus: fits.HDUList) -> bool:
-    """Whether a file says that it was made by `peculiar standin`."""
-    return "stand-in" in str(hdus[0].header.get("ORIGIN", ""))
+def is_standin(path: Path) -> bool:
+    """Whether a FITS file says that it was made by `peculiar standin`."""
+    with open_fits(path) as hdus:
+        return "stand-in" in str(hdus[0].header.get("ORIGIN", ""))
 
 
 def describe(path: Path, galaxy: Galaxy, bands: Sequence[str], H0_kms_mpc: float) -> Contents:
@@ -141,7 +142,6 @@ def describe(path: Path, galaxy: Galaxy, bands: Sequence[str], H0_kms_mpc: float
     """
     layout = layout_of(path)
     with open_fits(path) as hdus:
-        standin = is_standin(hdus)
         if layout == "sunrise":
             headers = _sunrise_headers(path, hdus, galaxy)
         elif layout == "skirt":
@@ -154,7 +154,7 @@ def describe(path: Path, galaxy: Galaxy, bands: Sequence[str], H0_kms_mpc: float
     return Contents(
         path=path,
         layout=layout,
-        standin=standin,
+        standin=is_standin(path),
         id=galaxy.id,
         bands=tuple(bands),
         other_filters=headers.other_filters,

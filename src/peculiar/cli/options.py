@@ -118,15 +118,15 @@ def check_inputs(paths: Sequence[Path]) -> None:
             raise InputError(f"{path} is missing: check the path")
 
 
-def keep_inputs(output: Path, inputs: Sequence[Path], option: str = "--output") -> None:
+def keep_inputs(output: Path, inputs: Sequence[Path]) -> None:
     """Refuse an output that would replace an input, or a FITS file that holds an image."""
     if not output.exists():
         return
     lost = "which would be lost: name another file"
     if any(path.exists() and output.samefile(path) for path in inputs):
-        raise InputError(f"{option} {output} is an input, {lost}")
+        raise InputError(f"--output {output} is an input, {lost}")
     if output.suffix == ".fits" and _holds_image(output):
-        raise InputError(f"{option} {output} holds an image, {lost}")
+        raise InputError(f"--output {output} holds an image, {lost}")
 
 
 def _holds_image(path: Path) -> bool:

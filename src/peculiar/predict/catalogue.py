@@ -145,21 +145,26 @@ def _row(number: int, cells: Cells, factors: Mapping[str, float]) -> Row:
             values[name] = math.nan
             flags.append("bad_distance" if name == "distance_mpc" else "bad_cz")
             reasons.append(f"its {name} {_short(cells[name])} cannot be used")
-    camera = _number(cells.get("camera"))
-    number_of_camera = 0 if camera is None else -1
-    if camera is not None and 0 <= camera < CAMERAS and camera.is_integer():
-        number_of_camera = int(camera)
-    elif camera is not None:
+    camera = _camera(cells.get("camera"))
+    if camera < 0:
         reasons.append(f"its camera {_short(cells['camera'])} cannot be used")
     name = next((text for key in NAMES if (text := _text(cells.get(key)))), "")
     return Row(
         number,
         name,
-        number_of_camera,
+        camera,
         **values,
         flags=tuple(dict.fromkeys(flags)),
         reason="; ".join(reasons),
     )
+
+
+def _camera(cell: Any) -> int:
+    """Number of a camera, by default 0; -1 where the cell has none."""
+    value = _number(cell)
+    if value is None:
+        return 0
+    return int(value) if 0 <= value < CAMERAS and value.is_integer() else -1
 
 
 def _short(cell: Any) -> str:
