@@ -11,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Self
 
+import astropy.units as u
 import numpy as np
 from astropy.table import QTable
 from numpy.typing import NDArray
@@ -36,6 +37,29 @@ RAW_COLUMNS = (
 )
 OBSERVED_COLUMNS = ("galaxy", "camera", "distance_mpc", "velocity_kms", "distance_z_mpc", "split")
 SPLITS = ("train", "validation", "test")
+
+
+def redshifts_of(
+    table: QTable,
+) -> tuple[NDArray[np.float64], NDArray[np.str_], NDArray[np.float64], NDArray[np.float64]]:
+    """Redshifts of raw galaxies, and what is known of their frames.
+
+    Parameters
+    ----------
+    table : QTable
+        That `fetch` wrote; before 2026-11-29 without frames and positions.
+
+    Returns
+    -------
+    cz_kms, frames, ra_deg, dec_deg : ndarray, (galaxy,)
+        Speed of light times the redshift, km/s; its frame, "unknown" where none is named; position,
+        deg, NaN where there is none.
+    """
+    none = np.full(len(table), np.nan)
+    known = "cz_frame" in table.colnames
+    ra, dec = (table[name].to_value(u.deg) if known else none for name in ("ra_deg", "dec_deg"))
+    frames = np.asarray(table["cz_frame"]) if known else np.full(len(table), "unknown")
+    return table["cz_kms"].to_value(u.km / u.s), frames, ra, dec
 
 
 class ShardWriter:

@@ -32,6 +32,8 @@ UNITS = {
     "pixel_scale_arcsec": u.arcsec,
     "cz_kms": u.km / u.s,
     "cz_flow_kms": u.km / u.s,
+    "ra_deg": u.deg,
+    "dec_deg": u.deg,
     "centre_offset": u.pix,
 }
 
@@ -129,6 +131,7 @@ def galaxy_table(rows: list[dict[str, Any]]) -> QTable:
         table[name].unit = unit
     table["log10_stellar_mass"].info.description = "log10(M*/Msun)"
     table["mag_ab"].info.description = "from the file, for each camera and band"
+    table["cz_frame"].info.description = "frame of cz_kms"
     table["cz_flow_kms"].info.description = "corrected for peculiar velocities by a flow model"
     table["sha256"].info.description = "of the galaxy's images as float32, C order"
     return table

@@ -19,10 +19,18 @@ from peculiar.core.errors import InputError
 from peculiar.core.photometry import SPEED_OF_LIGHT_KMS
 from peculiar.galaxies.fits import open_fits
 from peculiar.predict.cells import NAMES, TABLES, Cells, read_cells
+from peculiar.velocity.frames import FRAMES, UNKNOWN
 
 ENDINGS = (".csv", ".ecsv", ".parquet", ".fits", ".fits.gz")
 CAMERAS = 2**31  # a number of a camera is below
-UNITS = {"cz_kms": u.km / u.s, "cz_error_kms": u.km / u.s, "distance_mpc": u.Mpc}
+UNITS = {
+    "cz_kms": u.km / u.s,
+    "cz_error_kms": u.km / u.s,
+    "distance_mpc": u.Mpc,
+    "ra": u.deg,
+    "dec": u.deg,
+}
+SKY = {"ra": (0.0, 360.0), "dec": (-90.0, 90.0)}
 
 
 @dataclass(frozen=True)
@@ -45,6 +53,11 @@ class Row:
         cannot be used, `bad_distance` where the distance cannot.
     reason : str
         One clause for each flag.
+    frame : str
+        Frame of the redshift, of `peculiar.velocity.frames.FRAMES`; "unknown" where the row gives
+        none, or none of these.
+    ra_deg, dec_deg : float
+        Position (ICRS), deg; NaN where there is none, or none that can be used.
     """
 
     number: int
@@ -55,6 +68,9 @@ class Row:
     distance_mpc: float = math.nan
     flags: tuple[str, ...] = ()
     reason: str = ""
+    frame: str = UNKNOWN
+    ra_deg: float = math.nan
+    dec_deg: float = math.nan
 
 
 def is_catalogue(path: Path) -> bool:
@@ -78,9 +94,10 @@ def chunks(path: Path, size: int) -> Iterator[list[Row]]:
     ----------
     path : Path
         CSV, ECSV, Parquet or FITS table, by its ending, with the columns `path` or `id` and
-        `cz_kms`, and optionally `cz_error_kms`, `distance_mpc` (to place a simulated galaxy at)
-        and `camera`. Columns with a unit are converted; others are in km/s and Mpc. Without the
-        column `cz_error_kms` redshifts have no error; an empty cell in it is an unknown error.
+        `cz_kms`, and optionally `cz_error_kms`, `cz_frame`, `ra` and `dec`, `distance_mpc` (to
+        place a simulated galaxy at) and `camera`. Columns with a unit are converted; others are in
+        km/s, deg and Mpc. Without the column `cz_error_kms` redshifts have no error; an empty cell
+        in it is an unknown error.
     size : int
         Rows at once.
 
@@ -123,7 +140,7 @@ def _row(number: int, cells: Cells, factors: Mapping[str, float]) -> Row:
     """Check the cells of one row."""
     flags: list[str] = []
     reasons: list[str] = []
-    values = {"cz_kms": math.nan, "cz_error_kms": 0.0, "distance_mpc": math.nan}
+    values = dict.fromkeys(UNITS, math.nan) | {"cz_error_kms": 0.0}
     for name, factor in factors.items():
         value = _number(cells.get(name))
         if value is None:
@@ -138,13 +155,19 @@ def _row(number: int, cells: Cells, factors: Mapping[str, float]) -> Row:
         least, most = {
             "cz_kms": (-SPEED_OF_LIGHT_KMS, SPEED_OF_LIGHT_KMS),
             "cz_error_kms": (0, SPEED_OF_LIGHT_KMS),
+            **SKY,
         }.get(name, (5e-324, math.inf))
         if least <= value * factor <= most and math.isfinite(value):
             values[name] = value * factor
         else:
             values[name] = math.nan
-            flags.append("bad_distance" if name == "distance_mpc" else "bad_cz")
+            if name not in SKY:  # without a position the frame is flagged
+                flags.append("bad_distance" if name == "distance_mpc" else "bad_cz")
             reasons.append(f"its {name} {_short(cells[name])} cannot be used")
+    ra, dec = values.pop("ra"), values.pop("dec")
+    frame = _frame(cells.get("cz_frame"))
+    if frame == UNKNOWN and (given := _text(cells.get("cz_frame"))):
+        reasons.append(f"its cz_frame {_short(given)} is none of {', '.join(FRAMES)}")
     camera = _camera(cells.get("camera"))
     if camera < 0:
         reasons.append(f"its camera {_short(cells['camera'])} cannot be used")
@@ -156,7 +179,16 @@ def _row(number: int, cells: Cells, factors: Mapping[str, float]) -> Row:
         **values,
         flags=tuple(dict.fromkeys(flags)),
         reason="; ".join(reasons),
+        frame=frame,
+        ra_deg=ra,
+        dec_deg=dec,
     )
+
+
+def _frame(cell: Any) -> str:
+    """Frame that a cell names, in any case; "unknown" for none or another."""
+    text = _text(cell).lower()
+    return text if text in FRAMES else UNKNOWN
 
 
 def _camera(cell: Any) -> int:

@@ -15,7 +15,16 @@ from peculiar.core.errors import InputError
 from peculiar.galaxies.fits import MANGLED, column_names, open_fits
 
 NAMES = ("path", "id")
-COLUMNS = (*NAMES, "cz_kms", "cz_error_kms", "distance_mpc", "camera")
+COLUMNS = (
+    *NAMES,
+    "cz_kms",
+    "cz_error_kms",
+    "cz_frame",
+    "ra",
+    "dec",
+    "distance_mpc",
+    "camera",
+)
 TABLES = (fits.BinTableHDU, fits.TableHDU)
 Cells = dict[str, Any]
 """What one row has in each of the `COLUMNS` of its file, as the file has it."""
