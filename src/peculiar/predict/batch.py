@@ -142,6 +142,8 @@ def _reason(row: Row, view: View, flags: str) -> str:
 def _view(champion: Champion, job: Job, row: Row) -> View:
     """What the network sees of a row, with the flags of the row and of the image."""
     try:
+        if "bad_row" in row.flags:
+            raise InputError("the row cannot be read")
         if "bad_distance" in row.flags:
             raise InputError("the distance to place it at cannot be used")
         galaxy, camera = job.source.galaxy(row, champion)
