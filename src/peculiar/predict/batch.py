@@ -36,7 +36,7 @@ from peculiar.predict.priors import (
     default_prior,
     distances_given_image,
 )
-from peculiar.predict.tables import assemble, write_part
+from peculiar.predict.tables import assemble, texts, write_part
 from peculiar.predict.view import View, is_real, view_galaxy
 from peculiar.registry.champion import Champion, load_champion
 from peculiar.runs.store import store_folder
@@ -99,11 +99,11 @@ def predict_rows(champion: Champion, job: Job, rows: list[Row]) -> pa.Table:
     return pa.table(
         {
             "row": pa.array([row.number for row in rows], pa.int64()),
-            "name": pa.array([row.name for row in rows], pa.string()),
+            "name": texts(row.name for row in rows),
             "camera": pa.array([row.camera for row in rows], pa.int64()),
             **{name: pa.array(table[name].value, pa.float64()) for name in COLUMNS},
             "flags": pa.array(flags, pa.string()),
-            "reason": pa.array(reasons, pa.string()),
+            "reason": texts(reasons),
         }
     )
 
