@@ -278,7 +278,7 @@ def test_a_table_whose_sum_is_wrong_is_refused(tmp_path):
     at = content.index(np.array(5600.25, ">f8").tobytes())
     content[at + 3] ^= 1
     path.write_bytes(bytes(content))
-    assert "has other data than its DATASUM says: write it again" in refusal(path)
+    assert "has another check sum than its header says: write it again" in refusal(path)
 
 
 def test_two_tables_in_a_fits_file_are_refused(tmp_path):

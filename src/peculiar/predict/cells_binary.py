@@ -71,8 +71,8 @@ def read_fits(path: Path) -> Read:
             raise InputError(f"{path} has no table: give a catalogue of galaxies")
         if len(tables) > 1:
             raise InputError(f"{path} has {len(tables)} tables: give a file with one")
-        if not tables[0].verify_datasum():
-            raise InputError(f"{path} has other data than its DATASUM says: write it again")
+        if not (tables[0].verify_datasum() and tables[0].verify_checksum()):
+            raise InputError(f"{path} has another check sum than its header says: write it again")
         all_names = column_names(path, tables[0])
         places = {
             ours: all_names.index(name) for ours, name in our_columns(path, all_names).items()
