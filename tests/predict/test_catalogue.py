@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 
 from peculiar.core.errors import InputError
 from peculiar.predict.catalogue import Row, chunks, has_paths, is_catalogue
-from peculiar.predict.cells import _null
 
 FORMATS = {"csv": "ascii.csv", "ecsv": "ascii.ecsv", "fits": "fits", "parquet": "parquet"}
 
@@ -220,13 +219,3 @@ def test_cells_that_fits_or_ecsv_mask_are_missing(tmp_path):
         assert (good.cz_kms, good.cz_error_kms, good.flags) == (5000, 30, ()), name
         assert np.isnan([hidden.cz_kms, hidden.cz_error_kms]).all(), name
         assert hidden.flags, name
-
-
-@pytest.mark.parametrize("zero", [0, 2**15])
-def test_the_null_of_a_scaled_column_is_scaled_as_well(zero):
-    column = fits.Column(
-        "cz_kms", "I", null=-99, bscale=2, bzero=zero, array=np.array([5000, 6000])
-    )
-    ids = fits.Column("id", "J", array=np.array([1, 2]))
-    hdu = fits.BinTableHDU.from_columns([ids, column])
-    assert _null(hdu.columns["cz_kms"]) == -198 + zero

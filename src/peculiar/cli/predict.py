@@ -46,8 +46,8 @@ def add(commands: Commands) -> None:
         type=Path,
         metavar="INPUT",
         help="FITS images (Illustris, TNG SKIRT or NASA-Sloan Atlas), or one folder, or one "
-        "catalogue (.csv, .ecsv, .parquet or FITS table) with the columns path or id, cz_kms, "
-        "and optionally cz_error_kms, cz_frame, ra, dec, distance_mpc, camera",
+        "catalogue (CSV, ECSV, Parquet, FITS, VOTable or IPAC) with the columns path or id, "
+        "cz_kms, and optionally cz_error_kms, cz_frame, ra, dec, distance_mpc, camera",
     )
     add_distances(command)
     command.add_argument(
@@ -215,6 +215,7 @@ def _predict_image(
     from peculiar.galaxies.formats import read_galaxy
     from peculiar.galaxies.sources import SOURCE_LABELS
     from peculiar.predict.files import predict_galaxy, predict_real
+    from peculiar.predict.tables import printable
     from peculiar.predict.view import is_real
     from peculiar.velocity.frames import UNKNOWN
 
@@ -230,7 +231,7 @@ def _predict_image(
     else:
         if not champion.data_source.startswith(SOURCE_LABELS["nsa"]):
             print(
-                f"{path.name}: the model's errors were measured on its training data "
+                f"{printable(path.name)}: the model's errors were measured on its training data "
                 f"({champion.data_source}) and do not hold for real images: see "
                 "docs/results/real_galaxies"
             )
@@ -244,7 +245,7 @@ def _predict_image(
             ra_deg=arguments.ra,
             dec_deg=arguments.dec,
         )
-    table.add_column([path.name] * len(table), name="file", index=0)
+    table.add_column([printable(path.name)] * len(table), name="file", index=0)
     return table
 
 

@@ -251,6 +251,19 @@ def _check_columns(table: QTable, folder: Path, columns: tuple[str, ...]) -> Non
         raise InputError(f"{folder / TABLE} lacks the columns {missing}: run the stage again")
 
 
+def _check_once(table: QTable, folder: Path, names: tuple[str, ...]) -> None:
+    """Refuse a table in which two rows have one name; a split would take them for one galaxy."""
+    keys = np.stack([np.asarray(table[name]) for name in names], axis=1)
+    distinct, first = np.unique(keys, axis=0, return_index=True)
+    if len(distinct) < len(keys):
+        again = keys[np.setdiff1d(np.arange(len(keys)), first)[0]]
+        named = ", ".join(f"{name} {value}" for name, value in zip(names, again, strict=True))
+        raise InputError(
+            f"{folder / TABLE} has {named} twice: remove one of the two files that were fetched, "
+            "and run the stage again"
+        )
+
+
 def open_set(folder: Path, columns: tuple[str, ...]) -> tuple[Shards, QTable]:
     """Open the images and the table of a set.
 
@@ -269,9 +282,10 @@ def open_set(folder: Path, columns: tuple[str, ...]) -> tuple[Shards, QTable]:
     Raises
     ------
     InputError
-        When either is missing or damaged, or their lengths differ.
+        When either is missing or damaged, their lengths differ, or a galaxy is there twice.
     """
     images, table = Shards(folder), read_table(folder, columns)
+    _check_once(table, folder, ("id",) if columns == RAW_COLUMNS else ("galaxy", "camera"))
     if len(images) != len(table):
         raise InputError(
             f"{folder} has {len(images)} images but {len(table)} table rows: run `dvc checkout`"

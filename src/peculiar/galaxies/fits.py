@@ -22,6 +22,8 @@ REFETCH = "delete it and fetch it again"
 """Advice for a damaged file. A file of the wrong kind would only come again."""
 GZIP = b"\x1f\x8b"
 FITS = b"SIMPLE"
+ENDINGS = (".fits", ".fit", ".fts")  # of names, in any case; .gz may follow
+NUMBERED = re.compile(r"(\d+)\.(fits|fit|fts)(\.gz)?$", re.ASCII | re.IGNORECASE)
 MANGLED = (ValueError, TypeError, LookupError, AttributeError, VerifyError)
 """What astropy raises on mangled headers."""
 
@@ -106,6 +108,12 @@ def _end_of_data(hdus: fits.HDUList) -> int:
     return max(int(info["datLoc"]) + int(info["datSpan"]) for info in infos)
 
 
+def is_fits_name(name: str) -> bool:
+    """Whether a file's name is that of a FITS file; not of hidden ones, such as macOS' ._ files."""
+    plain = name.lower().removesuffix(".gz")
+    return plain.endswith(ENDINGS) and not name.startswith(".")
+
+
 def header_number(path: Path, header: Mapping[str, Any], key: str, above: float = 0.0) -> float:
     """Read a finite number greater than `above` from a header, or raise `InputError`."""
     value = header.get(key)
@@ -135,7 +143,10 @@ def finite(path: Path, image: NDArray[np.float32], name: str) -> NDArray[np.floa
     """Return the image, or raise `NotFinite` if it has NaN or infinite pixels."""
     bad = int(np.count_nonzero(~np.isfinite(image)))
     if bad:
-        raise NotFinite(f"{path} has {bad} pixels that are not finite in {name}: {REFETCH}")
+        raise NotFinite(
+            f"{path} has {bad} pixels that are not finite in {name}: set those without data to 0, "
+            "or cut them off"
+        )
     return image
 
 
@@ -159,7 +170,7 @@ def column(path: Path, hdu: fits.BinTableHDU, name: str | int, kind: type) -> ND
 
 def subhalo_of_name(path: Path) -> int:
     """Read the subhalo number from a name `broadband_{id}.fits[.gz]`, or raise `InputError`."""
-    match = re.search(r"broadband_(\d+)\.fits(\.gz)?$", path.name)
-    if match is None:
+    match = NUMBERED.search(path.name)
+    if match is None or not path.name[: match.start()].endswith("broadband_"):
         raise InputError(f"{path} does not say which subhalo it is: name it broadband_ID.fits")
     return int(match[1])

@@ -7,6 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from peculiar.core.errors import InputError
+from peculiar.galaxies.fits import is_fits_name
 from peculiar.galaxies.galaxy import Galaxy, frame
 from peculiar.galaxies.illustris.api import read_key
 from peculiar.galaxies.illustris.archive import fill
@@ -44,7 +45,7 @@ def from_standin(params: Fetch) -> Source:
 
 def from_files(params: Fetch) -> Source:
     """Galaxies from a folder of downloaded broadband files."""
-    paths = downloaded("files", params.files.folder, ["*.fits"])
+    paths = downloaded("files", params.files.folder)
     masses: dict[int, float] = {}
     if params.files.catalogue is not None:
         masses = read_masses(params.files.catalogue)
@@ -68,7 +69,7 @@ def from_illustris(params: Fetch) -> Source:
 
 def from_skirt(params: Fetch) -> Source:
     """Galaxies from a folder of TNG SKIRT files."""
-    paths = downloaded("skirt", params.skirt.folder, ["*.fits"])
+    paths = downloaded("skirt", params.skirt.folder)
     galaxies = (frame(read_skirt(path, params.bands), params.skirt.pixels) for path in paths)
     return len(paths), galaxies, {}
 
@@ -76,7 +77,7 @@ def from_skirt(params: Fetch) -> Source:
 def from_nsa(params: Fetch) -> Source:
     """Real galaxies from the NASA-Sloan Atlas."""
     section = params.nsa
-    paths = downloaded("nsa", section.folder, ["*.fits", "*.fits.gz"])
+    paths = downloaded("nsa", section.folder)
     paths = [path for path in paths if path != section.catalogue]
     catalogue = None if section.catalogue is None else read_catalogue(section.catalogue)
     galaxies = (frame(read_nsa(path, params.bands, catalogue), section.pixels) for path in paths)
@@ -92,9 +93,9 @@ SOURCES: dict[SourceName, Callable[[Fetch], Source]] = {
 }
 
 
-def downloaded(section: str, folder: Path, patterns: Iterable[str]) -> list[Path]:
+def downloaded(section: str, folder: Path) -> list[Path]:
     """List the FITS files of a folder by name, broadband_9 before broadband_10."""
-    paths = [path for pattern in patterns for path in folder.glob(pattern)]
+    paths = [path for path in folder.glob("*") if is_fits_name(path.name)]
     if not paths:
         raise InputError(
             f"fetch.{section}.folder: {folder} holds no .fits file: put them there or correct "

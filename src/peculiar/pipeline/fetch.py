@@ -3,7 +3,7 @@
 import argparse
 import hashlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from peculiar.core.survey import PAPER_FIELD_KPC
 from peculiar.galaxies.galaxy import Galaxy
 from peculiar.galaxies.params import Fetch
 from peculiar.galaxies.sources import SOURCE_LABELS, SOURCES
-from peculiar.pipeline.paths import Paths
+from peculiar.pipeline.paths import Paths, alone
 
 ROUNDING_KPC = 0.05  # of 84.4 as the paper writes it
 UNITS = {
@@ -62,13 +62,14 @@ def fetch_galaxies(params: Fetch, folder: Path) -> None:
     Raises
     ------
     InputError
-        When a file cannot be used, or its images have another shape than those before; the
-        message names it.
+        When a file cannot be used, its images have another shape than those before, or another
+        file has its number or its images; the message names it. When another process fetches.
     """
     total, galaxies, skipped = SOURCES[params.source](params)
     rows: list[dict[str, Any]] = []
+    seen: dict[Any, str] = {}
     shape: tuple[int, ...] = ()
-    with replace_folder(folder) as partial:
+    with alone(folder), replace_folder(folder) as partial:
         with ShardWriter(partial, total, params.shard_galaxies) as shards:
             for galaxy in tqdm(galaxies, f"fetch ({params.source})", total, unit="galaxy"):
                 shape = shape or galaxy.images.shape
@@ -79,6 +80,7 @@ def fetch_galaxies(params: Fetch, folder: Path) -> None:
                     )
                 shards.append(galaxy.images)
                 rows.append(table_row(galaxy))
+                check_new(rows[-1], seen)
         table = galaxy_table(rows)
         table.meta["bands"] = list(params.bands)
         made_here = any(row["source"].startswith("stand-in:") for row in rows)
@@ -87,6 +89,21 @@ def fetch_galaxies(params: Fetch, folder: Path) -> None:
         write_table(table, partial, RAW_COLUMNS)
     if doubt := doubt_of_frames(table, shape[-1]):
         tqdm.write(doubt, file=sys.stderr)
+
+
+def check_new(row: Mapping[str, Any], seen: dict[Any, str]) -> None:
+    """Refuse a galaxy whose number, or whose images, another file has; remember it otherwise.
+
+    A galaxy is named by its number: two of one number would be taken for one. One galaxy under two
+    numbers would be both in the training and in the test split.
+    """
+    for key, what in ((row["id"], f"number {row['id']}"), (row["sha256"], "images")):
+        if key in seen:
+            raise InputError(
+                f"{row['source']} has the same {what} as {seen[key]}: keep one of the two in the "
+                "folder"
+            )
+        seen[key] = row["source"]
 
 
 def doubt_of_frames(table: QTable, pixels: int) -> str:

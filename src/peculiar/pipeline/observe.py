@@ -31,7 +31,7 @@ from peculiar.mock.images import read_kpc, views
 from peculiar.mock.params import Observe
 from peculiar.mock.resample import kpc_per_arcsec
 from peculiar.parallel import in_order, pool, scheduler
-from peculiar.pipeline.paths import Paths
+from peculiar.pipeline.paths import Paths, alone
 from peculiar.pipeline.tables import draw_table, in_one_frame, measured_table
 
 GALAXIES_AT_ONCE = 8
@@ -166,7 +166,7 @@ def observe_dataset(params: Observe, dataset: str, raw: Path, folder: Path) -> N
         table, frame = draw_table(params, distances, np.asarray(galaxies["id"]), cameras), "unknown"
     survey = survey_of(params, dataset, galaxies, frame)
     table.meta = survey.model_dump(mode="json")
-    with replace_folder(folder) as partial:
+    with alone(folder), replace_folder(folder) as partial:
         with (
             ShardWriter(partial, len(table), params.shard_images) as shards,
             tqdm(total=len(galaxies), desc=f"observe ({dataset})", unit="galaxy") as bar,

@@ -37,7 +37,7 @@ from peculiar.predict.priors import (
     default_prior,
     distances_given_image,
 )
-from peculiar.predict.tables import assemble, write_part
+from peculiar.predict.tables import assemble, texts, write_part
 from peculiar.predict.view import View, is_real, view_galaxy
 from peculiar.registry.champion import Champion, load_champion
 from peculiar.runs.store import store_folder
@@ -113,12 +113,12 @@ def predict_rows(champion: Champion, job: Job, rows: list[Row]) -> pa.Table:
     return pa.table(
         {
             "row": pa.array([row.number for row in rows], pa.int64()),
-            "name": pa.array([row.name for row in rows], pa.string()),
+            "name": texts(row.name for row in rows),
             "camera": pa.array([row.camera for row in rows], pa.int64()),
             **{name: pa.array(table[name].value, pa.float64()) for name in COLUMNS},
             "frame": pa.array(table["frame"].tolist(), pa.string()),
             "flags": pa.array(flags, pa.string()),
-            "reason": pa.array(reasons, pa.string()),
+            "reason": texts(reasons),
         }
     )
 
@@ -159,6 +159,8 @@ def _reason(row: Row, view: View, flags: str) -> str:
 def _view(champion: Champion, job: Job, row: Row) -> View:
     """What the network sees of a row, with the flags of the row and of the image."""
     try:
+        if "bad_row" in row.flags:
+            raise InputError("the row cannot be read")
         if "bad_distance" in row.flags:
             raise InputError("the distance to place it at cannot be used")
         galaxy, camera = job.source.galaxy(row, champion)

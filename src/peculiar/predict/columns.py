@@ -33,6 +33,7 @@ COLUMNS = {
 FLAGS = {
     "unusable": "the image cannot be read or placed; no numbers",
     "nan_pixels": "the image has pixels that are not finite; no numbers",
+    "bad_row": "the row has more or fewer cells than the header; no numbers",
     "bad_distance": "the distance to place the galaxy at cannot be used; no numbers",
     "no_cz": "no redshift; no velocity",
     "bad_cz": "redshift or its error cannot be used; no posterior of the velocity",

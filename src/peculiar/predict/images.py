@@ -1,6 +1,5 @@
 """Find the images of a catalogue's rows: FITS files, or shards that `fetch` or `observe` wrote."""
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -24,13 +23,12 @@ from peculiar.core.dataset import (
 )
 from peculiar.core.errors import InputError
 from peculiar.core.survey import Survey
+from peculiar.galaxies.fits import NUMBERED, is_fits_name
 from peculiar.galaxies.formats import read_galaxy
 from peculiar.galaxies.galaxy import Galaxy
 from peculiar.galaxies.nsa import read_catalogue
 from peculiar.predict.catalogue import Row, has_paths
 from peculiar.registry.champion import Champion
-
-FILE_NUMBER = re.compile(r"(\d+)\.fits(\.gz)?$")
 
 
 def is_dataset(folder: Path) -> bool:
@@ -250,6 +248,7 @@ def _numbered(folder: Path) -> dict[str, list[Path]]:
     """Files by the number at the end of their names."""
     paths: dict[str, list[Path]] = {}
     for path in sorted(folder.iterdir()):
-        if match := FILE_NUMBER.search(path.name):
+        match = NUMBERED.search(path.name)
+        if match and is_fits_name(path.name):
             paths.setdefault(str(int(match[1])), []).append(path)
     return paths
