@@ -14,6 +14,7 @@ from scipy.stats import kstest, norm, uniform
 
 from peculiar.core.dataset import RAW_COLUMNS, SPLITS, Observed, Shards, read_table, write_table
 from peculiar.core.errors import InputError
+from peculiar.core.frames import convert_cz_kms
 from peculiar.core.params import validate
 from peculiar.core.survey import Normal, Uniform
 from peculiar.mock import images as views
@@ -23,7 +24,6 @@ from peculiar.mock.resample import arcsec_per_pixel, place
 from peculiar.pipeline import observe as stage
 from peculiar.pipeline.observe import observe_dataset
 from peculiar.pipeline.tables import draw_splits, draw_table
-from peculiar.velocity.frames import convert_cz_kms
 
 UNIFORM = Uniform(distribution="uniform", min_mpc=50, max_mpc=100)
 NORMAL = Normal(distribution="normal", mean_mpc=75, sigma_mpc=14.5, min_mpc=25)

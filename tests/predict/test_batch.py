@@ -22,6 +22,7 @@ from builders.standin import small_standin
 from peculiar.cli.main import main
 from peculiar.core.dataset import Observed
 from peculiar.core.errors import InputError
+from peculiar.core.frames import convert_cz_kms
 from peculiar.galaxies.nsa import read_catalogue, read_nsa
 from peculiar.galaxies.standin.simulation import make_broadband
 from peculiar.predict import batch
@@ -29,7 +30,6 @@ from peculiar.predict.catalogue import Row
 from peculiar.predict.images import Dataset, Files
 from peculiar.predict.priors import default_prior
 from peculiar.registry.champion import load_champion
-from peculiar.velocity.frames import convert_cz_kms
 
 pytestmark = pytest.mark.xdist_group("pipeline")
 GOOD = "broadband_3.fits,5250,30,70,{camera}"

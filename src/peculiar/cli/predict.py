@@ -212,12 +212,12 @@ def _predict_image(
     prior: "DistancePrior",
 ) -> "QTable":
     """Predictions for one file: a row a camera, and of a simulated galaxy a row a distance too."""
+    from peculiar.core.frames import UNKNOWN
     from peculiar.galaxies.formats import read_galaxy
     from peculiar.galaxies.sources import SOURCE_LABELS
     from peculiar.predict.files import predict_galaxy, predict_real
     from peculiar.predict.tables import printable
     from peculiar.predict.view import is_real
-    from peculiar.velocity.frames import UNKNOWN
 
     galaxy = read_galaxy(path, champion.bands, atlas)
     if not is_real(galaxy):
@@ -252,10 +252,10 @@ def _predict_image(
 def _predict_catalogue(arguments: argparse.Namespace) -> None:
     """Write the predictions for a catalogue or a folder of images."""
     _check_catalogue(arguments)
+    from peculiar.core.frames import UNKNOWN
     from peculiar.predict.batch import Job, predict_catalogue
     from peculiar.predict.images import source_of
     from peculiar.registry.champion import load_champion
-    from peculiar.velocity.frames import UNKNOWN
 
     given, pictures = arguments.files[0], arguments.pictures
     source = source_of(given, arguments.images, arguments.atlas)

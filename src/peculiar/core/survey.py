@@ -165,7 +165,7 @@ class Survey(Section):
     instrument : Instrument or None
         Sky, seeing and noise; None for images without them.
     measured_frame : str
-        Frame of measured redshifts, of `peculiar.velocity.frames.FRAMES`, or "unknown", as in
+        Frame of measured redshifts, of `peculiar.core.frames.FRAMES`, or "unknown", as in
         datasets before 2026-11-29; see `cz_frame`.
     H0_kms_mpc : float
         Hubble constant, km/s/Mpc.

@@ -35,7 +35,7 @@ class Galaxy:
         Speed of light times the redshift of a real galaxy, measured and corrected
         for peculiar velocities by a flow model, km/s.
     cz_frame : str
-        Frame of `cz_kms`, of `peculiar.velocity.frames.FRAMES`; "unknown" without one.
+        Frame of `cz_kms`, of `peculiar.core.frames.FRAMES`; "unknown" without one.
     ra_deg, dec_deg : float
         Position of a real galaxy (ICRS), deg.
     centre_offset : tuple of float

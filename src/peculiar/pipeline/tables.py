@@ -10,10 +10,10 @@ from tqdm import tqdm
 
 from peculiar.core.dataset import SPLITS, redshifts_of
 from peculiar.core.errors import InputError
+from peculiar.core.frames import in_cmb_frame
 from peculiar.core.survey import Simulated
 from peculiar.mock.distances import draw_distances_mpc
 from peculiar.mock.params import Observe, Split
-from peculiar.velocity.frames import in_cmb_frame
 
 
 def draw_splits(

@@ -24,6 +24,7 @@ from tqdm import tqdm
 from peculiar.core.dataset import TABLE
 from peculiar.core.errors import InputError, NotFinite
 from peculiar.core.files import replace_file
+from peculiar.core.frames import UNKNOWN
 from peculiar.parallel import in_order, pool
 from peculiar.predict import catalogue
 from peculiar.predict.catalogue import Row
@@ -41,7 +42,6 @@ from peculiar.predict.tables import assemble, texts, write_part
 from peculiar.predict.view import View, is_real, view_galaxy
 from peculiar.registry.champion import Champion, load_champion
 from peculiar.runs.store import store_folder
-from peculiar.velocity.frames import UNKNOWN
 
 ROWS_AT_ONCE = 256
 FORMAT = 4  # of the parts

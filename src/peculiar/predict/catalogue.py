@@ -16,11 +16,11 @@ import numpy as np
 from astropy.io import fits
 
 from peculiar.core.errors import InputError
+from peculiar.core.frames import FRAMES, UNKNOWN
 from peculiar.core.photometry import SPEED_OF_LIGHT_KMS
 from peculiar.galaxies.fits import ENDINGS, open_fits
 from peculiar.predict.cells import NAMES, Cells, number_of, text_of, unit_factor
 from peculiar.predict.readers import OTHERS, READERS, ending, read_cells
-from peculiar.velocity.frames import FRAMES, UNKNOWN
 
 CAMERAS = 2**31  # a number of a camera is below
 UNITS = {
@@ -55,7 +55,7 @@ class Row:
     reason : str
         One clause for each flag.
     frame : str
-        Frame of the redshift, of `peculiar.velocity.frames.FRAMES`; "unknown" where the row gives
+        Frame of the redshift, of `peculiar.core.frames.FRAMES`; "unknown" where the row gives
         none, or none of these.
     ra_deg, dec_deg : float
         Position (ICRS), deg; NaN where there is none, or none that can be used.

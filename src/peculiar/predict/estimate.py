@@ -12,6 +12,7 @@ import torch
 from astropy.table import QTable
 from numpy.typing import ArrayLike, NDArray
 
+from peculiar.core.frames import UNKNOWN, in_cmb_frame
 from peculiar.core.photometry import SPEED_OF_LIGHT_KMS
 from peculiar.predict.columns import COLUMNS, FLAGS, TEXT_COLUMNS
 from peculiar.predict.limits import beyond, outside_training
@@ -23,7 +24,6 @@ from peculiar.predict.priors import (
 )
 from peculiar.predict.view import View
 from peculiar.registry.champion import Champion
-from peculiar.velocity.frames import UNKNOWN, in_cmb_frame
 from peculiar.velocity.grid import moments
 from peculiar.velocity.hubble import peculiar_velocity_kms, redshift_distance_mpc
 from peculiar.velocity.posterior import velocity_from_distance, velocity_on_grid
@@ -58,7 +58,7 @@ def predict_images(
     prior : DistancePrior, optional
         Prior on the distance, from `peculiar.predict.priors`; by default its `default_prior`.
     frame : str or sequence of str, n
-        Frame of the redshifts: one of `peculiar.velocity.frames.FRAMES`, or unknown. Those of
+        Frame of the redshifts: one of `peculiar.core.frames.FRAMES`, or unknown. Those of
         simulated galaxies have the motion of no Sun, so they are in the CMB's frame.
     ra_deg, dec_deg : array_like, (n,) or ()
         Position (ICRS), deg; NaN for that of the galaxy's file, if it has one.

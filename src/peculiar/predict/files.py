@@ -8,12 +8,12 @@ import astropy.units as u
 import numpy as np
 from astropy.table import QTable
 
+from peculiar.core.frames import UNKNOWN
 from peculiar.galaxies.galaxy import Galaxy
 from peculiar.predict.estimate import predict_images
 from peculiar.predict.priors import DistancePrior
 from peculiar.predict.view import view_galaxy
 from peculiar.registry.champion import Champion
-from peculiar.velocity.frames import UNKNOWN
 from peculiar.velocity.hubble import redshift_distance_mpc
 
 

@@ -10,6 +10,7 @@ from astropy.table import QTable
 from numpy.typing import NDArray
 
 from peculiar.core.errors import InputError
+from peculiar.core.frames import FRAMES, UNKNOWN
 from peculiar.core.params import load, params_or_defaults
 from peculiar.galaxies.galaxy import Galaxy
 from peculiar.predict.estimate import predict_images
@@ -18,7 +19,6 @@ from peculiar.predict.units import brightness_images, unmasked
 from peculiar.predict.view import view_galaxy
 from peculiar.registry.champion import Champion, load_champion
 from peculiar.registry.params import Promote
-from peculiar.velocity.frames import FRAMES, UNKNOWN
 
 if TYPE_CHECKING:
     from astropy.coordinates import SkyCoord

@@ -10,7 +10,7 @@ from astropy.table import Table
 from hypothesis import given
 from hypothesis import strategies as st
 
-from peculiar.velocity.frames import (
+from peculiar.core.frames import (
     APEX,
     FRAMES,
     UNKNOWN,
