@@ -69,11 +69,12 @@ def connected(address: str, named: str) -> "Iterator[Client]":
 
 async def _greet(address: str) -> None:
     """Connect to a scheduler once: a Client waits without end for one that does not answer."""
-    from distributed.comm import connect
+    from distributed.comm.core import connect
     from distributed.security import Security
 
     keys = Security().get_connection_args("client")  # type: ignore[no-untyped-call]
-    await (await asyncio.wait_for(connect(address, CONNECT_S, **keys), CONNECT_S)).close()
+    greeting = connect(address, CONNECT_S, **keys)  # type: ignore[no-untyped-call]
+    await (await asyncio.wait_for(greeting, CONNECT_S)).close()
 
 
 @dataclass(frozen=True)
