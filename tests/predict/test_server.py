@@ -67,7 +67,7 @@ def test_answers_are_those_of_predict(changes):
 
 def test_a_galaxy_like_those_of_the_training_is_ok():
     champion = champion_of(validity=None, network=lambda images: images.mean((1, 2, 3)) * 0 + 70)
-    (answer, *_) = server.as_pyfunc(champion).predict(images_of(champion))
+    answer = server.as_pyfunc(champion).predict(images_of(champion))[2]
     assert answer == {"D_p": 70.0, "D_error": 5.0, "flags": "ok"}
 
 
