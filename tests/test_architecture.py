@@ -63,6 +63,7 @@ CARRIED = {
     },
     "nulls": {
         *("core.frames", "core.processes", "galaxies.fits", "galaxies.formats", "galaxies.galaxy"),
+        "galaxies.headers",
         *("galaxies.illustris", "galaxies.illustris.api", "galaxies.illustris.archive"),
         *("galaxies.illustris.http", "galaxies.illustris.skipped", "galaxies.illustris.trim"),
         *("galaxies.nsa", "galaxies.skirt", "galaxies.sources"),

@@ -12,11 +12,10 @@ from numpy.typing import NDArray
 from peculiar.core.errors import InputError
 from peculiar.core.frames import FRAMES, UNKNOWN
 from peculiar.core.params import load, params_or_defaults
-from peculiar.galaxies.galaxy import Galaxy
 from peculiar.predict.estimate import predict_images
 from peculiar.predict.priors import prior_named
 from peculiar.predict.units import brightness_images, unmasked
-from peculiar.predict.view import view_galaxy
+from peculiar.predict.view import view_images
 from peculiar.registry.champion import Champion, load_champion
 from peculiar.registry.params import Promote
 
@@ -142,14 +141,7 @@ def predict_velocity(
     cz_kms, cz_error_kms = _kms("cz", cz, len(values)), _kms("cz_error", cz_error, len(values))
     if (cz_error_kms < 0).any():
         raise InputError("cz_error must not be negative")
-    galaxy = Galaxy(
-        id=0,
-        images=values,
-        kpc_per_pixel=np.full(len(values), np.nan),
-        source="the image",
-        pixel_scale_arcsec=model.pixel_scale_arcsec if scale is None else scale,
-    )
-    views = [view_galaxy(model, galaxy, k, math.nan) for k in range(len(values))]
+    views = view_images(model, values, model.pixel_scale_arcsec if scale is None else scale)
     chosen = None if prior is None else prior_named(prior)
     if frame not in (*FRAMES, UNKNOWN):
         raise InputError(f"frame {frame!r} is not known: give {', '.join(FRAMES)}")

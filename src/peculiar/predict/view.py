@@ -168,6 +168,34 @@ def view_galaxy(
     return View(_photographed(champion, galaxy, distance_mpc, seed), flags, simulated=True)
 
 
+def view_images(
+    champion: Champion, images: NDArray[np.float32], pixel_scale_arcsec: float
+) -> list[View]:
+    """Views of real galaxies, each in the middle of its image.
+
+    Parameters
+    ----------
+    champion : Champion
+        Its pixels.
+    images : ndarray, (n, band, y, x), float32
+        Surface brightness, W/m/m^2/sr, in the champion's bands; bad pixels are not finite.
+    pixel_scale_arcsec : float
+        Angle that a pixel subtends, arcsec.
+
+    Returns
+    -------
+    list of View, n
+    """
+    galaxy = Galaxy(
+        id=0,
+        images=images,
+        kpc_per_pixel=np.full(len(images), np.nan),
+        source="the image",
+        pixel_scale_arcsec=pixel_scale_arcsec,
+    )
+    return [view_galaxy(champion, galaxy, k, np.nan) for k in range(len(images))]
+
+
 def _scale_arcsec(galaxy: Galaxy, distance_mpc: float) -> float:
     """Angle that a pixel of the input subtends at the distance (NaN for a real galaxy), arcsec."""
     if is_real(galaxy):
