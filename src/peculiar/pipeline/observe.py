@@ -18,7 +18,6 @@ from peculiar.core.dataset import (
     RAW_COLUMNS,
     TABLE,
     Shards,
-    ShardWriter,
     open_set,
     write_table,
 )
@@ -26,6 +25,7 @@ from peculiar.core.device import best_device
 from peculiar.core.errors import InputError, one_sentence
 from peculiar.core.files import replace_folder
 from peculiar.core.params import load
+from peculiar.core.shard import ShardWriter
 from peculiar.core.survey import PAPER_FIELD_KPC, Measured, Survey
 from peculiar.mock.images import read_kpc, views
 from peculiar.mock.params import Observe
