@@ -49,10 +49,10 @@ BARE = {"core", "velocity", "mock", "networks", "training"}
 # modules of a stage's rooms that it does not run: their edit makes it run again needlessly
 CARRIED = {
     "fetch": {
-        *("core.device", "core.processes"),
+        "core.device",
         *("galaxies.formats", "galaxies.standin.make_ssp_table"),
     },
-    "observe": {"core.processes"},
+    "observe": set(),
     "search": {"mock.params", "runs.nulls", "runs.record"},
     "train": {"mock.params", "runs.nulls"},
     "evaluate": {
@@ -62,7 +62,7 @@ CARRIED = {
         *("training.torchrun", "training.train"),
     },
     "nulls": {
-        *("core.processes", "galaxies.fits", "galaxies.formats", "galaxies.galaxy"),
+        *("galaxies.fits", "galaxies.formats", "galaxies.galaxy", "galaxies.unfinished"),
         *("galaxies.illustris", "galaxies.illustris.api", "galaxies.illustris.archive"),
         *("galaxies.illustris.http", "galaxies.illustris.skipped", "galaxies.illustris.trim"),
         *("galaxies.nsa", "galaxies.skirt", "galaxies.sources"),
