@@ -49,10 +49,10 @@ BARE = {"core", "velocity", "mock", "networks", "training"}
 # modules of a stage's rooms that it does not run: their edit makes it run again needlessly
 CARRIED = {
     "fetch": {
-        *("core.device", "core.frames", "core.processes"),
+        *("core.device", "core.frames"),
         *("galaxies.formats", "galaxies.standin.make_ssp_table"),
     },
-    "observe": {"core.processes"},
+    "observe": set(),
     "search": {"core.frames", "mock.params", "runs.nulls", "runs.record"},
     "train": {"core.frames", "mock.params", "runs.nulls"},
     "evaluate": {
@@ -62,8 +62,8 @@ CARRIED = {
         *("training.torchrun", "training.train"),
     },
     "nulls": {
-        *("core.frames", "core.processes", "galaxies.fits", "galaxies.formats", "galaxies.galaxy"),
-        "galaxies.headers",
+        *("core.frames", "galaxies.fits", "galaxies.formats", "galaxies.galaxy"),
+        *("galaxies.headers", "galaxies.unfinished"),
         *("galaxies.illustris", "galaxies.illustris.api", "galaxies.illustris.archive"),
         *("galaxies.illustris.http", "galaxies.illustris.skipped", "galaxies.illustris.trim"),
         *("galaxies.nsa", "galaxies.skirt", "galaxies.sources"),

@@ -40,7 +40,6 @@ from peculiar.core.dataset import (
     OBSERVED_COLUMNS,
     RAW_COLUMNS,
     Observed,
-    ShardWriter,
     open_set,
     write_table,
 )
@@ -48,6 +47,7 @@ from peculiar.core.errors import InputError, one_sentence
 from peculiar.core.files import replace_folder
 from peculiar.core.params import PARAMS, load, validate
 from peculiar.core.provenance import imported_code_digest
+from peculiar.core.shard import ShardWriter
 from peculiar.core.survey import Simulated
 from peculiar.mock.distances import draw_distances_mpc
 from peculiar.mock.params import Observe

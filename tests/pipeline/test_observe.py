@@ -1,6 +1,7 @@
 """Stage `observe`: draws, splits, identities, and the whole stage on a tiny raw set."""
 
 import shutil
+import sys
 
 import astropy.units as u
 import numpy as np
@@ -12,10 +13,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import kstest, norm, uniform
 
-from peculiar.core.dataset import RAW_COLUMNS, SPLITS, Observed, Shards, read_table, write_table
+from builders.limits import few_files
+from peculiar.core.dataset import (
+    RAW_COLUMNS,
+    SPLITS,
+    TABLE,
+    Observed,
+    Shards,
+    read_table,
+    write_table,
+)
 from peculiar.core.errors import InputError
 from peculiar.core.frames import convert_cz_kms
 from peculiar.core.params import validate
+from peculiar.core.shard import ShardWriter
 from peculiar.core.survey import Normal, Uniform
 from peculiar.mock import images as views
 from peculiar.mock.instrument import observe_through, psf_kernel, sky_noise
@@ -125,6 +136,25 @@ def test_the_seed_decides_the_table(params):
     for name in ("distance_mpc", "velocity_kms", "split"):
         np.testing.assert_array_equal(a[name], b[name])
         assert not np.array_equal(a[name], c[name])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counts the open files in /proc")
+def test_few_files_are_open_however_many_shards_there_are(params, raw_folder, tmp_path):
+    images = Shards(raw_folder)
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    shutil.copy(raw_folder / TABLE, raw)
+    with ShardWriter(raw, 12, 1) as shards:
+        for row in range(12):
+            shards.append(images[np.array([row])][0])
+    one_each = params.model_copy(update={"shard_images": 1})
+    with few_files(6):
+        observe_dataset(one_each, "uniform", raw, tmp_path / "uniform")
+    assert len(list((tmp_path / "uniform").glob("*.npy"))) == 24
+    observe_dataset(params, "uniform", raw_folder, tmp_path / "again")
+    np.testing.assert_array_equal(
+        *(Shards(tmp_path / name)[np.arange(24)] for name in ("uniform", "again"))
+    )
 
 
 @pytest.mark.parametrize("dimming", ["physical", "literal"])

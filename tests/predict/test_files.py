@@ -15,9 +15,10 @@ from scipy.ndimage import gaussian_filter
 from builders.champions import GRID, brightness_distribution, mean_champion
 from builders.pipeline import ROOT, inside
 from builders.standin import small_standin
-from peculiar.core.dataset import RAW_COLUMNS, Observed, ShardWriter, write_table
+from peculiar.core.dataset import RAW_COLUMNS, Observed, write_table
 from peculiar.core.errors import InputError
 from peculiar.core.params import load, validate
+from peculiar.core.shard import ShardWriter
 from peculiar.galaxies.formats import read_galaxy
 from peculiar.galaxies.galaxy import Galaxy, frame
 from peculiar.galaxies.nsa import read_nsa

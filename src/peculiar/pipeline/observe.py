@@ -18,20 +18,20 @@ from peculiar.core.dataset import (
     RAW_COLUMNS,
     TABLE,
     Shards,
-    ShardWriter,
     open_set,
     write_table,
 )
 from peculiar.core.device import best_device
 from peculiar.core.errors import InputError, one_sentence
-from peculiar.core.files import replace_folder
+from peculiar.core.files import alone, replace_folder
 from peculiar.core.params import load
+from peculiar.core.shard import ShardWriter
 from peculiar.core.survey import PAPER_FIELD_KPC, Measured, Survey
 from peculiar.mock.images import read_kpc, views
 from peculiar.mock.params import Observe
 from peculiar.mock.resample import kpc_per_arcsec
 from peculiar.parallel import in_order, pool, scheduler
-from peculiar.pipeline.paths import Paths, alone
+from peculiar.pipeline.paths import Paths
 from peculiar.pipeline.tables import draw_table, in_one_frame, measured_table
 
 GALAXIES_AT_ONCE = 8
