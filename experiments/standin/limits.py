@@ -83,7 +83,8 @@ def predicted(
     distance_mpc = np.concatenate(distances)
     v_kms = rng.normal(0, champion.sigma_v_kms, len(distance_mpc))
     cz_kms = champion.H0_kms_mpc * distance_mpc + v_kms
-    return predict_images(champion, [View(one) for g in shown for one in g], cz_kms), v_kms
+    views = [View(one, simulated=True) for g in shown for one in g]
+    return predict_images(champion, views, cz_kms), v_kms
 
 
 def measure(table: QTable, v_kms: NDArray[np.float64], rows: NDArray[np.intp]) -> Row:

@@ -88,6 +88,7 @@ def test_an_observed_set_is_predicted_as_evaluate_does(pipeline, champion, tmp_p
     )
     table, observed = QTable.read(output), Observed.read(folder)
     assert table.meta["FRAME"] == "cmb"
+    assert table.meta["LAW"].endswith("of simulated galaxies hubble")
     assert set(table["frame"]) == {"cmb"}
     known = QTable.read(
         pipeline / "results/evaluate/predictions/uniform-cnn2.csv", format="ascii.csv"
@@ -184,7 +185,7 @@ def test_random_images_are_bad_rows(champion, tmp_path, content, ending):
 def test_redshifts_of_real_galaxies_are_converted_or_flagged(champion, tmp_path):
     path = nsa.parent(tmp_path / f"{nsa.SOUTH}-parent-40.fits.gz")
     atlas = nsa.write_catalogue(tmp_path / "nsa_v0_1_2.fits")
-    job = job_of(champion, Files(tmp_path, atlas=atlas), frame="cmb")
+    job = job_of(champion, Files(tmp_path, atlas=atlas), frame="cmb", cosmology="hubble")
     rows = [
         Row(0, path.name, 0, 5000.0),  # as the run says
         Row(1, path.name, 0, 5000.0, frame="heliocentric"),  # with the file's position

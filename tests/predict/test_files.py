@@ -8,6 +8,7 @@ import pytest
 import torch
 import yaml
 from astropy.coordinates import SkyCoord
+from astropy.cosmology import FlatLambdaCDM
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter
@@ -287,11 +288,17 @@ def test_genuine_galaxies_are_resampled_where_they_are():
         apex = SkyCoord(264.021, 48.253, unit="deg", frame="galactic")
         sun_kms = 369.82 * np.cos(at.separation(apex).rad)
         z_cmb = (1 + galaxy.cz_kms / 299792.458) * (1 + sun_kms / 299792.458) - 1
-        assert table["D_z"][0].value == pytest.approx(z_cmb * 299792.458 / 70, abs=0.01)
+        theirs = FlatLambdaCDM(H0=70, Om0=0.3, Tcmb0=0)
+        assert table["D_z"][0].value == pytest.approx(
+            theirs.comoving_distance(z_cmb).value, abs=0.01
+        )
         assert table["frame"][0] == "cmb"
         assert "frame" not in table["flags"][0]
-        assert table["D_flow"][0].value == pytest.approx(galaxy.cz_flow_kms / 70)
-        other = files.predict_real(mean_champion(), galaxy, 7000.0)
+        D_flow = theirs.comoving_distance(galaxy.cz_flow_kms / 299792.458).value
+        assert table["D_flow"][0].value == pytest.approx(D_flow, rel=1e-5)
+        assert table.meta["law"].startswith("flat_lambda_cdm, H0 = 70, Om0 = 0.3")
+        other = files.predict_real(mean_champion(), galaxy, 7000.0, cosmology="hubble")
+        assert other.meta["law"] == "hubble, H0 = 70"
         assert other["D_z"][0].value == pytest.approx(100)
         assert other["frame"][0] == other.meta["frame"] == "unknown"
         assert "frame" in other["flags"][0].split(", ")

@@ -6,6 +6,8 @@ import astropy.units as u
 import numpy as np
 import pytest
 from astropy.coordinates import SkyCoord
+from astropy.cosmology import FlatLambdaCDM
+from scipy.optimize import brentq
 
 from builders import champions
 from builders.pipeline import inside
@@ -55,12 +57,13 @@ def test_units_are_converted_and_bad_images_lose_no_good_ones(model):
 def test_redshifts_are_converted_with_frame_and_position_or_flagged(model):
     apex = SkyCoord(264.021, 48.253, unit="deg", frame="galactic")
     cz = 5000 * SPEED
-    there = notebook.predict_velocity(images(1), cz, model, frame="heliocentric", position=apex)
+    told = {"frame": "heliocentric", "position": apex, "cosmology": "hubble"}
+    there = notebook.predict_velocity(images(1), cz, model, **told)
     assert there["frame"][0] == there.meta["frame"] == "cmb"
     assert there["D_z"][0].to_value("Mpc") == pytest.approx((5000 + 369.8 * 1.0167) / 70, abs=0.02)
     assert "frame" not in there["flags"][0].split(", ")
     for known in ({}, {"frame": "heliocentric"}, {"position": apex}):
-        table = notebook.predict_velocity(images(1), cz, model, **known)
+        table = notebook.predict_velocity(images(1), cz, model, cosmology="hubble", **known)
         assert table["D_z"][0].to_value("Mpc") == pytest.approx(5000 / 70)
         assert table["frame"][0] == known.get("frame", "unknown")
         assert "frame" in table["flags"][0].split(", ")
@@ -70,6 +73,29 @@ def test_redshifts_are_converted_with_frame_and_position_or_flagged(model):
     two = SkyCoord([1, 2], [3, 4], unit="deg")
     with pytest.raises(InputError, match="position must have one value for each of 1 images"):
         notebook.predict_velocity(images(1), cz, model, position=two)
+
+
+def test_the_law_of_distance_and_redshift_is_chosen_and_said(model):
+    cz = [7000.0] * SPEED
+    real, paper = (
+        notebook.predict_velocity(images(1), cz, model, frame="cmb", cosmology=law)
+        for law in (None, "hubble")
+    )
+    assert paper["D_z"][0].to_value("Mpc") == pytest.approx(100)
+    assert real["D_z"][0].to_value("Mpc") == pytest.approx(100 - 36.96 / 70, abs=1e-3)
+    H0, D_p = 70, paper["D_p"][0].to_value("Mpc")
+    assert paper["v_p"][0].value == pytest.approx(7000 - H0 * D_p)
+    theirs = FlatLambdaCDM(H0=70, Om0=0.3, Tcmb0=0)
+    z_cos = brentq(lambda z: theirs.comoving_distance(z).value - D_p, 1e-4, 0.1)
+    c = 299792.458
+    assert real["v_p"][0].value == pytest.approx((7000 - c * z_cos) / (1 + z_cos), abs=0.1)
+    assert real["eta"][0].value < paper["eta"][0].value
+    assert real["eta"][0].value == pytest.approx(np.log10(99.47 / D_p), abs=0.01)
+    assert real.meta["law"] == "flat_lambda_cdm, H0 = 70, Om0 = 0.3; of simulated galaxies hubble"
+    assert paper.meta["law"] == "hubble, H0 = 70"
+    words = "cosmology 'planck' is not known: give hubble or flat_lambda_cdm"
+    with pytest.raises(InputError, match=words):
+        notebook.predict_velocity(images(1), cz, model, cosmology="planck")
 
 
 def test_an_error_of_the_redshift_is_used_and_images_are_resampled(model):

@@ -115,7 +115,8 @@ def test_every_column_has_unit_description_and_format():
     assert table.colnames == [*COLUMNS, "frame", "flags"]
     for name in COLUMNS:
         info = table[name].info
-        assert (info.unit, info.format) == (u.Unit(COLUMNS[name].unit), ".1f")
+        digits = ".4f" if name.startswith("eta") else ".1f"
+        assert (info.unit, info.format) == (u.Unit(COLUMNS[name].unit), digits)
         assert info.description == COLUMNS[name].description
     assert "problems" in table["flags"].info.description
     assert table.meta["training"] == "stand-in"

@@ -69,6 +69,12 @@ def add(commands: Commands) -> None:
         help="frame of --cz, or of a catalogue's rows without cz_frame; velocities are in the "
         "CMB's frame where frame and position are known, and else flagged",
     )
+    command.add_argument(
+        "--cosmology",
+        choices=("hubble", "flat_lambda_cdm"),
+        help="law of distance and redshift: D_z = cz / H0, or with the matter density 0.3; "
+        "default: hubble for simulated galaxies, flat_lambda_cdm for real ones",
+    )
     for option, name in (("--ra", "right ascension"), ("--dec", "declination")):
         command.add_argument(
             option,
@@ -224,7 +230,13 @@ def _predict_image(
         if not arguments.at:
             raise InputError(f"{path} is of a simulated galaxy: give its distances with --at")
         table = predict_galaxy(
-            champion, galaxy, arguments.at, arguments.cz, arguments.cz_error, prior
+            champion,
+            galaxy,
+            arguments.at,
+            arguments.cz,
+            arguments.cz_error,
+            prior,
+            arguments.cosmology,
         )
     elif arguments.at:
         raise InputError(f"{path} is of a real galaxy, which cannot be moved: drop --at")
@@ -244,6 +256,7 @@ def _predict_image(
             frame=arguments.frame or UNKNOWN,
             ra_deg=arguments.ra,
             dec_deg=arguments.dec,
+            cosmology=arguments.cosmology,
         )
     table.add_column([printable(path.name)] * len(table), name="file", index=0)
     return table
@@ -272,6 +285,7 @@ def _predict_catalogue(arguments: argparse.Namespace) -> None:
         pictures and pictures.resolve(),
         prior,
         arguments.frame or UNKNOWN,
+        arguments.cosmology,
     )
     count = predict_catalogue(
         champion, job, given, arguments.output, arguments.scheduler, store=arguments.store

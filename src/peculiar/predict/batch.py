@@ -29,7 +29,7 @@ from peculiar.parallel import in_order, pool
 from peculiar.predict import catalogue
 from peculiar.predict.catalogue import Row
 from peculiar.predict.columns import COLUMNS, TEXT_COLUMNS, Column
-from peculiar.predict.estimate import frames_in, outputs, predict_images
+from peculiar.predict.estimate import outputs, predict_images
 from peculiar.predict.figures import draw_galaxy
 from peculiar.predict.images import Dataset, Files, rows_of
 from peculiar.predict.priors import (
@@ -38,13 +38,14 @@ from peculiar.predict.priors import (
     default_prior,
     distances_given_image,
 )
+from peculiar.predict.redshifts import frames_in, laws_said
 from peculiar.predict.tables import assemble, texts, write_part
 from peculiar.predict.view import View, is_real, view_galaxy
 from peculiar.registry.champion import Champion, load_champion
 from peculiar.runs.store import store_folder
 
 ROWS_AT_ONCE = 256
-FORMAT = 4  # of the parts
+FORMAT = 5  # of the parts
 ABOUT_ROWS = {
     "row": Column("", "row of the catalogue, from 0", None),
     "name": Column("", "path or id of the image", None),
@@ -73,6 +74,8 @@ class Job:
         Prior on the distance; None for the champion's `default_prior`.
     frame : str
         Frame of the redshifts of rows that name none.
+    cosmology : str or None
+        Law of distance and redshift, see `peculiar.predict.redshifts.laws_of`.
     """
 
     model: str
@@ -83,6 +86,7 @@ class Job:
     pictures: Path | None
     prior: DistancePrior | None = None
     frame: str = UNKNOWN
+    cosmology: str | None = None
 
 
 def predict_rows(champion: Champion, job: Job, rows: list[Row]) -> pa.Table:
@@ -105,6 +109,7 @@ def predict_rows(champion: Champion, job: Job, rows: list[Row]) -> pa.Table:
         frame=[job.frame if row.frame == UNKNOWN else row.frame for row in rows],
         ra_deg=[row.ra_deg for row in rows],
         dec_deg=[row.dec_deg for row in rows],
+        cosmology=job.cosmology,
     )
     if job.pictures is not None:
         _draw(job, job.pictures, champion, rows, views, table)
@@ -168,6 +173,8 @@ def _view(champion: Champion, job: Job, row: Row) -> View:
         if np.isnan(distance) and not is_real(galaxy):
             distance = job.at_mpc
         view = view_galaxy(champion, galaxy, camera, distance, row.number)
+        if isinstance(job.source, Dataset) and job.source.simulated:  # placed already
+            view = replace(view, simulated=True)
     except NotFinite as error:
         view = View(None, ("nan_pixels",), str(error))
     except InputError as error:
@@ -272,6 +279,7 @@ def predict_catalogue(
                 **champion.describe(),
                 "prior": prior.name,
                 "frame": frames_in(name for part in frames for name in part.to_pylist()),
+                "law": laws_said(champion, job.cosmology),
                 "input": given.name,
             }
             count = assemble(parts, ALL_COLUMNS, meta, output)

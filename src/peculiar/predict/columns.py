@@ -19,8 +19,10 @@ def _interval(end: str, per_cent: str) -> Column:
 COLUMNS = {
     "D_p": Column("Mpc", "distance predicted from the image"),
     "D_error": Column("Mpc", "standard deviation of D_p"),
-    "D_z": Column("Mpc", "redshift distance cz / H0"),
-    "v_p": Column("km / s", "peculiar velocity H0 (D_z - D_p), away from us"),
+    "D_z": Column("Mpc", "distance of the redshift, by the law in the metadata"),
+    "eta": Column("", "mean of log10(D_z / D) over the distances that the image allows", ".4f"),
+    "eta_error": Column("", "standard deviation of eta", ".4f"),
+    "v_p": Column("km / s", "peculiar velocity of D_p and the redshift, away from us"),
     "v_hat": Column("km / s", "mean of the posterior of the peculiar velocity"),
     "v_error": Column("km / s", "standard deviation of the posterior"),
     "v_low68": _interval("lower", "68.3"),

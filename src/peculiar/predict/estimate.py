@@ -4,7 +4,7 @@
 `peculiar serve` computes the same distances and errors.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import astropy.units as u
 import numpy as np
@@ -12,9 +12,9 @@ import torch
 from astropy.table import QTable
 from numpy.typing import ArrayLike, NDArray
 
-from peculiar.core.frames import UNKNOWN, in_cmb_frame
-from peculiar.core.photometry import SPEED_OF_LIGHT_KMS
+from peculiar.core.frames import UNKNOWN
 from peculiar.predict.columns import COLUMNS, FLAGS, TEXT_COLUMNS
+from peculiar.predict.cosmography import HUBBLE, Cosmography, log_distance_ratio
 from peculiar.predict.limits import beyond, outside_training
 from peculiar.predict.priors import (
     DistancePrior,
@@ -22,11 +22,12 @@ from peculiar.predict.priors import (
     distance_grid,
     distances_given_image,
 )
+from peculiar.predict.redshifts import cz_in_cmb_frame, frames_in, laws_of, laws_said, usable
 from peculiar.predict.view import View
 from peculiar.registry.champion import Champion
 from peculiar.velocity.grid import moments
-from peculiar.velocity.hubble import peculiar_velocity_kms, redshift_distance_mpc
-from peculiar.velocity.posterior import velocity_from_distance, velocity_on_grid
+from peculiar.velocity.hubble import velocity_posterior_kms
+from peculiar.velocity.posterior import normal, velocity_on_grid
 
 Array = NDArray[np.float64]
 IMAGES_AT_ONCE = 16  # what a processor's cache holds: twice as fast as 64
@@ -42,6 +43,7 @@ def predict_images(
     frame: str | Sequence[str] = UNKNOWN,
     ra_deg: ArrayLike = np.nan,
     dec_deg: ArrayLike = np.nan,
+    cosmology: str | None = None,
 ) -> QTable:
     """Predict distances and velocities of galaxies, in the frame of the CMB where it is possible.
 
@@ -62,6 +64,9 @@ def predict_images(
         simulated galaxies have the motion of no Sun, so they are in the CMB's frame.
     ra_deg, dec_deg : array_like, (n,) or ()
         Position (ICRS), deg; NaN for that of the galaxy's file, if it has one.
+    cosmology : str, optional
+        Law of distance and redshift, one of `peculiar.predict.cosmography.COSMOLOGIES`. By default
+        Hubble's, as in the paper, for simulated galaxies, and flat LambdaCDM for real ones.
 
     Returns
     -------
@@ -78,10 +83,8 @@ def predict_images(
     """
     n = len(views)
     prior = prior or default_prior(champion)
-    cz, error, flags_of_cz = _redshifts(
-        np.broadcast_to(cz_kms, n), np.broadcast_to(cz_error_kms, n)
-    )
-    cz, frames = _in_cmb_frame(views, cz, frame, ra_deg, dec_deg)
+    cz, error, flags_of_cz = usable(np.broadcast_to(cz_kms, n), np.broadcast_to(cz_error_kms, n))
+    cz, frames = cz_in_cmb_frame(views, cz, frame, ra_deg, dec_deg)
     flags = [{*view.flags} for view in views]
     columns = {name: np.full(n, np.nan) for name in COLUMNS}
     images = [view.image for view in views if view.image is not None]
@@ -89,7 +92,11 @@ def predict_images(
     if images:
         stack = np.stack(images)
         output = outputs(champion, stack)
-        predicted = estimates(champion, output, cz[rows], error[rows], prior)
+        predicted = {name: np.full(len(rows), np.nan) for name in COLUMNS}
+        for law, at in laws_of(champion, [views[k] for k in rows], cosmology):
+            found = estimates(champion, output[at], cz[rows][at], error[rows][at], prior, law)
+            for name, values in found.items():
+                predicted[name][at] = values
         for name, values in predicted.items():
             columns[name][rows] = values
         outside = outside_training(champion, stack, output, predicted, error[rows], prior)
@@ -98,18 +105,17 @@ def predict_images(
     for k, flag in flags_of_cz.items():
         if not flags[k] & {"no_cz", "bad_cz"}:  # a catalogue has said which already
             flags[k].add(flag)
-    return _table(champion, prior, columns, frames, flags)
+    about = {"prior": prior.name, "frame": frames_in(frames), "law": laws_said(champion, cosmology)}
+    return _table({**champion.describe(), **about}, columns, frames, flags)
 
 
 def _table(
-    champion: Champion,
-    prior: DistancePrior,
+    meta: Mapping[str, str | float],
     columns: Mapping[str, Array],
     frames: NDArray[np.str_],
     flags: Sequence[set[str]],
 ) -> QTable:
-    named = frames_in(frames)
-    table = QTable(meta={**champion.describe(), "prior": prior.name, "frame": named})
+    table = QTable(meta=dict(meta))
     for name, column in COLUMNS.items():
         table[name] = columns[name] * u.Unit(column.unit)
     words = [", ".join(flag for flag in FLAGS if flag in present) or "ok" for present in flags]
@@ -119,46 +125,6 @@ def _table(
         table[name].info.description = column.description
         table[name].info.format = column.format
     return table
-
-
-def _in_cmb_frame(
-    views: Sequence[View],
-    cz_kms: Array,
-    frame: str | Sequence[str],
-    ra_deg: ArrayLike,
-    dec_deg: ArrayLike,
-) -> tuple[Array, NDArray[np.str_]]:
-    """Redshifts (n,), km/s, in the CMB's frame where possible, and the frame of each.
-
-    A position that is not given is that of the galaxy's file.
-    """
-    n = len(views)
-    ra, dec = (np.broadcast_to(np.asarray(one, float), n) for one in (ra_deg, dec_deg))
-    given = np.isfinite(ra) & np.isfinite(dec)
-    ra = np.where(given, ra, [view.ra_deg for view in views])
-    dec = np.where(given, dec, [view.dec_deg for view in views])
-    simulated = np.array([view.simulated for view in views], dtype=bool)
-    frames = np.where(simulated, "cmb", np.broadcast_to(frame, n))
-    return in_cmb_frame(cz_kms, frames, ra, dec)
-
-
-def frames_in(frames: Iterable[str]) -> str:
-    """All frames of a table's rows, for its metadata: "cmb", or for example "cmb, unknown"."""
-    return ", ".join(sorted({*frames})) or "cmb"
-
-
-def _redshifts(cz_kms: Array, cz_error_kms: Array) -> tuple[Array, Array, dict[int, str]]:
-    """Redshifts and errors (n,), km/s, NaN where they cannot be used, and the flags by row."""
-    cz = np.where(np.abs(cz_kms) <= SPEED_OF_LIGHT_KMS, cz_kms, np.nan)
-    error = np.where(
-        (cz_error_kms >= 0) & (cz_error_kms <= SPEED_OF_LIGHT_KMS), cz_error_kms, np.nan
-    )
-    unknown, bad = np.isnan(cz_kms), ~np.isfinite(cz + error)
-    return (
-        cz,
-        error,
-        {int(k): "no_cz" if unknown[k] else "bad_cz" for k in np.flatnonzero(unknown | bad)},
-    )
 
 
 def outputs(champion: Champion, images: NDArray[np.float32]) -> Array:
@@ -187,6 +153,7 @@ def estimates(
     cz_kms: Array,
     cz_error_kms: Array,
     prior: DistancePrior,
+    law: Cosmography | None = None,
 ) -> dict[str, Array]:
     """Compute distances and velocities from what the network gives.
 
@@ -202,6 +169,8 @@ def estimates(
         Their standard deviations, km/s; 0 for none.
     prior : DistancePrior
         Prior on the distance.
+    law : Cosmography, optional
+        Law of distance and redshift; by default Hubble's.
 
     Returns
     -------
@@ -211,37 +180,48 @@ def estimates(
         (`peculiar.predict.limits.beyond`). For a champion that gives distances and a uniform prior
         they have a closed form, without limits.
     """
-    H0, p = champion.H0_kms_mpc, None
+    law, p = law or Cosmography(HUBBLE, champion.H0_kms_mpc), None
+    D_z = law.distance_mpc(cz_kms)
     if champion.grid_mpc is None and prior.name == "uniform":
         D_p, D_error = output, np.full(len(output), champion.sigma_D_mpc)
+        eta, eta_error = _log_ratio_of_points(D_z, D_p, D_error)
     else:
         p = distances_given_image(champion, output, prior)
         D_p, D_error = moments(p, distance_grid(champion))
-    D_z = redshift_distance_mpc(cz_kms, H0)
-    v_p = peculiar_velocity_kms(D_z, D_p, H0)
+        eta, eta_error = log_distance_ratio(p, distance_grid(champion), D_z)
+    v_p = law.velocity_kms(cz_kms, D_p)
     columns = {"D_p": D_p, "D_error": D_error, "D_z": D_z, "v_p": v_p}
+    columns |= {"eta": eta, "eta_error": eta_error}
     columns |= {name: np.full(len(output), np.nan) for name in COLUMNS if name not in columns}
     fits = np.isfinite(D_p + D_z + cz_error_kms) & ~beyond(champion, prior, D_z, cz_error_kms)
     if fits.any():
         given = output[fits] if p is None else p[fits]
-        posterior = _posterior(champion, given, D_z[fits], cz_error_kms[fits])
+        posterior = _posterior(champion, given, cz_kms[fits], cz_error_kms[fits], law)
         for name, values in posterior.items():
             columns[name][fits] = values
     return columns
 
 
+def _log_ratio_of_points(D_z: Array, D_p: Array, D_error: Array) -> tuple[Array, Array]:
+    """Eta and its error (n,) of distances with a Gaussian error, to first order."""
+    known = (D_z > 0) & (D_p > 0)
+    ratio = np.where(known, D_z, np.nan) / np.where(known, D_p, np.nan)
+    return np.log10(ratio), D_error / np.where(known, D_p, np.nan) / np.log(10)
+
+
 def _posterior(
-    champion: Champion, given: Array, D_z_mpc: Array, cz_error_kms: Array
+    champion: Champion, given: Array, cz_kms: Array, cz_error_kms: Array, law: Cosmography
 ) -> dict[str, Array]:
     """Columns of the posterior of the peculiar velocity, km/s, of distances or p(D | image)."""
-    sigma_v, H0 = champion.sigma_v_kms, champion.H0_kms_mpc
+    sigma_v, H0, X = champion.sigma_v_kms, champion.H0_kms_mpc, law.x_of_redshift_mpc(cz_kms)
+    error = law.x_error_kms(cz_kms, cz_error_kms)
     if given.ndim == 1:
-        v = velocity_from_distance(
-            given, D_z_mpc, champion.sigma_D_mpc, sigma_v, H0, None, cz_error_kms=cz_error_kms
-        )
+        low, high = (law.x_mpc(given + k * champion.sigma_D_mpc) for k in (-1, 1))
+        sigma = np.hypot((high - low) / 2, error / H0)
+        v = normal(*velocity_posterior_kms(H0 * (X - law.x_mpc(given)), sigma, sigma_v, H0))
     else:
-        grid = distance_grid(champion)
-        v = velocity_on_grid(given, grid, D_z_mpc, sigma_v, H0, cz_error_kms=cz_error_kms)
+        p, x = law.in_x(given, distance_grid(champion))
+        v = velocity_on_grid(p, x, X, sigma_v, H0, cz_error_kms=error)
     lows = {f"v_low{level}": values for level, values in v.low_kms.items()}
     highs = {f"v_high{level}": values for level, values in v.high_kms.items()}
     return {"v_hat": v.mean_kms, "v_error": v.deviation_kms, **lows, **highs}

@@ -12,9 +12,9 @@ from peculiar.core.frames import UNKNOWN
 from peculiar.galaxies.galaxy import Galaxy
 from peculiar.predict.estimate import predict_images
 from peculiar.predict.priors import DistancePrior
+from peculiar.predict.redshifts import laws_of
 from peculiar.predict.view import view_galaxy
 from peculiar.registry.champion import Champion
-from peculiar.velocity.hubble import redshift_distance_mpc
 
 
 def predict_galaxy(
@@ -24,6 +24,7 @@ def predict_galaxy(
     cz_kms: float | None,
     cz_error_kms: float = 0.0,
     prior: DistancePrior | None = None,
+    cosmology: str | None = None,
 ) -> QTable:
     """Predict a simulated galaxy, placed at given distances.
 
@@ -39,7 +40,7 @@ def predict_galaxy(
         Its redshift times the speed of light, km/s; None where unknown.
     cz_error_kms : float
         Standard deviation of `cz_kms`, km/s.
-    prior : DistancePrior, optional
+    prior, cosmology
         See `peculiar.predict.estimate.predict_images`.
 
     Returns
@@ -59,7 +60,7 @@ def predict_galaxy(
         for seed, (distance, camera) in enumerate(pairs)
     ]
     cz = nan if cz_kms is None else cz_kms
-    table = predict_images(champion, views, cz, cz_error_kms, prior)
+    table = predict_images(champion, views, cz, cz_error_kms, prior, cosmology=cosmology)
     table.meta["source"] = galaxy.source
     table.add_column([camera for _, camera in pairs], name="camera", index=0)
     table.add_column([float(distance) for distance, _ in pairs] * u.Mpc, name="placed_at", index=0)
@@ -77,6 +78,7 @@ def predict_real(
     frame: str = UNKNOWN,
     ra_deg: float = nan,
     dec_deg: float = nan,
+    cosmology: str | None = None,
 ) -> QTable:
     """Predict a real galaxy.
 
@@ -97,6 +99,8 @@ def predict_real(
         of the NASA-Sloan Atlas, is heliocentric.
     ra_deg, dec_deg : float
         Position (ICRS), deg; NaN for that of the file.
+    cosmology : str, optional
+        See `peculiar.predict.estimate.predict_images`.
 
     Returns
     -------
@@ -114,12 +118,21 @@ def predict_real(
     views = [view_galaxy(champion, galaxy, camera, nan) for camera in cameras]
     cz, frame = (galaxy.cz_kms, galaxy.cz_frame) if cz_kms is None else (cz_kms, frame)
     table = predict_images(
-        champion, views, cz, cz_error_kms, prior, frame=frame, ra_deg=ra_deg, dec_deg=dec_deg
+        champion,
+        views,
+        cz,
+        cz_error_kms,
+        prior,
+        frame=frame,
+        ra_deg=ra_deg,
+        dec_deg=dec_deg,
+        cosmology=cosmology,
     )
     table.meta["source"] = galaxy.source
     table.add_column(list(cameras), name="camera", index=0)
     if np.isfinite(galaxy.cz_flow_kms):
-        D_flow = redshift_distance_mpc([galaxy.cz_flow_kms] * len(table), champion.H0_kms_mpc)
+        law, _ = next(laws_of(champion, views, cosmology))
+        D_flow = law.distance_mpc([galaxy.cz_flow_kms] * len(table))
         table["D_flow"] = D_flow * u.Mpc
         table["D_flow"].info.format = ".1f"
         table["D_flow"].info.description = "distance of the file's flow model"

@@ -74,6 +74,12 @@ class Dataset:
 
     folder: Path
 
+    @property
+    def simulated(self) -> bool:
+        """Whether its galaxies are simulated ones, placed by `observe`."""
+        _, _, survey, _ = _open(self.folder)
+        return survey is not None and not survey.measured
+
     def galaxy(self, row: Row, champion: Champion) -> tuple[Galaxy, int]:
         """A galaxy with the one image that the row names, and 0, that image's number."""
         images, table, survey, positions = _open(self.folder)

@@ -62,6 +62,7 @@ def predict_velocity(
     prior: str | Path | None = None,
     frame: str = UNKNOWN,
     position: "SkyCoord | None" = None,
+    cosmology: str | None = None,
 ) -> QTable:
     """Predict distances and peculiar velocities of galaxies from their images and redshifts.
 
@@ -92,6 +93,9 @@ def predict_velocity(
     position : SkyCoord, (n,) or (), optional
         Where the galaxies are. Redshifts of another frame are converted to the CMB's with it; one
         whose frame or position is unknown is taken as it is, and flagged `frame`.
+    cosmology : {"flat_lambda_cdm", "hubble"}, optional
+        Law of distance and redshift: with the matter density 0.3 (default), or D_z = cz / H0, as
+        in the paper and in simulated images.
 
     Returns
     -------
@@ -99,9 +103,11 @@ def predict_velocity(
         `D_p`, `D_error`
             Predicted distance and its standard deviation, Mpc.
         `D_z`
-            Redshift distance cz / H0, Mpc.
+            Distance of the redshift, Mpc.
+        `eta`, `eta_error`
+            Mean and standard deviation of log10(D_z / D) over p(D | image).
         `v_p`
-            H0 (D_z - D_p), km/s, positive away from us.
+            Peculiar velocity of D_p and the redshift, km/s, positive away from us.
         `v_hat`, `v_error`
             Mean and standard deviation of the posterior of the peculiar velocity, km/s.
         `v_low68`, `v_high68`, `v_low95`, `v_high95`
@@ -130,7 +136,7 @@ def predict_velocity(
     >>> images = np.full((2, 4, 32, 32), 22) * u.mag(u.AB / u.arcsec**2)
     >>> table = predict_velocity(images, [5000, 6000] * u.km / u.s, model, cz_error=30 * u.km / u.s)
     >>> table["D_z"].to_value("Mpc").round(2).tolist()
-    [71.43, 85.71]
+    [71.16, 85.33]
     >>> bool((table["v_error"] < 410 * u.km / u.s).all())
     True
     >>> table.meta["version"]
@@ -147,7 +153,15 @@ def predict_velocity(
         raise InputError(f"frame {frame!r} is not known: give {', '.join(FRAMES)}")
     ra_deg, dec_deg = _sky_deg(position, len(values))
     return predict_images(
-        model, views, cz_kms, cz_error_kms, chosen, frame=frame, ra_deg=ra_deg, dec_deg=dec_deg
+        model,
+        views,
+        cz_kms,
+        cz_error_kms,
+        chosen,
+        frame=frame,
+        ra_deg=ra_deg,
+        dec_deg=dec_deg,
+        cosmology=cosmology,
     )
 
 
