@@ -1,7 +1,7 @@
 """Every file of an export is tampered with: it is refused, or what is imported is only numbers.
 
 The digests stay as they were, or are made right again, as who wants to deceive would. The long form
-imports all that is not refused: `make torture`.
+has 20 of each, and imports the first 30 that are not refused: `make torture`.
 """
 
 import random
@@ -117,7 +117,7 @@ def deceived(folder, name):
     ("seeds", "imports"),
     [
         pytest.param(1, 2, id="short"),
-        pytest.param(20, 10**6, id="long", marks=[pytest.mark.torture, pytest.mark.slow]),
+        pytest.param(20, 30, id="long", marks=[pytest.mark.torture, pytest.mark.slow]),
     ],
 )
 def test_with_right_digests_nothing_runs_and_what_is_read_is_valid(

@@ -151,9 +151,16 @@ def column(path: Path, hdu: fits.BinTableHDU, name: str | int, kind: type) -> ND
         ) from None
 
 
+def printable(path: Path, name: str, what: str) -> str:
+    """Return a name in a file; `InputError` if it has characters that a terminal would obey."""
+    if not name.isprintable():
+        raise InputError(f"{path} has {what} named {name!r}, which is not printable: {REFETCH}")
+    return name
+
+
 def subhalo_of_name(path: Path) -> int:
     """Read the subhalo number from a name `broadband_{id}.fits[.gz]`, or raise `InputError`."""
-    match = re.search(r"broadband_(\d+)\.fits(\.gz)?$", path.name)
+    match = re.search(r"broadband_([0-9]{1,18})\.fits(\.gz)?$", path.name)
     if match is None:
         raise InputError(f"{path} does not say which subhalo it is: name it broadband_ID.fits")
     return int(match[1])
