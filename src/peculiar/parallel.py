@@ -16,6 +16,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from peculiar.core.errors import InputError
+from peculiar.core.processes import end_with_parent
 from peculiar.core.provenance import loaded_code
 
 if TYPE_CHECKING:
@@ -118,7 +119,7 @@ def pool(address: str | None, named: str = SCHEDULER) -> Iterator[Pool]:
         cores = os.cpu_count() or 1
         # spawned, not forked: a fork copies locks that other threads hold, such as tqdm's
         context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(cores, mp_context=context) as processes:
+        with ProcessPoolExecutor(cores, context, end_with_parent) as processes:
             yield Pool(processes.submit, cores)
         return
     from distributed import KilledWorker

@@ -112,7 +112,7 @@ def test_a_bad_image_has_no_numbers_and_a_flag_in_files_and_notebooks():
 def test_every_column_has_unit_description_and_format():
     champion = champion_of("distributions")
     table = predict_images(champion, [View(np.ones((1, 16, 16), np.float32))], 5250.0)
-    assert table.colnames == [*COLUMNS, "flags"]
+    assert table.colnames == [*COLUMNS, "frame", "flags"]
     for name in COLUMNS:
         info = table[name].info
         assert (info.unit, info.format) == (u.Unit(COLUMNS[name].unit), ".1f")

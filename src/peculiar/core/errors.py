@@ -55,9 +55,14 @@ def one_sentence() -> Iterator[None]:
     except KeyboardInterrupt:
         sys.exit("peculiar: interrupted; rerun the same command to resume")
     except OSError as error:
+        where = f" at {error.filename}" if error.filename else ""
+        if error.errno in (errno.EMFILE, errno.ENFILE):
+            sys.exit(
+                f"peculiar: {error.strerror}{where}: raise the limit with `ulimit -n 1024` and "
+                "rerun the same command"
+            )
         if error.errno not in FIXABLE:
             raise
-        where = f" at {error.filename}" if error.filename else ""
         sys.exit(f"peculiar: {error.strerror}{where}: fix that and rerun the same command")
     except Exception as error:
         if not f"{type(error).__module__}.".startswith(STORES):

@@ -22,6 +22,8 @@ REFETCH = "delete it and fetch it again"
 """Advice for a damaged file. A file of the wrong kind would only come again."""
 GZIP = b"\x1f\x8b"
 FITS = b"SIMPLE"
+ENDINGS = (".fits", ".fit", ".fts")  # of names, in any case; .gz may follow
+NUMBERED = re.compile(r"(\d+)\.(fits|fit|fts)(\.gz)?$", re.ASCII | re.IGNORECASE)
 MANGLED = (ValueError, TypeError, LookupError, AttributeError, VerifyError)
 """What astropy raises on mangled headers."""
 
@@ -100,6 +102,12 @@ def _damaged(path: Path, error: Exception) -> InputError:
     return InputError(f"{path} is not a complete FITS file ({reason}): {REFETCH}")
 
 
+def is_fits_name(name: str) -> bool:
+    """Whether a file's name is that of a FITS file; not of hidden ones, such as macOS' ._ files."""
+    plain = name.lower().removesuffix(".gz")
+    return plain.endswith(ENDINGS) and not name.startswith(".")
+
+
 def header_number(path: Path, header: Mapping[str, Any], key: str, above: float = 0.0) -> float:
     """Read a finite number greater than `above` from a header, or raise `InputError`."""
     value = header.get(key)
@@ -129,7 +137,10 @@ def finite(path: Path, image: NDArray[np.float32], name: str) -> NDArray[np.floa
     """Return the image, or raise `NotFinite` if it has NaN or infinite pixels."""
     bad = int(np.count_nonzero(~np.isfinite(image)))
     if bad:
-        raise NotFinite(f"{path} has {bad} pixels that are not finite in {name}: {REFETCH}")
+        raise NotFinite(
+            f"{path} has {bad} pixels that are not finite in {name}: set those without data to 0, "
+            "or cut them off"
+        )
     return image
 
 
@@ -160,7 +171,8 @@ def printable(path: Path, name: str, what: str) -> str:
 
 def subhalo_of_name(path: Path) -> int:
     """Read the subhalo number from a name `broadband_{id}.fits[.gz]`, or raise `InputError`."""
-    match = re.search(r"broadband_([0-9]{1,18})\.fits(\.gz)?$", path.name)
-    if match is None:
+    match = NUMBERED.search(path.name)
+    named = match is not None and path.name[: match.start()].endswith("broadband_")
+    if match is None or not named or int(match[1]) >= 2**63:
         raise InputError(f"{path} does not say which subhalo it is: name it broadband_ID.fits")
     return int(match[1])

@@ -30,11 +30,18 @@ class View:
         Problems with the image, of `peculiar.predict.columns.FLAGS`.
     reason : str
         One sentence where there is no image.
+    simulated : bool
+        Whether it shows a simulated galaxy, whose redshift has the motion of no Sun.
+    ra_deg, dec_deg : float
+        Position (ICRS) by the galaxy's file, deg; NaN where it has none.
     """
 
     image: NDArray[np.float32] | None
     flags: tuple[str, ...] = ()
     reason: str = ""
+    simulated: bool = False
+    ra_deg: float = np.nan
+    dec_deg: float = np.nan
 
 
 def place_galaxy(
@@ -156,8 +163,9 @@ def view_galaxy(
     galaxy = replace(galaxy, images=image, kpc_per_pixel=kpc_per_pixel)
     flags = image_flags(champion, galaxy, _scale_arcsec(galaxy, distance_mpc))
     if is_real(galaxy):
-        return View(_resampled(champion, galaxy), flags)
-    return View(_photographed(champion, galaxy, distance_mpc, seed), flags)
+        seen, at = _resampled(champion, galaxy), (galaxy.ra_deg, galaxy.dec_deg)
+        return View(seen, flags, ra_deg=at[0], dec_deg=at[1])
+    return View(_photographed(champion, galaxy, distance_mpc, seed), flags, simulated=True)
 
 
 def view_images(
