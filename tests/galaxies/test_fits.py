@@ -16,6 +16,7 @@ from peculiar.galaxies.fits import (
     open_fits,
     pixels,
     plane,
+    printable,
     subhalo_of_name,
 )
 
@@ -145,3 +146,17 @@ def test_a_mangled_header_of_an_image_is_refused(plain):
 @pytest.mark.parametrize("name", ["broadband_12.fits", "tng_broadband_12.fits.gz"])
 def test_names_give_the_subhalo(tmp_path, name):
     assert subhalo_of_name(tmp_path / name) == 12
+
+
+@pytest.mark.parametrize("number", ["", "\u0663", 10**19])
+def test_a_name_that_no_table_can_hold_as_a_number_is_refused(tmp_path, number):
+    with pytest.raises(InputError, match="does not say which subhalo it is: name it broadband_ID"):
+        subhalo_of_name(tmp_path / f"broadband_{number}.fits")
+
+
+def test_what_a_terminal_would_obey_is_refused(tmp_path):
+    assert printable(tmp_path, "sdss_r", "a filter") == "sdss_r"
+    with pytest.raises(
+        InputError, match=r"has a filter named 'r\\x1b\[2J', which is not printable"
+    ):
+        printable(tmp_path, "r\x1b[2J", "a filter")

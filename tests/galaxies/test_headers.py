@@ -61,6 +61,8 @@ def test_the_builders_are_valid(tmp_path):
 
 HUGE = 10**18
 BAD = [
+    (primary(SIMPLE="F"), "HDU 0 has SIMPLE = False, so it may be anything"),
+    (primary(SIMPLE="'T'"), "HDU 0 has SIMPLE = 'T', so it may be anything"),
     (primary(NAXIS=2147483648), "HDU 0 has NAXIS = 2147483648, not a whole number from 0 to 999"),
     (primary(NAXIS=-1), "HDU 0 has NAXIS = -1, not a whole number from 0 to 999"),
     (primary(NAXIS="T"), "HDU 0 has NAXIS = True, not a whole number"),
@@ -102,6 +104,7 @@ BAD = [
     (primary() + b"XTENSION= 'IMAGE   '", "HDU 1 has no END card"),
     (primary() + bytes(50_000), "more than 28800 bytes after its last HDU are no FITS"),
     (b"", "HDU 0 has no END card"),
+    (b"SIMPLE", "HDU 0 has no END card"),
 ]
 
 

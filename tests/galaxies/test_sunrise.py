@@ -285,3 +285,16 @@ def test_catalogue_gives_the_masses(tmp_path):
     for wrong in (tmp_path / "none.txt", tmp_path, path / "below"):
         with pytest.raises(InputError, match="is not a catalogue of subhaloes: correct the path"):
             read_masses(wrong)
+
+
+@pytest.mark.parametrize("value", [-1, True, 7.0, "7", 10**19])
+def test_a_subhalo_number_that_is_none_is_refused(file, value):
+    edit(file, lambda hdus: hdus[0].header.update({"SUBHALO": value}))
+    with pytest.raises(InputError, match=r"has SUBHALO .*, not a subhalo number: delete it and"):
+        read_broadband(file, BANDS)
+
+
+def test_a_filter_whose_name_a_terminal_would_obey_is_refused(file):
+    file.write_bytes(file.read_bytes().replace(b"i_SDSS.res", b"i_S\x1b[2J.re"))
+    with pytest.raises(InputError, match=r"has a filter named '.*\\x1b.*', which is not printable"):
+        read_broadband(file, BANDS)

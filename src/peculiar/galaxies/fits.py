@@ -162,9 +162,17 @@ def column(path: Path, hdu: fits.BinTableHDU, name: str | int, kind: type) -> ND
         ) from None
 
 
+def printable(path: Path, name: str, what: str) -> str:
+    """Return a name in a file; `InputError` if it has characters that a terminal would obey."""
+    if not name.isprintable():
+        raise InputError(f"{path} has {what} named {name!r}, which is not printable: {REFETCH}")
+    return name
+
+
 def subhalo_of_name(path: Path) -> int:
     """Read the subhalo number from a name `broadband_{id}.fits[.gz]`, or raise `InputError`."""
     match = NUMBERED.search(path.name)
-    if match is None or not path.name[: match.start()].endswith("broadband_"):
+    named = match is not None and path.name[: match.start()].endswith("broadband_")
+    if match is None or not named or int(match[1]) >= 2**63:
         raise InputError(f"{path} does not say which subhalo it is: name it broadband_ID.fits")
     return int(match[1])

@@ -160,6 +160,8 @@ def _value(key: str, image: bytes, where: str) -> object:
 
 def _data_bytes(cards: Cards, where: str) -> int:
     """Length of an HDU's data as its checked header promises, filled to whole blocks, bytes."""
+    if "XTENSION" not in cards and cards.get("SIMPLE") is not True:
+        raise HeaderError(f"{where} has SIMPLE = {cards.get('SIMPLE')!r}, so it may be anything")
     kind = str(cards.get("XTENSION", "IMAGE")).strip()
     shape = _shape(cards, where)
     groups = cards.get("GROUPS") is True and shape[:1] == [0]

@@ -14,7 +14,14 @@ from peculiar.core.photometry import (
     SKIRT_ZEROPOINT_AB,
     flux_density,
 )
-from peculiar.galaxies.fits import REFETCH, header_number, open_fits, plane, subhalo_of_name
+from peculiar.galaxies.fits import (
+    REFETCH,
+    header_number,
+    open_fits,
+    plane,
+    printable,
+    subhalo_of_name,
+)
 from peculiar.galaxies.galaxy import Galaxy
 
 COUNT_RATE_UNIT = "counts/s/pixel"
@@ -97,7 +104,7 @@ def filter_names(path: Path, hdu: fits.PrimaryHDU) -> list[str]:
     filters = [str(hdu.header.get(f"FILTER{k}", "")).strip() for k in range(hdu.shape[0])]
     if "" in filters:
         raise InputError(f"{path} does not name the filter of plane {filters.index('')}: {REFETCH}")
-    return filters
+    return [printable(path, name, "a filter") for name in filters]
 
 
 def _solid_angle_correction(path: Path, header: fits.Header) -> float:

@@ -21,6 +21,7 @@ from peculiar.galaxies.fits import (
     header_number,
     open_fits,
     plane,
+    printable,
     subhalo_of_name,
 )
 from peculiar.galaxies.galaxy import Galaxy
@@ -76,9 +77,8 @@ def read_broadband(path: Path, bands: Sequence[str]) -> Galaxy:
             raise InputError(f"{path} has cameras of different sizes: {GIVE}")
         header = hdus[0].header
         made_here = "stand-in" in str(header.get("ORIGIN", ""))
-        subhalo = header.get("SUBHALO")
         return Galaxy(
-            id=subhalo if isinstance(subhalo, int) else subhalo_of_name(path),
+            id=_subhalo(path, header) if "SUBHALO" in header else subhalo_of_name(path),
             images=np.stack([_images(path, cube, planes, bands) for cube in cubes]),
             kpc_per_pixel=np.array(
                 [_kpc_per_pixel(path, hdus, *item) for item in enumerate(cubes)]
@@ -93,6 +93,14 @@ def read_broadband(path: Path, bands: Sequence[str]) -> Galaxy:
                 [_mag_ab(path, hdus, camera, planes) for camera in range(NUMBER_OF_CAMERAS)]
             ),
         )
+
+
+def _subhalo(path: Path, header: fits.Header) -> int:
+    """Subhalo number in a header."""
+    value = header["SUBHALO"]
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**63:
+        raise InputError(f"{path} has SUBHALO {value!r}, not a subhalo number: {REFETCH}")
+    return value
 
 
 def _optional(path: Path, header: fits.Header, key: str, above: float = 0.0) -> float:
@@ -153,7 +161,8 @@ def _hdu(path: Path, hdus: fits.HDUList, name: str) -> fits.ImageHDU | fits.BinT
 
 def filter_names(path: Path, hdus: fits.HDUList) -> list[str]:
     """Filter of each plane, in order, from the first column of FILTERS, without padding."""
-    return [name.strip() for name in column(path, _hdu(path, hdus, "FILTERS"), 0, str).tolist()]
+    names = column(path, _hdu(path, hdus, "FILTERS"), 0, str).tolist()
+    return [printable(path, name.strip(), "a filter") for name in names]
 
 
 def _index(path: Path, filters: list[str], band: str) -> int:
