@@ -281,6 +281,24 @@ def test_a_table_whose_sum_is_wrong_is_refused(tmp_path):
     assert "has another check sum than its header says: write it again" in refusal(path)
 
 
+@pytest.mark.parametrize("number", [1, 2, 3])
+@pytest.mark.parametrize(
+    "card", ["5", "T", "", "''", "'id'", "'cz_kms'", "'a\xff'", "'unclosed", "'" + "x" * 60 + "'"]
+)
+def test_a_bad_name_of_a_fits_column_is_one_sentence_or_no_matter(tmp_path, number, card):
+    path, names = tmp_path / "x.fits", ("id", "cz_kms", "other")
+    fits.BinTableHDU(Table({name: [1.0, 2.0] for name in names})).writeto(path)
+    old = f"TTYPE{number}  = '{names[number - 1]:8}'".encode().ljust(70)
+    content = path.read_bytes()
+    assert content.count(old) == 1
+    path.write_bytes(content.replace(old, f"TTYPE{number}  = {card}".encode("latin-1").ljust(70)))
+    if card.strip("'") == names[number - 1] or (number == 3 and card[:2] in ("'a", "'x")):
+        rows = rows_of(path)
+        assert [(row.name, row.cz_kms, row.flags) for row in rows] == [("1", 1, ()), ("2", 2, ())]
+    else:
+        refusal(path)
+
+
 def test_two_tables_in_a_fits_file_are_refused(tmp_path):
     hdu = fits.BinTableHDU(Table(GOOD))
     fits.HDUList([fits.PrimaryHDU(), hdu, hdu.copy()]).writeto(tmp_path / "x.fits")

@@ -42,7 +42,7 @@ from peculiar.registry.champion import Champion, load_champion
 from peculiar.runs.store import store_folder
 
 ROWS_AT_ONCE = 256
-FORMAT = 3  # of the parts
+FORMAT = 4  # of the parts
 ABOUT_ROWS = {
     "row": Column("", "row of the catalogue, from 0", None),
     "name": Column("", "path or id of the image", None),
