@@ -30,12 +30,13 @@ dashboard: setup  ## browse studies on 127.0.0.1:8080, also while they run
 serve: setup  ## the champion on 127.0.0.1:5001: images in, distances and errors out
 	peculiar serve --port 5001
 
-# e.g. make paper GALAXIES=1000 SEEDS="4 5 6"; EPOCHS=1 to see it run, RESNET_EPOCHS=2 without a GPU
+# e.g. make paper GALAXIES=1000 SEEDS="4 5 6"; EPOCHS=1 to see it run, RESNET_EPOCHS=2 without a GPU,
+# READING=paper for images as the paper seems to take them
 paper: setup  ## Table A2: the paper's forty networks beside the published numbers
 	python -m experiments.paper.table paper results/paper \
 	    $(if $(GALAXIES),--galaxies $(GALAXIES)) $(if $(EPOCHS),--epochs $(EPOCHS)) \
 	    $(if $(RESNET_EPOCHS),--resnet-epochs $(RESNET_EPOCHS)) \
-	    $(if $(SEEDS),--seeds $(SEEDS))
+	    $(if $(SEEDS),--seeds $(SEEDS)) $(if $(READING),--reading $(READING))
 
 bench: setup  ## speed against what one would use instead, and the machine's limits
 	python benchmarks/bench.py $(ARGS)

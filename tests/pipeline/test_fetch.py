@@ -11,6 +11,7 @@ import yaml
 from astropy.io import fits
 from astropy.table import Table
 
+from builders.fetched import fetch_section
 from builders.illustris_server import KEY, Behaviour, Subhalo, order, running
 from builders.pipeline import ROOT
 from builders.standin import small_standin
@@ -31,14 +32,7 @@ TNG50, TNG100 = "tng50_snap095_broadband_117378", "tng100_snap099_broadband_6"
 
 def params(source="standin", folder=".", catalogue=None, bands="ugriz", galaxies=5, **sections):
     """Section fetch as shipped, but small."""
-    shipped = yaml.safe_load((ROOT / "params.yaml").read_text())["fetch"]
-    shipped |= {
-        "source": source,
-        "bands": list(bands),
-        "shard_galaxies": 2,
-        "standin": small_standin(galaxies=galaxies).model_dump(),
-        "files": {"folder": str(folder), "catalogue": catalogue and str(catalogue)},
-    }
+    shipped = fetch_section(source, folder, catalogue, bands, galaxies)
     for name, changes in sections.items():
         shipped[name] |= changes
     return validate(Fetch, shipped, "fetch")

@@ -1,5 +1,7 @@
 """Write files and folders completely or not at all, and compute digests of their contents."""
 
+import ctypes
+import errno
 import hashlib
 import os
 import shutil
@@ -7,37 +9,121 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 from peculiar.core.errors import InputError
+
+AT_FDCWD, RENAME_EXCHANGE = -100, 2  # of linux/fcntl.h and linux/fs.h
 
 
 @contextmanager
 def replace_folder(folder: Path) -> Iterator[Path]:
-    """Replace a folder completely or not at all.
+    """Replace a folder completely or not at all, even when the machine stops.
 
     Yields a new sibling folder to write into, which takes the place of `folder` when the block
-    ends. A failed or killed block leaves the old folder unchanged.
+    ends. A failed or killed block leaves the old folder unchanged, and at no moment is there none
+    (on Linux; elsewhere it is beside its place for a moment, and the next call puts it back).
+
+    Raises
+    ------
+    NotADirectoryError
+        When a file is in its place.
     """
-    partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
+    folder = folder.resolve()  # the folder that a link names is replaced, and not the link
+    partial, old = (folder.with_name(f".{folder.name}.{which}") for which in ("partial", "old"))
+    if folder.exists() and not folder.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder))
+    if old.exists() and not folder.exists():
+        old.rename(folder)
+    for left_by_a_kill in (partial, old):
+        shutil.rmtree(left_by_a_kill, ignore_errors=True)
     partial.mkdir(parents=True)
     try:
         yield partial
-        shutil.rmtree(folder, ignore_errors=True)
-        partial.rename(folder)
+        _sync_below(partial)
+        if not folder.exists():
+            partial.rename(folder)
+        elif not _exchange(partial, folder):
+            folder.rename(old)
+            partial.rename(folder)
+        sync(folder.parent)
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        for gone in (partial, old):
+            shutil.rmtree(gone, ignore_errors=True)
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Keep other processes from writing the same folder meanwhile.
+
+    Raises
+    ------
+    InputError
+        When another process writes it.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    path = folder.with_name(f".{folder.name}.lock")
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise InputError(
+            f"another process writes {folder}: wait until it has ended, and run the same command "
+            "again"
+        ) from None
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+        lock.release()
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Exchange two folders in one step; False where the system cannot."""
+    rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if rename is None:
+        return False
+    if rename(AT_FDCWD, os.fsencode(one), AT_FDCWD, os.fsencode(other), RENAME_EXCHANGE) == 0:
+        return True
+    code = ctypes.get_errno()
+    if code in (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP):
+        return False
+    raise OSError(code, os.strerror(code), str(other))
+
+
+def _sync_below(folder: Path) -> None:
+    """Write a folder's files and their names through to the disk."""
+    for path in folder.rglob("*"):
+        if not path.is_symlink():
+            sync(path)
+    sync(folder)
+
+
+def sync(path: Path) -> None:
+    """Write a file, or the names in a folder, through to the disk."""
+    number = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(number)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # a filesystem that cannot do it for folders
+            raise
+    finally:
+        os.close(number)
 
 
 @contextmanager
 def replace_file(path: Path) -> Iterator[Path]:
-    """Replace a file completely or not at all.
+    """Replace a file completely or not at all, even when the machine stops.
 
     Yields the path of a sibling to write, which takes the place of `path` when the block ends.
     """
     partial = path.with_name(f".{path.name}.partial")
+    partial.unlink(missing_ok=True)  # left by a kill
     try:
         yield partial
+        sync(partial)
         partial.replace(path)
+        sync(path.parent)
     finally:
         partial.unlink(missing_ok=True)
 
@@ -52,15 +138,8 @@ def write_atomically(path: Path, content: bytes) -> None:
     content : bytes
         New content.
     """
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        with partial.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with replace_file(path) as partial:
+        partial.write_bytes(content)
 
 
 def files_sha256(folder: Path, leave_out: str) -> str:

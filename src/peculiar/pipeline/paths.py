@@ -1,13 +1,7 @@
 """Files that the stages read and write, below the folder of a repository, as in `dvc.yaml`."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-
-from filelock import FileLock, Timeout
-
-from peculiar.core.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -69,29 +63,3 @@ class Paths:
     def store(self) -> Path | None:
         """MLflow's store; None for that of the working folder (`peculiar.runs.store`)."""
         return None if self.root == Path() else self.root / "mlruns"
-
-
-@contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """Keep other processes from writing the same folder meanwhile.
-
-    Raises
-    ------
-    InputError
-        When another process writes it.
-    """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    path = folder.with_name(f".{folder.name}.lock")
-    lock = FileLock(path)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise InputError(
-            f"another process writes {folder}: wait until it has ended, and run the same command "
-            "again"
-        ) from None
-    try:
-        yield
-    finally:
-        path.unlink(missing_ok=True)
-        lock.release()

@@ -16,6 +16,7 @@ from threading import Lock
 
 import numpy as np
 import pyarrow as pa  # type: ignore[import-untyped]
+import pyarrow.parquet as pq  # type: ignore[import-untyped]
 from astropy.table import QTable
 from filelock import FileLock, Timeout
 from tqdm import tqdm
@@ -23,11 +24,12 @@ from tqdm import tqdm
 from peculiar.core.dataset import TABLE
 from peculiar.core.errors import InputError, NotFinite
 from peculiar.core.files import replace_file
+from peculiar.core.frames import UNKNOWN
 from peculiar.parallel import in_order, pool
 from peculiar.predict import catalogue
 from peculiar.predict.catalogue import Row
 from peculiar.predict.columns import COLUMNS, TEXT_COLUMNS, Column
-from peculiar.predict.estimate import outputs, predict_images
+from peculiar.predict.estimate import frames_in, outputs, predict_images
 from peculiar.predict.figures import draw_galaxy
 from peculiar.predict.images import Dataset, Files, rows_of
 from peculiar.predict.priors import (
@@ -48,7 +50,7 @@ ABOUT_ROWS = {
     "name": Column("", "path or id of the image", None),
     "camera": Column("", "which of the galaxy's images", None),
 }
-REASON = {"reason": Column("", "why numbers are missing", None)}
+REASON = {"reason": Column("", "why numbers are missing, or the frame is not the CMB's", None)}
 ALL_COLUMNS = ABOUT_ROWS | COLUMNS | TEXT_COLUMNS | REASON
 _loading = Lock()
 
@@ -69,6 +71,8 @@ class Job:
         Folder for a picture of each galaxy.
     prior : DistancePrior or None
         Prior on the distance; None for the champion's `default_prior`.
+    frame : str
+        Frame of the redshifts of rows that name none.
     """
 
     model: str
@@ -78,6 +82,7 @@ class Job:
     at_mpc: float
     pictures: Path | None
     prior: DistancePrior | None = None
+    frame: str = UNKNOWN
 
 
 def predict_rows(champion: Champion, job: Job, rows: list[Row]) -> pa.Table:
@@ -91,7 +96,16 @@ def predict_rows(champion: Champion, job: Job, rows: list[Row]) -> pa.Table:
     """
     views = [_view(champion, job, row) for row in rows]
     cz, error = [row.cz_kms for row in rows], [row.cz_error_kms for row in rows]
-    table = predict_images(champion, views, cz, error, job.prior)
+    table = predict_images(
+        champion,
+        views,
+        cz,
+        error,
+        job.prior,
+        frame=[job.frame if row.frame == UNKNOWN else row.frame for row in rows],
+        ra_deg=[row.ra_deg for row in rows],
+        dec_deg=[row.dec_deg for row in rows],
+    )
     if job.pictures is not None:
         _draw(job, job.pictures, champion, rows, views, table)
     flags = table["flags"].tolist()
@@ -102,6 +116,7 @@ def predict_rows(champion: Champion, job: Job, rows: list[Row]) -> pa.Table:
             "name": texts(row.name for row in rows),
             "camera": pa.array([row.camera for row in rows], pa.int64()),
             **{name: pa.array(table[name].value, pa.float64()) for name in COLUMNS},
+            "frame": pa.array(table["frame"].tolist(), pa.string()),
             "flags": pa.array(flags, pa.string()),
             "reason": texts(reasons),
         }
@@ -130,10 +145,12 @@ def _draw(
 
 
 def _reason(row: Row, view: View, flags: str) -> str:
-    """Why numbers of a row are missing, on one line."""
+    """Why numbers of a row are missing or not as they could be, on one line."""
     reasons = [" ".join(view.reason.split()), row.reason]
     if "prior" in flags.split(", "):
         reasons.append("no distance that the prior allows fits the image")
+    if "frame" in flags.split(", "):
+        reasons.append("its redshift is taken as it is: give its cz_frame, and ra and dec")
     if "cz_beyond" in flags:
         reasons.append(f"cz {row.cz_kms:.0f} km/s is beyond the champion's distances")
     return "; ".join(filter(None, reasons))
@@ -250,7 +267,13 @@ def predict_catalogue(
             _keep(folder, _identity(job, given, rows_at_once))
             parts = _write_parts(champion, job, read(given, rows_at_once), folder, scheduler, store)
             prior = job.prior or default_prior(champion)
-            meta = {**champion.describe(), "prior": prior.name, "input": given.name}
+            frames = (pq.read_table(part, columns=["frame"])["frame"] for part in parts)
+            meta = {
+                **champion.describe(),
+                "prior": prior.name,
+                "frame": frames_in(name for part in frames for name in part.to_pylist()),
+                "input": given.name,
+            }
             count = assemble(parts, ALL_COLUMNS, meta, output)
             shutil.rmtree(folder)
     except Timeout:

@@ -16,13 +16,21 @@ import numpy as np
 from astropy.io import fits
 
 from peculiar.core.errors import InputError
+from peculiar.core.frames import FRAMES, UNKNOWN
 from peculiar.core.photometry import SPEED_OF_LIGHT_KMS
 from peculiar.galaxies.fits import ENDINGS, open_fits
 from peculiar.predict.cells import NAMES, Cells, number_of, text_of, unit_factor
 from peculiar.predict.readers import OTHERS, READERS, ending, read_cells
 
 CAMERAS = 2**31  # a number of a camera is below
-UNITS = {"cz_kms": u.km / u.s, "cz_error_kms": u.km / u.s, "distance_mpc": u.Mpc}
+UNITS = {
+    "cz_kms": u.km / u.s,
+    "cz_error_kms": u.km / u.s,
+    "distance_mpc": u.Mpc,
+    "ra": u.deg,
+    "dec": u.deg,
+}
+SKY = {"ra": (0.0, 360.0), "dec": (-90.0, 90.0)}
 
 
 @dataclass(frozen=True)
@@ -46,6 +54,11 @@ class Row:
         `bad_distance` where the distance cannot.
     reason : str
         One clause for each flag.
+    frame : str
+        Frame of the redshift, of `peculiar.core.frames.FRAMES`; "unknown" where the row gives
+        none, or none of these.
+    ra_deg, dec_deg : float
+        Position (ICRS), deg; NaN where there is none, or none that can be used.
     """
 
     number: int
@@ -56,6 +69,9 @@ class Row:
     distance_mpc: float = math.nan
     flags: tuple[str, ...] = ()
     reason: str = ""
+    frame: str = UNKNOWN
+    ra_deg: float = math.nan
+    dec_deg: float = math.nan
 
 
 def is_catalogue(path: Path) -> bool:
@@ -80,9 +96,10 @@ def chunks(path: Path, size: int) -> Iterator[list[Row]]:
     ----------
     path : Path
         Table in a format of `peculiar.predict.readers`, with the columns `path` or `id` and
-        `cz_kms`, and optionally `cz_error_kms`, `distance_mpc` (to place a simulated galaxy at)
-        and `camera`. Columns with a unit are converted; others are in km/s and Mpc. Without the
-        column `cz_error_kms` redshifts have no error; an empty cell in it is an unknown error.
+        `cz_kms`, and optionally `cz_error_kms`, `cz_frame`, `ra` and `dec`, `distance_mpc` (to
+        place a simulated galaxy at) and `camera`. Columns with a unit are converted; others are in
+        km/s, deg and Mpc. Without the column `cz_error_kms` redshifts have no error; an empty cell
+        in it is an unknown error.
     size : int
         Rows at once.
 
@@ -117,7 +134,7 @@ def _row(number: int, cells: Cells, factors: Mapping[str, float]) -> Row:
         return Row(number, "", flags=("bad_row",), reason=cells)
     flags: list[str] = []
     reasons: list[str] = []
-    values = {"cz_kms": math.nan, "cz_error_kms": 0.0, "distance_mpc": math.nan}
+    values = dict.fromkeys(UNITS, math.nan) | {"cz_error_kms": 0.0}
     for name, factor in factors.items():
         value = number_of(cells.get(name))
         if value is None:
@@ -132,13 +149,19 @@ def _row(number: int, cells: Cells, factors: Mapping[str, float]) -> Row:
         least, most = {
             "cz_kms": (-SPEED_OF_LIGHT_KMS, SPEED_OF_LIGHT_KMS),
             "cz_error_kms": (0, SPEED_OF_LIGHT_KMS),
+            **SKY,
         }.get(name, (5e-324, math.inf))
         if least <= value * factor <= most and math.isfinite(value):
             values[name] = value * factor
         else:
             values[name] = math.nan
-            flags.append("bad_distance" if name == "distance_mpc" else "bad_cz")
+            if name not in SKY:  # without a position the frame is flagged
+                flags.append("bad_distance" if name == "distance_mpc" else "bad_cz")
             reasons.append(f"its {name} {_short(cells[name])} cannot be used")
+    ra, dec = values.pop("ra"), values.pop("dec")
+    frame, why = _frame(cells)
+    if why:
+        reasons.append(why)
     camera, why = _camera(cells)
     if why:
         reasons.append(why)
@@ -150,7 +173,19 @@ def _row(number: int, cells: Cells, factors: Mapping[str, float]) -> Row:
         **values,
         flags=tuple(dict.fromkeys(flags)),
         reason="; ".join(reasons),
+        frame=frame,
+        ra_deg=ra,
+        dec_deg=dec,
     )
+
+
+def _frame(cells: dict[str, Any]) -> tuple[str, str]:
+    """Frame that a row names, in any case; "unknown" without one, and why if it names another."""
+    given = text_of(cells.get("cz_frame"))
+    if given.lower() in FRAMES:
+        return given.lower(), ""
+    known = ", ".join(FRAMES)
+    return UNKNOWN, f"its cz_frame {_short(given)} is none of {known}" if given else ""
 
 
 def _camera(cells: dict[str, Any]) -> tuple[int, str]:

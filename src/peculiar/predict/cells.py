@@ -13,7 +13,16 @@ import astropy.units as u
 from peculiar.core.errors import InputError
 
 NAMES = ("path", "id")
-COLUMNS = (*NAMES, "cz_kms", "cz_error_kms", "distance_mpc", "camera")
+COLUMNS = (
+    *NAMES,
+    "cz_kms",
+    "cz_error_kms",
+    "cz_frame",
+    "ra",
+    "dec",
+    "distance_mpc",
+    "camera",
+)
 Cells = dict[str, Any] | str
 """What one row has in each of the `COLUMNS` of its file, as the file has it and None where it says
 that there is nothing; or why the row cannot be read."""

@@ -43,6 +43,7 @@ FLAGS = {
     "prior": "no distance that the prior allows fits the image; no distance",
     "cz_beyond": "no distance of the model's grid and the prior fits the redshift; no posterior",
     "distance": "outside the distances that the model is offered for, with 95 % probability",
+    "frame": "the redshift is not in the CMB's frame: its frame or the position is unknown",
     "tension": "D_p and D_z differ by more than three deviations",
     "brightness": "magnitude outside those of the training images",
     "size": "half-light radius outside those of the training images",
@@ -51,4 +52,7 @@ FLAGS = {
 }
 """Every flag and its meaning, in the order in which `flags` lists them."""
 
-TEXT_COLUMNS = {"flags": Column("", 'problems, separated by commas; "ok" if none', None)}
+TEXT_COLUMNS = {
+    "frame": Column("", "frame of the redshift in D_z and all velocities", None),
+    "flags": Column("", 'problems, separated by commas; "ok" if none', None),
+}

@@ -27,6 +27,7 @@ from mlflow.exceptions import MlflowException
 from peculiar.core import processes
 from peculiar.core.errors import InputError, redacted
 from peculiar.core.provenance import git_state
+from peculiar.runs.servers import first_contact
 from peculiar.runs.store import (
     ARTIFACTS,
     DATABASE,
@@ -116,7 +117,8 @@ def open_to_read(store: Path | None = None) -> str:
 def _experiment(uri: str) -> str | None:
     """Id of our experiment; None where it is not there yet."""
     try:
-        experiment = mlflow.get_experiment_by_name(EXPERIMENT)
+        with first_contact(uri):
+            experiment = mlflow.get_experiment_by_name(EXPERIMENT)
     except MlflowException as error:
         reason = str(error).splitlines()[0]
         raise InputError(

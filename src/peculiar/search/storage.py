@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import optuna
 from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner, WilcoxonPruner
@@ -44,8 +44,10 @@ from peculiar.search.params import Search
 
 HEARTBEAT_S, GRACE_S = 15, 120  # a trial without a heartbeat for the grace period is dead
 PATIENCE_S = 600  # with a database that is restarting
+CONNECT_S = 20  # to open a connection to a database, at each of its addresses
 STARTUP_TRIALS = 5  # at random, before TPE learns from them; a default study has 8
 TRIAL_RETRIES = 3  # of a trial whose process died
+TAIL_BYTES = 1 << 16  # of a journal read at once; a line has some hundreds
 QUEUED = "queued"  # attribute of a trial of a grid: its parameters
 
 # A statement that is under way when the database goes down fails; the next one waits for the
@@ -110,43 +112,91 @@ def mend_journal(path: Path) -> None:
     """Cut off a last line that a full disk or a power failure left without its end.
 
     Optuna would append to it, and no later search could read the journal. What is lost is the last
-    thing that was said of one trial, which is done again.
+    thing that was said of one trial, which is done again. Only the end of the file is read.
 
     Raises
     ------
     InputError
-        When another line is damaged.
+        When the last whole line is damaged; Optuna would pass over it until one follows.
     """
     if not path.exists():
         return
     lock = JournalFileSymlinkLock(str(path))
+    _unlock_if_moved(path)
     lock.acquire()
     try:
-        lines = path.read_bytes().splitlines(keepends=True)
-        for number, line in enumerate(lines, start=1):
-            if number == len(lines) and not line.endswith(b"\n"):
-                os.truncate(path, path.stat().st_size - len(line))
-                break
-            try:
-                json.loads(line)
-            except ValueError:
-                raise InputError(
-                    f"{path}: line {number} is damaged: restore the file, or move it away to begin "
-                    "new studies"
-                ) from None
+        with path.open("rb+") as file:
+            size = file.seek(0, os.SEEK_END)
+            whole = _whole_lines(file, size)
+            if whole < size:
+                file.truncate(whole)
+            file.seek(begin := _whole_lines(file, whole - 1))
+            if whole and not _is_json(file.read(whole - begin)):
+                raise _damaged(path)
     finally:
         lock.release()
 
 
+def _whole_lines(file: BinaryIO, size: int) -> int:
+    """Bytes of a file up to the end of its last whole line."""
+    for end in range(size, 0, -TAIL_BYTES):
+        begin = max(0, end - TAIL_BYTES)
+        file.seek(begin)
+        if (found := file.read(end - begin).rfind(b"\n")) >= 0:
+            return begin + found + 1
+    return 0
+
+
+def _unlock_if_moved(path: Path) -> None:
+    """Remove a lock that a killed search left before the folder was moved or copied.
+
+    A lock is a link to its journal. Optuna waits for ever for one that leads nowhere, and for the
+    searches of the original where it leads there.
+    """
+    lock = path.with_name(path.name + ".lock")
+    if lock.is_symlink() and lock.readlink() != path:
+        lock.unlink(missing_ok=True)
+
+
+def _journal(path: Path) -> JournalStorage:
+    """Open a journal; `InputError` that names the line where Optuna cannot read it."""
+    mend_journal(path)
+    try:
+        return JournalStorage(JournalFileBackend(str(path)))
+    except (ValueError, TypeError, LookupError, AttributeError, AssertionError):
+        raise _damaged(path) from None
+
+
+def _damaged(path: Path) -> InputError:
+    """An error that names the first line that is not JSON; only "a line" where each is."""
+    with path.open("rb") as file:
+        numbers = (number for number, line in enumerate(file, start=1) if not _is_json(line))
+        number = next(numbers, None)
+    line = "a line" if number is None else f"line {number}"
+    return InputError(
+        f"{path}: {line} is damaged: restore the file, or move it away to begin new studies"
+    )
+
+
+def _is_json(line: bytes) -> bool:
+    try:
+        json.loads(line)
+    except ValueError:
+        return False
+    return True
+
+
 def _storage(plan: Plan) -> BaseStorage:
     if not plan.storage.startswith("postgresql"):
-        mend_journal(Path(plan.storage))
-        return JournalStorage(JournalFileBackend(plan.storage))
+        return _journal(Path(plan.storage))
     where = plan.storage.rpartition("@")[2]
     try:
         storage = RDBStorage(
             plan.storage.replace("postgresql://", "postgresql+psycopg://"),
-            engine_kwargs={"pool_pre_ping": True},
+            engine_kwargs={
+                "pool_pre_ping": True,
+                "connect_args": {"connect_timeout": CONNECT_S},
+            },
             heartbeat_interval=HEARTBEAT_S,
             grace_period=GRACE_S,
             heartbeat_stale_trial_callback=requeue,
