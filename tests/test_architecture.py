@@ -68,7 +68,7 @@ CARRIED = {
         *("galaxies.illustris.http", "galaxies.illustris.skipped", "galaxies.illustris.trim"),
         *("galaxies.nsa", "galaxies.skirt", "galaxies.sources"),
         *("galaxies.standin.make_ssp_table", "galaxies.sunrise", "mock.params", "runs.logged"),
-        *("runs.store", "runs.stored", "runs.tracking"),
+        *("runs.servers", "runs.store", "runs.stored", "runs.tracking"),
     },
     "promote": {
         *(

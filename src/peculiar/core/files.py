@@ -62,7 +62,7 @@ def alone(folder: Path) -> Iterator[None]:
         When another process writes it.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
-    path = folder.with_name(f".{folder.name}.lock")
+    path = folder.with_name(f".{folder.name}.lock.partial")
     lock = FileLock(path)
     try:
         lock.acquire(timeout=0)
