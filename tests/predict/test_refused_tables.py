@@ -59,6 +59,33 @@ def test_a_column_that_stands_twice_is_refused(tmp_path, writer):
     assert "has the column cz_kms more than once: keep one" in refusal(doubled(writer, tmp_path))
 
 
+@pytest.mark.parametrize(
+    ("misspelt", "name"),
+    [
+        ("cz_err_kms", "cz_error_kms"),
+        ("CZ_eror_kms", "cz_error_kms"),
+        ("distance_kpc", "distance_mpc"),
+        ("cameras", "camera"),
+        ("cz_km", "cz_kms"),
+    ],
+)
+def test_a_misspelt_column_is_not_ignored(tmp_path, misspelt, name):
+    columns = ["id", *dict.fromkeys(["cz_kms", misspelt])]
+    if name == "cz_kms":
+        columns.remove(name)
+    path = tmp_path / "x.csv"
+    path.write_text(",".join(columns) + "\n" + ",".join("1" * len(columns)) + "\n")
+    assert f"has a column {misspelt.lower()} and none {name}: call it {name}, or" in refusal(path)
+
+
+def test_columns_unlike_ours_are_ignored(tmp_path):
+    path = tmp_path / "x.csv"
+    path.write_text(
+        "id,cz_kms,ra2,dec_2,e_cz_kms,filter,distance_error,frame_id\n" + "1," * 7 + "1\n"
+    )
+    assert rows_of(path)[0].flags == ()
+
+
 NO_NUMBERS = [
     *("5_012", "٥٠١٢", "５０１２", "0x1388", "5.012,5", "5012 km/s", "1e", "5012.0.1", "--5"),
     *("True", "inf", "-Infinity", "1e999", "5012\x00", "²", "½", "Ⅴ"),
