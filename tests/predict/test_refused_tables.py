@@ -2,6 +2,7 @@
 
 import base64
 import datetime
+import errno
 import gzip
 import re
 from decimal import Decimal
@@ -324,6 +325,22 @@ def test_a_bad_name_of_a_fits_column_is_one_sentence_or_no_matter(tmp_path, numb
         assert [(row.name, row.cz_kms, row.flags) for row in rows] == [("1", 1, ()), ("2", 2, ())]
     else:
         refusal(path)
+
+
+def test_a_fits_file_without_a_table_is_refused(tmp_path):
+    fits.PrimaryHDU(np.ones((4, 4))).writeto(tmp_path / "x.fits")
+    assert "has no table: give a catalogue of galaxies" in refusal(tmp_path / "x.fits")
+
+
+def test_a_fault_of_the_disk_is_not_said_to_be_the_file_s(tmp_path, monkeypatch):
+    path = write_catalogue("csv of pandas", GOOD, tmp_path)
+
+    def broken(_):
+        raise OSError(errno.EIO, "Input/output error", str(path))
+
+    monkeypatch.setattr("peculiar.predict.cells_text.open_text", broken)
+    with pytest.raises(OSError, match="Input/output error"):
+        rows_of(path)
 
 
 def test_two_tables_in_a_fits_file_are_refused(tmp_path):
