@@ -97,6 +97,12 @@ def test_the_name_finds_the_galaxy(tmp_path, catalogue, name, nsaid):
     assert galaxy.cz_kms == pytest.approx(299_792.458 * ROWS["Z"][nsaid - 11])
 
 
+@pytest.mark.parametrize("number", [True, "12", -1])
+def test_an_odd_number_is_not_looked_for_in_the_catalogue(tmp_path, catalogue, number):
+    with pytest.raises(InputError, match="no usable NSAID"):
+        read_nsa(cutout(tmp_path / "x.fits", NSAID=number), "r", catalogue)
+
+
 @pytest.mark.parametrize(
     "name",
     [

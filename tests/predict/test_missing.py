@@ -7,6 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from builders.tables import WRITERS, write_catalogue
+from peculiar.core.frames import FRAMES, UNKNOWN
 from peculiar.predict.catalogue import chunks, is_catalogue
 
 MADE = {
@@ -14,7 +15,9 @@ MADE = {
     float: st.integers(1, 30000).map(lambda n: n / 4),
     str: st.integers(1, 30000).map(str),
 }
-COLUMNS = ("id", "cz_kms", "cz_error_kms", "distance_mpc", "camera")
+NUMBERS = ("cz_kms", "cz_error_kms", "distance_mpc", "ra", "dec")
+COLUMNS = ("id", *NUMBERS, "camera")
+SMALL = {"ra": st.integers(1, 359), "dec": st.integers(1, 89)}
 
 
 @st.composite
@@ -24,11 +27,11 @@ def tables(draw):
     columns = {}
     for name in COLUMNS:
         kind = draw(st.sampled_from([int, float, str]))
-        cells = st.none() | (MADE[int].map(kind) if name in ("id", "camera") else MADE[kind])
-        columns[name] = [
-            draw(MADE[int].map(kind)),
-            *draw(st.lists(cells, min_size=rows, max_size=rows)),
-        ]
+        whole = SMALL.get(name, MADE[int]).map(kind)
+        cells = st.none() | (whole if name in ("id", "camera", *SMALL) else MADE[kind])
+        columns[name] = [draw(whole), *draw(st.lists(cells, min_size=rows, max_size=rows))]
+    frames = st.lists(st.sampled_from([None, *FRAMES]), min_size=rows, max_size=rows)
+    columns["cz_frame"] = ["cmb", *draw(frames)]
     return columns
 
 
@@ -37,7 +40,7 @@ def value(cell):
 
 
 @pytest.mark.parametrize("writer", WRITERS)
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=5)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=4)
 @given(columns=tables())
 def test_a_missing_cell_is_missing_and_no_number(tmp_path, writer, columns):
     path = write_catalogue(writer, columns, tmp_path)
@@ -48,8 +51,10 @@ def test_a_missing_cell_is_missing_and_no_number(tmp_path, writer, columns):
         cell = {name: cells[k] for name, cells in columns.items()}
         whole = "" if cell["id"] is None else str(int(float(cell["id"])))
         assert row.name == whole
-        for name in ("cz_kms", "cz_error_kms", "distance_mpc"):
-            assert getattr(row, name) == pytest.approx(value(cell[name]), nan_ok=True)
+        for name in NUMBERS:
+            read = getattr(row, f"{name}_deg" if name in SMALL else name)
+            assert read == pytest.approx(value(cell[name]), nan_ok=True)
+        assert row.frame == (cell["cz_frame"] or UNKNOWN)
         assert ("no_cz" in row.flags) == (cell["cz_kms"] is None)
         assert ("bad_cz" in row.flags) == (cell["cz_error_kms"] is None)
         assert row.camera == (-1 if cell["camera"] is None else int(float(cell["camera"])))

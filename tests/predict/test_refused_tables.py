@@ -2,6 +2,7 @@
 
 import base64
 import datetime
+import errno
 import gzip
 import re
 from decimal import Decimal
@@ -57,6 +58,33 @@ def doubled(writer, folder):
 @pytest.mark.parametrize("writer", WRITERS)
 def test_a_column_that_stands_twice_is_refused(tmp_path, writer):
     assert "has the column cz_kms more than once: keep one" in refusal(doubled(writer, tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("misspelt", "name"),
+    [
+        ("cz_err_kms", "cz_error_kms"),
+        ("CZ_eror_kms", "cz_error_kms"),
+        ("distance_kpc", "distance_mpc"),
+        ("cameras", "camera"),
+        ("cz_km", "cz_kms"),
+    ],
+)
+def test_a_misspelt_column_is_not_ignored(tmp_path, misspelt, name):
+    columns = ["id", *dict.fromkeys(["cz_kms", misspelt])]
+    if name == "cz_kms":
+        columns.remove(name)
+    path = tmp_path / "x.csv"
+    path.write_text(",".join(columns) + "\n" + ",".join("1" * len(columns)) + "\n")
+    assert f"has a column {misspelt.lower()} and none {name}: call it {name}, or" in refusal(path)
+
+
+def test_columns_unlike_ours_are_ignored(tmp_path):
+    path = tmp_path / "x.csv"
+    path.write_text(
+        "id,cz_kms,ra2,dec_2,e_cz_kms,filter,distance_error,frame_id\n" + "1," * 7 + "1\n"
+    )
+    assert rows_of(path)[0].flags == ()
 
 
 NO_NUMBERS = [
@@ -279,6 +307,40 @@ def test_a_table_whose_sum_is_wrong_is_refused(tmp_path):
     content[at + 3] ^= 1
     path.write_bytes(bytes(content))
     assert "has another check sum than its header says: write it again" in refusal(path)
+
+
+@pytest.mark.parametrize("number", [1, 2, 3])
+@pytest.mark.parametrize(
+    "card", ["5", "T", "", "''", "'id'", "'cz_kms'", "'a\xff'", "'unclosed", "'" + "x" * 40 + "'"]
+)
+def test_a_bad_name_of_a_fits_column_is_one_sentence_or_no_matter(tmp_path, number, card):
+    path, names = tmp_path / "x.fits", ("id", "cz_kms", "other")
+    fits.BinTableHDU(Table({name: [1.0, 2.0] for name in names})).writeto(path)
+    old = f"TTYPE{number}  = '{names[number - 1]:8}'".encode().ljust(70)
+    content = path.read_bytes()
+    assert content.count(old) == 1
+    path.write_bytes(content.replace(old, f"TTYPE{number}  = {card}".encode("latin-1").ljust(70)))
+    if card.strip("'") == names[number - 1] or (number == 3 and card[:2] in ("'a", "'x")):
+        rows = rows_of(path)
+        assert [(row.name, row.cz_kms, row.flags) for row in rows] == [("1", 1, ()), ("2", 2, ())]
+    else:
+        refusal(path)
+
+
+def test_a_fits_file_without_a_table_is_refused(tmp_path):
+    fits.PrimaryHDU(np.ones((4, 4))).writeto(tmp_path / "x.fits")
+    assert "has no table: give a catalogue of galaxies" in refusal(tmp_path / "x.fits")
+
+
+def test_a_fault_of_the_disk_is_not_said_to_be_the_file_s(tmp_path, monkeypatch):
+    path = write_catalogue("csv of pandas", GOOD, tmp_path)
+
+    def broken(_):
+        raise OSError(errno.EIO, "Input/output error", str(path))
+
+    monkeypatch.setattr("peculiar.predict.cells_text.open_text", broken)
+    with pytest.raises(OSError, match="Input/output error"):
+        rows_of(path)
 
 
 def test_two_tables_in_a_fits_file_are_refused(tmp_path):

@@ -63,7 +63,7 @@ ODD += ["a,b", '"q"', '"', "#x", "--", "nan", "N/A", "True", "1.0", "\\n", " lea
 
 
 @pytest.mark.parametrize("ending", ["ecsv", "csv", "fits", "parquet"])
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=20)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=8)
 @given(names=st.lists(st.text(st.characters(), min_size=1), min_size=1, max_size=4))
 @example(names=ODD)
 def test_texts_read_back_as_they_were_written(tmp_path, ending, names):

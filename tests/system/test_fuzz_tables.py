@@ -49,6 +49,9 @@ COLUMNS = {
     "id": [k + 11 for k in range(ROWS)],
     "cz_kms": [5000.25 + 7 * k for k in range(ROWS)],
     "cz_error_kms": [30.5] * ROWS,
+    "ra": [10.5 * (k + 1) for k in range(ROWS)],
+    "dec": [-40.25 + k for k in range(ROWS)],
+    "cz_frame": ["cmb", "heliocentric"] * (ROWS // 2),
     "distance_mpc": [70.125 + k for k in range(ROWS)],
 }
 
@@ -62,7 +65,8 @@ def write(form, folder):
 
 
 def values(row):
-    return (row.name, row.cz_kms, row.cz_error_kms, row.distance_mpc, row.camera)
+    numbers = row.cz_kms, row.cz_error_kms, row.distance_mpc, row.ra_deg, row.dec_deg
+    return (row.name, row.camera, row.frame, *numbers)
 
 
 def read(path):

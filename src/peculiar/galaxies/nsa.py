@@ -207,7 +207,9 @@ def _known(path: Path, header: Mapping[str, Any], catalogue: Table | None) -> Ma
         return header
     name = NAME.fullmatch(path.name)
     if name is None:
-        matches = catalogue["NSAID"] == header.get("NSAID")
+        given = "NSAID" in header
+        number = header_number(path, header, "NSAID", above=-1) if given else np.nan
+        matches = catalogue["NSAID"] == number
     else:
         pid, aid = int(name[2] or name[3]), name[4]
         matches = (catalogue["IAUNAME"] == name[1]) & (catalogue["PID"] == pid)

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from difflib import get_close_matches
 from math import inf, isnan
 from numbers import Number
 from pathlib import Path
@@ -33,6 +34,7 @@ MISSING = {"", "nan", "+nan", "-nan", "null", "none", "n/a", "na", "<na>", "--",
 # Python's own `float` also reads 5_012 and the digits of every script
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 WHOLE = re.compile(r"(\d+)\.0+", re.ASCII)
+LONG, ALIKE = 6, 0.84  # letters of names that may be misspelt, and how alike names then are
 EXACT = 2**53  # whole numbers below are exact as floats
 
 
@@ -49,13 +51,21 @@ def our_columns(path: Path, names: list[str]) -> dict[str, str]:
     Raises
     ------
     InputError
-        When a column is there twice, or one that is needed is not there.
+        When a column is there twice, one that is needed is not there, or one that is not there
+        seems to be misspelt: without it an error would be 0 and a galaxy elsewhere.
     """
     plain = [name.strip().lower() for name in names]
     for name in (*COLUMNS, *(f"{name}.mask" for name in COLUMNS)):
         if plain.count(name) > 1:
             raise InputError(f"{path} has the column {name} more than once: keep one")
     columns = dict(zip(plain, names, strict=True))
+    for name in COLUMNS:
+        if name not in columns and len(name) >= LONG:
+            for other in get_close_matches(name, columns, 1, ALIKE):
+                raise InputError(
+                    f"{path} has a column {other[:60]} and none {name}: call it {name}, or "
+                    "something less like it"
+                )
     if not any(name in columns for name in NAMES):
         raise InputError(f"{path} has no column path or id: add one that names the images")
     if "cz_kms" not in columns:
