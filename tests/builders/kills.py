@@ -15,14 +15,12 @@ from builders.pipeline import ENVIRONMENT
 # kill before the next step is that after this one.
 SERVER = """
 import os, signal, sys
-CHANGES = ("os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.truncate", "shutil.rmtree")
-imports, code = sys.argv[1:]
+imports, code, *steps = sys.argv[1:]
 exec(imports)
 at = done = 0
 def step(event, arguments):
     global done
-    written = event == "open" and isinstance(arguments[2], int) and arguments[2] & 3
-    if event in CHANGES or written:
+    if event in steps and (event != "open" or isinstance(arguments[2], int) and arguments[2] & 3):
         done += 1
         if done == at:
             os.kill(os.getpid(), signal.SIGKILL)
@@ -43,6 +41,13 @@ for line in sys.stdin:
 """
 
 
+OWN_STEP = "tests.step"  # of `sys.audit` in `imports`
+CHANGES = (
+    *("open", "os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.truncate", "shutil.rmtree"),
+    OWN_STEP,
+)
+
+
 class Killed(Protocol):
     """Runs the code, kills it before its n-th step, from 1, and says whether it was killed."""
 
@@ -50,7 +55,9 @@ class Killed(Protocol):
 
 
 @contextmanager
-def killing(imports: str, code: str, folder: Path) -> Iterator[Killed]:
+def killing(
+    imports: str, code: str, folder: Path, steps: tuple[str, ...] = CHANGES
+) -> Iterator[Killed]:
     """A process that runs `code` in a folder, after `imports`, as often as it is asked to.
 
     Parameters
@@ -61,9 +68,11 @@ def killing(imports: str, code: str, folder: Path) -> Iterator[Killed]:
         Run in a new process each time.
     folder : Path
         The working folder.
+    steps : tuple of str
+        Audit events that count; of "open" those that open a file to write.
     """
     with subprocess.Popen(
-        [sys.executable, "-c", SERVER, imports, code],
+        [sys.executable, "-c", SERVER, imports, code, *steps],
         cwd=folder,
         env=ENVIRONMENT | {"PYTHONPATH": os.pathsep.join(sys.path)},
         stdin=subprocess.PIPE,
