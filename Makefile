@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: repro test lint ui dashboard serve paper bench clean setup lock
+.PHONY: repro test torture lint ui dashboard serve paper bench clean setup lock
 .DEFAULT_GOAL := repro
 
 repro: setup  ## the whole pipeline, to a promoted model
@@ -11,6 +11,11 @@ repro: setup  ## the whole pipeline, to a promoted model
 
 test: setup lint  ## everything; `pytest -m "not slow"` is the two-minute part
 	python -m pytest
+
+# minutes of faults, e.g. make torture KILLS_S=3600 KILLS_SEED=7
+torture: setup  ## kill every command at random steps, fuzz every input; prints the counts
+	KILLS_S=$(or $(KILLS_S),600) $(if $(KILLS_SEED),KILLS_SEED=$(KILLS_SEED)) \
+	    python -m pytest -m torture -n 0 -s -o faulthandler_timeout=0
 
 lint: setup
 	ruff check .
@@ -30,12 +35,13 @@ dashboard: setup  ## browse studies on 127.0.0.1:8080, also while they run
 serve: setup  ## the champion on 127.0.0.1:5001: images in, distances and errors out
 	peculiar serve --port 5001
 
-# e.g. make paper GALAXIES=1000 SEEDS="4 5 6"; EPOCHS=1 to see it run, RESNET_EPOCHS=2 without a GPU
+# e.g. make paper GALAXIES=1000 SEEDS="4 5 6"; EPOCHS=1 to see it run, RESNET_EPOCHS=2 without a GPU,
+# READING=paper for images as the paper seems to take them
 paper: setup  ## Table A2: the paper's forty networks beside the published numbers
 	python -m experiments.paper.table paper results/paper \
 	    $(if $(GALAXIES),--galaxies $(GALAXIES)) $(if $(EPOCHS),--epochs $(EPOCHS)) \
 	    $(if $(RESNET_EPOCHS),--resnet-epochs $(RESNET_EPOCHS)) \
-	    $(if $(SEEDS),--seeds $(SEEDS))
+	    $(if $(SEEDS),--seeds $(SEEDS)) $(if $(READING),--reading $(READING))
 
 bench: setup  ## speed against what one would use instead, and the machine's limits
 	python benchmarks/bench.py $(ARGS)

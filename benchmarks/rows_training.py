@@ -21,9 +21,10 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.flop_counter import FlopCounterMode
 
-from peculiar.core.dataset import Shards, ShardWriter
+from peculiar.core.dataset import Shards
 from peculiar.core.params import load
 from peculiar.core.photometry import BANDS, surface_brightness
+from peculiar.core.shard import ShardWriter
 from peculiar.networks.heads import Network, build
 from peculiar.networks.likelihood import Prior
 from peculiar.networks.params import NetworkSection

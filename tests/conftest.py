@@ -13,9 +13,10 @@ from hypothesis import settings
 
 from builders.pipeline import clone, dvc, run_stages, tiny_params, write_params
 from builders.surveys import survey_meta
-from peculiar.core.dataset import OBSERVED_COLUMNS, RAW_COLUMNS, Observed, ShardWriter, write_table
+from peculiar.core.dataset import OBSERVED_COLUMNS, RAW_COLUMNS, Observed, write_table
 from peculiar.core.files import files_sha256
 from peculiar.core.photometry import surface_brightness
+from peculiar.core.shard import ShardWriter
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -49,20 +49,21 @@ BARE = {"core", "velocity", "mock", "networks", "training"}
 # modules of a stage's rooms that it does not run: their edit makes it run again needlessly
 CARRIED = {
     "fetch": {
-        *("core.device", "core.processes"),
+        *("core.device", "core.frames"),
         *("galaxies.formats", "galaxies.standin.make_ssp_table"),
     },
-    "observe": {"core.processes"},
-    "search": {"mock.params", "runs.nulls", "runs.record"},
-    "train": {"mock.params", "runs.nulls"},
+    "observe": set(),
+    "search": {"core.frames", "mock.params", "runs.nulls", "runs.record"},
+    "train": {"core.frames", "mock.params", "runs.nulls"},
     "evaluate": {
-        *("runs.logged", "runs.nulls", "runs.stored"),
+        *("core.frames", "runs.logged", "runs.nulls", "runs.stored"),
         *("mock.images", "mock.instrument", "mock.kernels", "mock.params", "mock.resample"),
         *("training.calibration", "training.loader", "training.loop"),
         *("training.torchrun", "training.train"),
     },
     "nulls": {
-        *("core.processes", "galaxies.fits", "galaxies.formats", "galaxies.galaxy"),
+        *("core.frames", "galaxies.fits", "galaxies.formats", "galaxies.galaxy"),
+        *("galaxies.headers", "galaxies.unfinished"),
         *("galaxies.illustris", "galaxies.illustris.api", "galaxies.illustris.archive"),
         *("galaxies.illustris.http", "galaxies.illustris.skipped", "galaxies.illustris.trim"),
         *("galaxies.nsa", "galaxies.skirt", "galaxies.sources"),
@@ -70,7 +71,13 @@ CARRIED = {
         *("runs.store", "runs.stored", "runs.tracking"),
     },
     "promote": {
-        *("core.device", "networks.inference", "registry.champion", "registry.exchange"),
+        *(
+            "core.device",
+            "core.frames",
+            "networks.inference",
+            "registry.champion",
+            "registry.exchange",
+        ),
         *("registry.index", "registry.reproduce", "registry.rollback", "registry.signature"),
         "training.loader",
         *("training.calibration", "training.loop", "training.predictions", "training.prior"),

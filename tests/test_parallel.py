@@ -6,6 +6,7 @@ from distributed import KilledWorker, Scheduler, SpecCluster
 from hypothesis import given
 from hypothesis import strategies as st
 
+from builders.ports import silent_server
 from builders.tasks import later
 from peculiar import parallel
 from peculiar.core.errors import InputError
@@ -139,6 +140,17 @@ def test_no_scheduler_is_one_sentence(address, monkeypatch):
     with (
         pytest.raises(InputError, match=f"KEY: no Dask scheduler at {address} .*: start one"),
         parallel.pool(address, "KEY"),
+    ):
+        pass
+
+
+@pytest.mark.parametrize("named", ["DASK_SCHEDULER_ADDRESS", "--scheduler"])
+def test_a_scheduler_that_accepts_and_never_answers_is_one_sentence(named, monkeypatch):
+    monkeypatch.setattr(parallel, "CONNECT_S", 0.5)
+    with (
+        silent_server() as port,
+        pytest.raises(InputError, match=rf"^{named}: no Dask scheduler at .* \(no answer in 0.5 s"),
+        parallel.pool(f"tcp://127.0.0.1:{port}", named),
     ):
         pass
 

@@ -1,13 +1,13 @@
 """The published Table A2 and the paper's claims, as numbers of any such table."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 from astropy.table import Table
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy.stats import t as student
 
 PUBLISHED = Path(__file__).with_name("table_a2.csv")
@@ -38,8 +38,12 @@ class Rows:
         return len(best)
 
     def mean(self, metric: str, **which: object) -> float:
-        """Mean of a metric over the rows that are like this; `network` is a part of a name."""
-        return float(np.mean(self.values(metric, **which)))
+        """Mean of a metric over the rows that are like this; `network` is a part of a name.
+
+        NaN where there are none.
+        """
+        values = self.values(metric, **which)
+        return float(np.mean(values)) if values.size else float("nan")
 
     def values(self, metric: str, **which: object) -> NDArray[np.float64]:
         """A metric of the rows that are like this."""
@@ -64,6 +68,41 @@ def published() -> Rows:
     for metric in METRICS:
         table[metric] = np.ma.filled(np.ma.asarray(table[metric], dtype=float), np.nan)
     return Rows(table)
+
+
+def measures_of_claims(predicted: Mapping[str, ArrayLike]) -> dict[str, float]:
+    """What claims need of a network and the stages do not compute.
+
+    Parameters
+    ----------
+    predicted : mapping of str to array_like, (n,)
+        From `peculiar.training.predictions.prediction_columns`, of the test split.
+
+    Returns
+    -------
+    dict of str to float
+        `l2_near_mpc`, `l2_far_mpc`: L2(D) of the nearest and the farthest fifth of the images;
+        `velocity_slow_kms`, `velocity_fast_kms`: rms error of the velocity of the fifths with the
+        smallest and the largest |v|; `within_10_percent`: share of D_p within 10 % of D.
+    """
+    columns = ("D_mpc", "D_p_mpc", "v_kms", "v_p_kms")
+    D, D_p, v, v_p = (np.asarray(predicted[name], dtype=float) for name in columns)
+    near, far = _rms_of_fifths(D_p - D, D)
+    slow, fast = _rms_of_fifths(v_p - v, np.abs(v))
+    return {
+        "l2_near_mpc": near,
+        "l2_far_mpc": far,
+        "velocity_slow_kms": slow,
+        "velocity_fast_kms": fast,
+        "within_10_percent": float(np.mean(np.abs(D_p - D) <= 0.1 * D)),
+    }
+
+
+def _rms_of_fifths(error: NDArray[np.float64], by: NDArray[np.float64]) -> tuple[float, float]:
+    """Rms of errors (n,) in the fifths with the smallest and the largest `by` (n,)."""
+    fifths = np.array_split(error[np.argsort(by, kind="stable")], 5)
+    first, last = (float(np.sqrt(np.mean(fifths[one] ** 2))) for one in (0, -1))
+    return first, last
 
 
 @dataclass(frozen=True)
@@ -163,6 +202,23 @@ CLAIMS = [
         ),
     ),
     Claim(
+        "the CNNs' error of v is independent of |v|: 0.2 less |ratio of last to first fifth - 1|",
+        "above 0",
+        lambda r: (
+            0.2
+            - abs(
+                r.mean("velocity_fast_kms", network="CNN", label="D_z")
+                / r.mean("velocity_slow_kms", network="CNN", label="D_z")
+                - 1
+            )
+        ),
+    ),
+    Claim(
+        "normalised CNNs are routinely within 10 %: share of D_p within 10 % of D, less one half",
+        "above 0",
+        lambda r: r.mean("within_10_percent", network="CNN", normalised=True) - 0.5,
+    ),
+    Claim(
         "least L1(D), trained on D [Mpc]",
         "4.535",
         lambda r: r.values("l1_d_mpc", label="D").min(),
@@ -221,7 +277,7 @@ def verdict(claim: Claim, numbers: Sequence[float]) -> tuple[str, str]:
     """Ours with its error over seeds, and whether the claim holds, at 95 % by Student's t."""
     mean = float(np.mean(numbers))
     if not np.isfinite(mean):
-        return "-", "not measured: a training diverged"
+        return "-", "not measured"
     if len(numbers) == 1:
         return f"{mean:.3f}", "-" if claim.holds_above is None else "one seed"
     error = float(np.std(numbers, ddof=1) / np.sqrt(len(numbers)))
@@ -245,6 +301,15 @@ def claims(theirs: Rows, ours: Sequence[Rows]) -> list[str]:
         text = claim.text.replace("|", "\\|")
         lines.append(f"| {text} | {claim.said} | {printed} | {cell} | {holds} |")
     return lines
+
+
+EXPLAINED = (
+    "A claim holds (yes) or does not (no) where the mean over seeds of training lies above or "
+    "below its threshold (0 unless it says otherwise) by more than the 97.5 % point of Student's t "
+    "times the standard error of that mean: equal numbers are called different once in twenty "
+    "times. It is undecided where the mean lies nearer, which more seeds would settle. `not "
+    "measured`: a row that it needs has diverged or was not trained."
+)
 
 
 def broken(row: Table.Row) -> bool:

@@ -8,8 +8,9 @@ the four CNNs everywhere and the ResNets on normalised targets (paper, sections 
 All other parameters, the source of the galaxies included, are those of `params.yaml`; the code is
 that of the last commit. If interrupted, rerun the same command to resume at the row it was at. An
 edited network is trained again alone. Data are made once, since all clones share this repository's
-DVC cache. `table.csv`, `report.md` and `report.html` give the rows beside the published ones, and
-the paper's claims.
+DVC cache. With `--reading paper` images are taken as the paper seems to take them, every frame as
+84.4 kpc and dimmed twice (docs/results/which_reading.md). `table.csv`, `report.md` and
+`report.html` give the rows beside the published ones, and the paper's claims.
 """
 
 import argparse
@@ -23,13 +24,16 @@ from typing import Any
 
 import yaml
 
-from experiments.paper.report import report
+from experiments.paper.report import Key, report
 from peculiar.core.errors import InputError, one_sentence
 from peculiar.core.params import load
 from peculiar.training.params import Train
 
 ROOT = Path(__file__).resolve().parents[2]
 DISTANCES = ("normal", "uniform")
+READINGS = {"files": "", "paper": "paper-"}  # of the images, and how names of datasets begin
+# what the public images are said to be, for stand-ins that are read as the paper reads those
+FRAMES_OF_ILLUSTRIS = {"pixels": 256, "field_of_view_radii": 10.0}
 CNNS = {f"cnn{layers}": f"{layers}-Layer CNN" for layers in (2, 3, 4, 5)}
 RESNETS = {f"resnet{layers}": f"ResNet{layers}" for layers in (18, 50)}
 
@@ -72,14 +76,26 @@ def rows() -> Iterator[Row]:
                 yield Row(network, label, normalised)
 
 
+def keys_of(prefix: str) -> list[Key]:
+    """The forty rows of datasets whose names begin so: what names them, and their names here."""
+    return [
+        (distances, row.normalised, row.label, row.published, f"{prefix}{distances}-{row.name}")
+        for distances in DISTANCES
+        for row in rows()
+    ]
+
+
 def parameters(
     shipped: dict[str, Any],
     seed: int,
     galaxies: int | None,
     epochs: int | None = None,
     resnet_epochs: int | None = None,
+    reading: str = "files",
 ) -> dict[str, Any]:
     """`params.yaml` with the paper's rows in place of its own networks.
+
+    Images are read as one of `READINGS` says.
 
     Raises
     ------
@@ -89,10 +105,13 @@ def parameters(
     params = {name: dict(section) for name, section in shipped.items()}
     train = params["train"]
     params["fetch"] = galaxies_of(params["fetch"], galaxies)
+    datasets = [READINGS[reading] + distances for distances in DISTANCES]
+    if reading == "paper" and params["fetch"]["source"] == "standin":
+        params["fetch"]["standin"] |= FRAMES_OF_ILLUSTRIS
     # the paper's resampling, which ours is not (docs/decisions/0040)
-    params["observe"] |= {"datasets": list(DISTANCES), "psf_fwhm_arcsec": None}
+    params["observe"] |= {"datasets": datasets, "psf_fwhm_arcsec": None}
     # a row of the table it is not, but a part of the pipeline
-    params["search"] |= {"trials": 1, "epochs": 1}
+    params["search"] |= {"dataset": datasets[-1], "trials": 1, "epochs": 1}
     train["best"] = train["best"] | {"epochs": 1}
     specs = {}
     for row in rows():
@@ -102,7 +121,7 @@ def parameters(
         special = row.network in RESNETS and resnet_epochs is not None
         chosen = resnet_epochs if special else epochs
         specs[row.name] = spec | ({} if chosen is None else {"epochs": chosen})
-    train |= {"datasets": list(DISTANCES), "networks": list(specs), "specs": specs, "seed": seed}
+    train |= {"datasets": datasets, "networks": list(specs), "specs": specs, "seed": seed}
     return params
 
 
@@ -212,17 +231,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--seeds", type=int, nargs="+", default=[4], help="of training; data are the same"
     )
+    parser.add_argument(
+        "--reading", choices=READINGS, default="files", help="frames as files say, or the paper"
+    )
     chosen = parser.parse_args(arguments)
     with one_sentence():
         work, output, shipped = given(chosen)
         load(Train, ROOT / "params.yaml")
-        folders = [work / f"seed-{seed}" for seed in dict.fromkeys(chosen.seeds)]
+        prefix = READINGS[chosen.reading]
+        folders = [work / f"{prefix}seed-{seed}" for seed in dict.fromkeys(chosen.seeds)]
         for seed, folder in zip(dict.fromkeys(chosen.seeds), folders, strict=True):
             epochs = chosen.epochs, chosen.resnet_epochs
-            run(folder, parameters(shipped, seed, chosen.galaxies, *epochs))
-        table = [(distances, row) for distances in DISTANCES for row in rows()]
-        keys = [(d, r.normalised, r.label, r.published, f"{d}-{r.name}") for d, r in table]
-        report(folders, keys, output)
+            run(folder, parameters(shipped, seed, chosen.galaxies, *epochs, chosen.reading))
+        report(folders, keys_of(prefix), output)
 
 
 if __name__ == "__main__":

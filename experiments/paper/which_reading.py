@@ -20,7 +20,6 @@ import argparse
 import hashlib
 import json
 import shutil
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
@@ -30,11 +29,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from astropy.table import Table
 from filelock import FileLock
 
 from experiments.datasets import make_dataset, make_raw
 from experiments.kept import read_kept
+from experiments.paper.judged import train_and_judge
 from experiments.paper.reading_shown import draw_frames, write_tables
 from peculiar.core.dataset import Observed
 from peculiar.core.errors import InputError, one_sentence
@@ -43,9 +42,7 @@ from peculiar.core.provenance import imported_code_digest
 from peculiar.core.survey import Dimming, Scale, SplitBy
 from peculiar.networks.params import NetworkSection
 from peculiar.training.params import Train
-from peculiar.training.predictions import grid_of, predict_split, predictions_of, validate
-from peculiar.training.train import share_images, train_network
-from peculiar.velocity.metrics import measures
+from peculiar.training.train import share_images
 
 NETWORKS = ("cnn2", "cnn3")
 GALAXIES, PIXELS = 1400, 256  # side of the paper's images, pixels
@@ -203,23 +200,6 @@ def trainings(
             yield Training(reading, network, spec, seed)
 
 
-def trained(
-    one: Training, observed: Observed, scaled: Any, path: Path, identity: str
-) -> dict[str, float]:
-    """Train a network, judge it by the test split, and keep what is found."""
-    start = time.monotonic()
-    network = train_network(observed, one.spec, one.seed, lambda *_: None, scaled)
-    seconds = time.monotonic() - start
-    sigma_D, _, _ = validate(network, observed)
-    output, grid = predict_split(network, observed, "test"), grid_of(network)
-    predicted = predictions_of(observed, "test", output, sigma_D, grid)
-    found = measures(predicted, observed.survey.H0_kms_mpc) | {"seconds": seconds}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Table(predicted).write(path.with_suffix(".ecsv"), overwrite=True)
-    path.write_text(json.dumps({"identity": identity, "measures": found}))
-    return found
-
-
 def found_in(
     work: Path, planned: Sequence[Training], params: Mapping[str, Any], galaxies: int
 ) -> Iterator[tuple[Training, dict[str, float]]]:
@@ -237,7 +217,8 @@ def found_in(
         scaled = share_images(observed, left[0].spec.softening_mag_arcsec2, left[0].spec.crop)
         for one in left:
             path = one.path(work, galaxies)
-            yield one, trained(one, observed, scaled, path, one.identity(params))
+            kept = train_and_judge(observed, one.spec, one.seed, scaled, path, one.identity(params))
+            yield one, kept["measures"]
 
 
 def command_line() -> argparse.ArgumentParser:

@@ -4,6 +4,7 @@ The environment variable `DASK_SCHEDULER_ADDRESS` names the scheduler, as for Da
 do not depend on it, so it is not a key of `params.yaml`.
 """
 
+import asyncio
 import multiprocessing
 import os
 from collections import deque
@@ -15,6 +16,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from peculiar.core.errors import InputError
+from peculiar.core.processes import end_with_parent
 from peculiar.core.provenance import loaded_code
 
 if TYPE_CHECKING:
@@ -54,15 +56,26 @@ def connected(address: str, named: str) -> "Iterator[Client]":
     from distributed import Client  # a second to import, and seldom needed
 
     try:
+        asyncio.run(_greet(address))
         client = Client(address, timeout=CONNECT_S)  # type: ignore[no-untyped-call]
     except Exception as error:  # many kinds, when another server listens there
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = (str(error).splitlines() or [f"no answer in {CONNECT_S} s"])[0]
         raise InputError(
             f"{named}: no Dask scheduler at {address} ({reason}): start one with `dask scheduler`"
         ) from None
     with client:
         check_code(client, named)
         yield client
+
+
+async def _greet(address: str) -> None:
+    """Connect to a scheduler once: a Client waits without end for one that does not answer."""
+    from distributed.comm.core import connect
+    from distributed.security import Security
+
+    keys = Security().get_connection_args("client")  # type: ignore[no-untyped-call]
+    greeting = connect(address, CONNECT_S, **keys)  # type: ignore[no-untyped-call]
+    await (await asyncio.wait_for(greeting, CONNECT_S)).close()
 
 
 @dataclass(frozen=True)
@@ -106,7 +119,7 @@ def pool(address: str | None, named: str = SCHEDULER) -> Iterator[Pool]:
         cores = os.cpu_count() or 1
         # spawned, not forked: a fork copies locks that other threads hold, such as tqdm's
         context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(cores, mp_context=context) as processes:
+        with ProcessPoolExecutor(cores, context, end_with_parent) as processes:
             yield Pool(processes.submit, cores)
         return
     from distributed import KilledWorker

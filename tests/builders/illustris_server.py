@@ -241,7 +241,10 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
-        short = content[: len(content) // 2] if fault in ("cut", "stall") else content
+        if fault == "trickle":
+            self.trickle(content)
+        half = content[: len(content) // 2]
+        short = {"cut": half, "stall": half, "trickle": b""}.get(fault, content)
         for start in range(0, len(short), PIECE):
             self.wfile.write(short[start : start + PIECE])
             with self.server.changed:
@@ -252,6 +255,13 @@ class Handler(BaseHTTPRequestHandler):
             self.server.stopped.wait(20)
         if len(short) < len(content):
             self.close_connection = True
+
+    def trickle(self, content: bytes) -> None:
+        """Send a byte each hundredth of a second."""
+        for byte in content:
+            self.wfile.write(bytes([byte]))
+            if self.server.stopped.wait(0.01):
+                break
 
 
 @contextmanager

@@ -6,8 +6,9 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import IO
 
 from builders.pipeline import ENVIRONMENT
 
@@ -16,6 +17,8 @@ from builders.pipeline import ENVIRONMENT
 SERVER = """
 import os, signal, sys
 imports, code, *steps = sys.argv[1:]
+answers = os.fdopen(os.dup(1), "w")
+os.dup2(2, 1)  # what the code prints is no answer
 exec(imports)
 at = done = 0
 def step(event, arguments):
@@ -25,9 +28,13 @@ def step(event, arguments):
         if done == at:
             os.kill(os.getpid(), signal.SIGKILL)
 for line in sys.stdin:
-    at = int(line)
+    at, argument = line.rstrip("\\n").split(" ", 1)
+    at, (told, tell) = int(at), os.pipe()
     if child := os.fork():
-        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+        os.close(tell)
+        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        print(status, os.read(told, 99).decode() or at, file=answers, flush=True)
+        os.close(told)
         continue
     sys.addaudithook(step)
     status = 1
@@ -36,28 +43,57 @@ for line in sys.stdin:
         status = 0
     except BaseException:
         sys.excepthook(*sys.exc_info())
+    sys.stdout.flush()
     sys.stderr.flush()
+    os.write(tell, str(done).encode())
     os._exit(status)
 """
-
-
 OWN_STEP = "tests.step"  # of `sys.audit` in `imports`
 CHANGES = (
     *("open", "os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.truncate", "shutil.rmtree"),
     OWN_STEP,
 )
+NEVER = 10**9
+STATEMENTS = """
+import sys
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
+
+@event.listens_for(Engine, "before_cursor_execute")
+def statement(*_):
+    sys.audit("tests.step")
+"""
 
 
-class Killed(Protocol):
-    """Runs the code, kills it before its n-th step, from 1, and says whether it was killed."""
+@dataclass
+class Killing:
+    """Runs the code in a new process, as often as it is called.
 
-    def __call__(self, step: int) -> bool: ...
+    Attributes
+    ----------
+    questions, answers : text streams
+        To and from the process that forks.
+    steps : int
+        Of the last run, to its end or to the kill.
+    """
+
+    questions: IO[str]
+    answers: IO[str]
+    steps: int = 0
+
+    def __call__(self, step: int, argument: str = "") -> bool:
+        """Kill it before a step, from 1; whether it was killed, and not at its end before."""
+        self.questions.write(f"{step} {argument}\n")
+        self.questions.flush()
+        status, self.steps = map(int, self.answers.readline().split())
+        assert status in (0, -signal.SIGKILL), f"exit code {status} of {argument}: see stderr"
+        return status != 0
 
 
 @contextmanager
 def killing(
     imports: str, code: str, folder: Path, steps: tuple[str, ...] = CHANGES
-) -> Iterator[Killed]:
+) -> Iterator[Killing]:
     """A process that runs `code` in a folder, after `imports`, as often as it is asked to.
 
     Parameters
@@ -65,7 +101,7 @@ def killing(
     imports : str
         Run once; steps are not counted.
     code : str
-        Run in a new process each time.
+        Run in a new process each time; `argument` is what the call gives.
     folder : Path
         The working folder.
     steps : tuple of str
@@ -74,21 +110,13 @@ def killing(
     with subprocess.Popen(
         [sys.executable, "-c", SERVER, imports, code, *steps],
         cwd=folder,
-        env=ENVIRONMENT | {"PYTHONPATH": os.pathsep.join(sys.path)},
+        env=ENVIRONMENT
+        | {"PYTHONPATH": os.pathsep.join(sys.path), "MLFLOW_DISABLE_TELEMETRY": "true"},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
     ) as server:
         assert server.stdin is not None
         assert server.stdout is not None
-        pipe, answers = server.stdin, server.stdout
-
-        def killed(step: int) -> bool:
-            pipe.write(f"{step}\n")
-            pipe.flush()
-            code = int(answers.readline())
-            assert code in (0, -signal.SIGKILL), f"step {step}: see stderr"
-            return code != 0
-
-        yield killed
-        pipe.close()
+        yield Killing(server.stdin, server.stdout)
+        server.stdin.close()

@@ -51,6 +51,7 @@ def test_predict_leaves_a_real_galaxy_where_it_is(pipeline, file, tmp_path, caps
             "v_hat",
             "v_error",
             *ends,
+            "frame",
             "flags",
             "D_flow",
         ]
@@ -184,6 +185,9 @@ def test_faults_of_inspect_are_one_sentence(arguments, message):
         ),
         (["predict", "x.fits", "--at", "1", "--output", "no/a.csv"], "make the folder no first"),
         (["predict", "x.fits", "--at", "1", "--cz", "nan"], r"--cz nan: give a speed in km/s"),
+        (["predict", "x.fits", "--ra", "400", "--dec", "1"], r"--ra 400: give degrees from 0 to"),
+        (["predict", "x.fits", "--ra", "4", "--dec", "-91"], r"--dec -91: give degrees from -90"),
+        (["predict", "x.fits", "--ra", "4"], r"--ra and --dec make one position: give both"),
         (
             ["place", "x.fits", "--output", "a.gif"],
             r"--output a\.gif: unsupported extension: use \.png",

@@ -41,6 +41,17 @@ def test_a_full_or_closed_disk_can_be_fixed(number):
         raise OSError(number, "why", "there")
 
 
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE])
+def test_too_many_open_files_say_how_to_have_more(number):
+    with (
+        pytest.raises(
+            SystemExit, match="peculiar: why at there: raise the limit with `ulimit -n 1"
+        ),
+        one_sentence(),
+    ):
+        raise OSError(number, "why", "there")
+
+
 def test_a_file_where_a_folder_is_meant_can_be_fixed(tmp_path):
     file = tmp_path / "file"
     file.touch()

@@ -29,11 +29,7 @@ from peculiar.pipeline import evaluate, fetch, observe, search, train
 from peculiar.search.params import Search
 from peculiar.training.params import Train
 
-KEYS = [
-    (d, row.normalised, row.label, row.published, f"{d}-{row.name}")
-    for d in paper.DISTANCES
-    for row in paper.rows()
-]
+KEYS = paper.keys_of("")
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +61,8 @@ def clones(tmp_path, monkeypatch, raw_folder, observed_folder):
         D = np.linspace(50, 100, 10)
         tested = Table({"galaxy": [3] * 5 + [5] * 5, "D_mpc": D[::-1], "D_p_mpc": D[::-1] + 3})
         tested["D_p_mpc"][:2] += 1  # the farthest fifth
+        tested["v_kms"] = [-900, 800, *range(8)]
+        tested["v_p_kms"] = tested["v_kms"] + [50, 50, *[40] * 8]
         for key in KEYS:
             tested.write(folder / f"results/evaluate/predictions/{key[-1]}.csv")
         (folder / "data/observe").mkdir(parents=True)
@@ -118,6 +116,24 @@ def test_parameters_are_valid_and_differ_in_the_rows_alone(shipped, epochs, resn
     for section, changed in others.items():
         for key in params[section].keys() - changed:
             assert params[section][key] == shipped[section][key]
+
+
+def test_the_paper_s_reading_has_datasets_and_frames_of_its_own(shipped):
+    params = paper.parameters(shipped, 4, 70, reading="paper")
+    train = validate(Train, params["train"], "train")
+    names = [f"{d}-{n}" for d, n in train.items() if n != "best"]
+    assert names == [key[-1] for key in paper.keys_of("paper-")]
+    assert validate(Search, params["search"], "search").dataset == "paper-uniform"
+    observe = validate(Observe, params["observe"], "observe")
+    for dataset in observe.datasets:
+        reading = observe.reading(dataset)
+        assert (reading.scale, reading.dimming) == ("paper", "literal")
+        assert reading.psf_fwhm_arcsec is None
+    standin = validate(Fetch, params["fetch"], "fetch").standin
+    assert (standin.pixels, standin.field_of_view_radii) == (256, 10)
+    files = shipped["fetch"] | {"source": "illustris"}
+    genuine = paper.parameters(shipped | {"fetch": files}, 4, None, reading="paper")
+    assert genuine["fetch"]["standin"] == shipped["fetch"]["standin"]  # genuine frames are theirs
 
 
 def test_folders_of_galaxies_are_found_from_the_clones(shipped):
@@ -233,7 +249,7 @@ def test_a_claim_holds_by_student_s_t_or_is_undecided(numbers, expected):
 
 def test_a_claim_with_a_diverged_training_is_not_measured():
     claim = paper_claims.Claim("x", "1", lambda _: 0.0)
-    assert paper_claims.verdict(claim, [np.nan, 1, 2]) == ("-", "not measured: a training diverged")
+    assert paper_claims.verdict(claim, [np.nan, 1, 2]) == ("-", "not measured")
 
 
 class Page(HTMLParser):
@@ -313,12 +329,34 @@ def test_the_report_opens_without_the_network_and_without_errors(clones, tmp_pat
     assert "file" in urls
 
 
-def test_fifths_are_by_distance(clones):
-    assert paper_report.fifth_l2_mpc(clones[0], KEYS[0][-1], 0) == pytest.approx(3)
-    assert paper_report.fifth_l2_mpc(clones[0], KEYS[0][-1], -1) == pytest.approx(4)
+def test_claims_have_fifths_by_distance_and_by_velocity_and_a_share(clones, theirs):
     ours = paper_report.measured(clones[0], KEYS)
-    (claim,) = (c for c in paper_claims.CLAIMS if "constant with distance" in c.text)
-    assert claim.number(ours) == pytest.approx(0.2 - 1 / 3)
+    first = ours.table[0]
+    assert (first["l2_near_mpc"], first["l2_far_mpc"]) == pytest.approx((3, 4))
+    assert (first["velocity_slow_kms"], first["velocity_fast_kms"]) == pytest.approx((40, 50))
+    assert first["within_10_percent"] == 1  # 3 of 50 and 4 of 100 Mpc
+    expected = {
+        "constant with distance": 0.2 - 1 / 3,
+        "independent of |v|": -0.05,
+        "within 10": 0.5,
+    }
+    for words, number in expected.items():
+        (claim,) = (c for c in paper_claims.CLAIMS if words in c.text)
+        assert claim.number(ours) == pytest.approx(number)
+        assert np.isnan(claim.number(theirs))  # the paper does not print it
+    (line,) = (
+        line for line in paper_claims.claims(theirs, [ours]) if "of v is independent" in line
+    )
+    assert line.endswith("| above 0 | - | -0.050 | one seed |")
+
+
+def test_rows_that_were_not_trained_are_not_measured(theirs):
+    cnns = theirs.table[["CNN" in name for name in theirs.table["network"]]]
+    lines = paper_claims.claims(theirs, [paper_claims.Rows(cnns)] * 2)
+    about_resnets = [line for line in lines if "ResNet" in line]
+    assert len(about_resnets) == 4
+    assert all(line.endswith("| - | not measured |") for line in about_resnets)
+    assert sum(line.endswith("| yes |") for line in lines) > 4
 
 
 def test_what_the_paper_does_not_print_is_no_number(theirs, clones):

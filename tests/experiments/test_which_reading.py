@@ -98,7 +98,7 @@ def test_a_tiny_run_is_taken_up_again(tmp_path, monkeypatch):
     def not_again(*_, **__):
         raise AssertionError("trained again")
 
-    monkeypatch.setattr(which_reading, "trained", not_again)
+    monkeypatch.setattr(which_reading, "train_and_judge", not_again)
     which_reading.main([*command, f"{PAPER.name}*batches*", PAPER.name])
     with (tmp_path / "out/table.csv").open(newline="") as stream:
         rows = list(csv.DictReader(stream))

@@ -121,7 +121,7 @@ def test_numbers_of_headers_and_pixels_are_checked(plain):
         with pytest.raises(InputError, match="no usable A"):
             header_number(plain, {"A": value}, "A")
     assert finite(plain, IMAGE, "it") is IMAGE
-    with pytest.raises(InputError, match="2 pixels that are not finite in it"):
+    with pytest.raises(InputError, match="2 pixels that are not finite in it: set those"):
         finite(plain, np.array([np.nan, 1, np.inf], np.float32), "it")
 
 

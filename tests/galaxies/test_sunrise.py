@@ -183,7 +183,11 @@ def test_errors_name_the_file_and_the_fix(file, what):
     if what in OF_ANOTHER_KIND:
         advice = "give a SUNRISE broadband file of Illustris"
     else:
-        advice = "remove band i" if what == "missing band" else "delete it and fetch it again"
+        advice = {
+            "missing band": "remove band i",
+            "nan": "set those without data to 0, or cut them off",
+            "infinite": "set those without data to 0, or cut them off",
+        }.get(what, "delete it and fetch it again")
     assert advice in str(refusal.value)
     assert ("fetch it again" in str(refusal.value)) == ("fetch" in advice)
     assert "\n" not in str(refusal.value)
@@ -270,6 +274,13 @@ def test_catalogue_gives_the_masses(tmp_path):
     assert read_masses(path) == {25: 11.0457, 26: 10.7663}
     path.write_text("000 25 11.0457\n001 26\n")
     with pytest.raises(InputError, match="'001 26' in line 2"):
+        read_masses(path)
+    for mass in ("1_1", "١١", "nan", "11x"):
+        path.write_text(f"000 25 {mass}\n")
+        with pytest.raises(InputError, match="in line 1, not a folder, a subhalo number and"):
+            read_masses(path)
+    path.write_text("000 25 11\n000 25 10\n")
+    with pytest.raises(InputError, match="has two masses of subhalo 25, line 2: keep one"):
         read_masses(path)
     for wrong in (tmp_path / "none.txt", tmp_path, path / "below"):
         with pytest.raises(InputError, match="is not a catalogue of subhaloes: correct the path"):

@@ -15,13 +15,13 @@ from peculiar.core.dataset import (
     RAW_COLUMNS,
     Observed,
     Shards,
-    ShardWriter,
     read_table,
     write_table,
 )
 from peculiar.core.errors import InputError
 from peculiar.core.params import load
 from peculiar.core.photometry import surface_brightness
+from peculiar.core.shard import ShardWriter
 from peculiar.core.survey import Normal, Uniform, Volume
 from peculiar.mock.distances import draw_distances_mpc
 from peculiar.mock.images import BOXES, SLOPES, WIDTHS, draw_kernels, fresh_views, views

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from builders.nulls import LIMITS
 from builders.surveys import MEASURED, make_survey
-from peculiar.core.dataset import OBSERVED_COLUMNS, Observed, ShardWriter, write_table
+from peculiar.core.dataset import OBSERVED_COLUMNS, Observed, write_table
 from peculiar.core.photometry import surface_brightness
+from peculiar.core.shard import ShardWriter
 from peculiar.mock.resample import kpc_per_arcsec
 from peculiar.nulls.measure import correlations
 from peculiar.nulls.reader import linear_reader, read_scenes, sharpness

@@ -1,5 +1,7 @@
+import gzip
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
 
@@ -9,6 +11,7 @@ import yaml
 from astropy.io import fits
 from astropy.table import Table
 
+from builders.fetched import fetch_section
 from builders.illustris_server import KEY, Behaviour, Subhalo, order, running
 from builders.pipeline import ROOT
 from builders.standin import small_standin
@@ -21,20 +24,15 @@ from peculiar.galaxies.sources import downloaded
 from peculiar.galaxies.standin.simulation import make_broadband
 from peculiar.galaxies.sunrise import read_broadband
 from peculiar.pipeline.fetch import fetch_galaxies
+from peculiar.pipeline.paths import alone
 
 SHARED = ROOT.parent / "shared" / "data"
+TNG50, TNG100 = "tng50_snap095_broadband_117378", "tng100_snap099_broadband_6"
 
 
 def params(source="standin", folder=".", catalogue=None, bands="ugriz", galaxies=5, **sections):
     """Section fetch as shipped, but small."""
-    shipped = yaml.safe_load((ROOT / "params.yaml").read_text())["fetch"]
-    shipped |= {
-        "source": source,
-        "bands": list(bands),
-        "shard_galaxies": 2,
-        "standin": small_standin(galaxies=galaxies).model_dump(),
-        "files": {"folder": str(folder), "catalogue": catalogue and str(catalogue)},
-    }
+    shipped = fetch_section(source, folder, catalogue, bands, galaxies)
     for name, changes in sections.items():
         shipped[name] |= changes
     return validate(Fetch, shipped, "fetch")
@@ -281,10 +279,93 @@ def test_files_of_different_sizes_are_refused(tmp_path, folder):
         fetch_galaxies(params("files", folder), tmp_path / "raw")
 
 
+def test_two_files_of_one_number_are_refused_by_name(tmp_path, folder):
+    make_broadband(folder / "other_1.fits", 1, small_standin(seed=99))
+    words = (
+        r"illustris:other_1\.fits has the same number 1 as illustris:broadband_1\.fits: keep one"
+    )
+    as_illustris(folder)
+    with pytest.raises(InputError, match=words):
+        fetch_galaxies(params("files", folder), tmp_path / "out/raw")
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason=f"no genuine files at {SHARED}")
+@pytest.mark.parametrize(
+    ("source", "names"),
+    [
+        (
+            "skirt",
+            ("tng/tng50_snap095_broadband_117378.fits", "tng/tng100_snap099_broadband_6.fits"),
+        ),
+        ("nsa", ("nsa_r/nsa_047513.fits", "nsa_r/nsa_047513.fits")),
+    ],
+)
+def test_two_genuine_files_of_one_number_are_refused_by_name(tmp_path, source, names):
+    files = tmp_path / "files"
+    files.mkdir()
+    for k, name in enumerate(names):
+        shutil.copy(SHARED / name, files / f"snap{k}_broadband_7.fits")
+    section = {"folder": str(files), "pixels": 64}
+    with pytest.raises(
+        InputError, match=r":snap1_broadband_7\.fits has the same number \d+ as .*:snap0"
+    ):
+        fetch_galaxies(params(source, bands="r", **{source: section}), tmp_path / "raw")
+
+
+def test_one_galaxy_under_two_numbers_is_refused(tmp_path, folder):
+    shutil.copy(folder / "broadband_1.fits", folder / "broadband_9.fits")
+    with fits.open(folder / "broadband_9.fits", mode="update", memmap=False) as hdus:
+        hdus[0].header["SUBHALO"] = 9
+    with pytest.raises(
+        InputError, match=r"_9\.fits has the same images as stand-in:broadband_1\.f"
+    ):
+        fetch_galaxies(params("files", folder), tmp_path / "raw")
+
+
+def test_names_of_files_end_as_people_write_them(tmp_path, folder):
+    (folder / "broadband_0.fits").rename(folder / "broadband_0.FIT")
+    content = gzip.compress((folder / "broadband_1.fits").read_bytes(), mtime=0)
+    (folder / "broadband_1.fits.gz").write_bytes(content)
+    (folder / "broadband_1.fits").unlink()
+    (folder / "._broadband_2.fits").write_bytes(b"\0\5\26\7 of macOS")
+    (folder / "notes.txt").write_text("mine")
+    names = ["broadband_0.FIT", "broadband_2.fits", "broadband_1.fits.gz"]
+    assert [path.name for path in downloaded("files", folder)] == names
+    fetch_galaxies(params("files", folder), tmp_path / "raw")
+    assert sorted(read_table(tmp_path / "raw", RAW_COLUMNS)["id"]) == [0, 1, 2]
+
+
+def test_a_folder_is_found_from_where_dvc_runs_an_experiment(tmp_path, folder, monkeypatch):
+    """DVC runs experiments in .dvc/tmp/exps of the repository, whose place it gives."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "repository").mkdir()
+    assert params("files", "files").files.folder.resolve() == folder
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path / "repository"))
+    monkeypatch.chdir(tmp_path / "repository")
+    assert params("files", "../files").files.folder.resolve() == folder
+    (tmp_path / "repository/.dvc/tmp/exps/run").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "repository/.dvc/tmp/exps/run")
+    assert params("files", "../files").files.folder.resolve() == folder
+    assert params("files", str(folder)).files.folder == folder
+    missing = params(illustris={"folder": "downloads"}).illustris.folder
+    assert missing == tmp_path / "repository/downloads"
+
+
+def test_two_fetches_at_once_are_one_and_a_sentence(tmp_path):
+    with (
+        alone(tmp_path / "raw"),
+        pytest.raises(InputError, match=r"another process writes .*raw: wait until it has ended"),
+    ):
+        fetch_galaxies(params(galaxies=1), tmp_path / "raw")
+    fetch_galaxies(params(galaxies=1), tmp_path / "raw")
+    assert [path.name for path in tmp_path.iterdir()] == ["raw"]
+
+
 def test_empty_folder_is_refused(tmp_path):
     words = r"fetch\.files\.folder: .* holds no \.fits file: put them there or correct"
     with pytest.raises(InputError, match=words):
-        downloaded("files", tmp_path, ["*.fits"])
+        downloaded("files", tmp_path)
 
 
 def test_more_neighbours_than_particles_are_one_sentence():

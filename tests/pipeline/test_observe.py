@@ -1,6 +1,7 @@
 """Stage `observe`: draws, splits, identities, and the whole stage on a tiny raw set."""
 
 import shutil
+import sys
 
 import astropy.units as u
 import numpy as np
@@ -12,9 +13,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import kstest, norm, uniform
 
-from peculiar.core.dataset import RAW_COLUMNS, SPLITS, Observed, Shards, read_table, write_table
+from builders.limits import few_files
+from peculiar.core.dataset import (
+    RAW_COLUMNS,
+    SPLITS,
+    TABLE,
+    Observed,
+    Shards,
+    read_table,
+    write_table,
+)
 from peculiar.core.errors import InputError
+from peculiar.core.frames import convert_cz_kms
 from peculiar.core.params import validate
+from peculiar.core.shard import ShardWriter
 from peculiar.core.survey import Normal, Uniform
 from peculiar.mock import images as views
 from peculiar.mock.instrument import observe_through, psf_kernel, sky_noise
@@ -126,6 +138,25 @@ def test_the_seed_decides_the_table(params):
         assert not np.array_equal(a[name], c[name])
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="counts the open files in /proc")
+def test_few_files_are_open_however_many_shards_there_are(params, raw_folder, tmp_path):
+    images = Shards(raw_folder)
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    shutil.copy(raw_folder / TABLE, raw)
+    with ShardWriter(raw, 12, 1) as shards:
+        for row in range(12):
+            shards.append(images[np.array([row])][0])
+    one_each = params.model_copy(update={"shard_images": 1})
+    with few_files(6):
+        observe_dataset(one_each, "uniform", raw, tmp_path / "uniform")
+    assert len(list((tmp_path / "uniform").glob("*.npy"))) == 24
+    observe_dataset(params, "uniform", raw_folder, tmp_path / "again")
+    np.testing.assert_array_equal(
+        *(Shards(tmp_path / name)[np.arange(24)] for name in ("uniform", "again"))
+    )
+
+
 @pytest.mark.parametrize("dimming", ["physical", "literal"])
 def test_every_image_is_its_galaxy_at_its_distance(params, raw_folder, tmp_path, dimming):
     params = params.model_copy(update={"dimming": dimming, "psf_fwhm_arcsec": None})
@@ -203,8 +234,10 @@ def test_table_has_units_and_records_how_it_was_made(params, raw_folder, tmp_pat
         "dimming": "physical",
         "psf_fwhm_arcsec": params.psf_fwhm_arcsec,
         "instrument": None,
+        "measured_frame": "unknown",  # these are not measured
         "split_by": "galaxy",
     }
+    assert Observed.read(tmp_path / "uniform").survey.cz_frame == "cmb"
 
 
 @pytest.fixture
@@ -267,6 +300,53 @@ def test_real_galaxies_stay_where_they_are(params, real_folder, tmp_path):
         centre_offset=torch.from_numpy(raw["centre_offset"].value[[5, 5]]),
     )
     np.testing.assert_allclose(observed.images[np.array([10, 11])], expected, atol=1e-5)
+
+
+def with_frames(folder, frames, ra_deg):
+    table = read_table(folder, RAW_COLUMNS)
+    table["cz_frame"], table["ra_deg"] = frames, ra_deg * u.deg
+    table["dec_deg"] = np.linspace(-60, 60, len(table)) * u.deg
+    rewrite(table, folder)
+    return table
+
+
+def test_measured_redshifts_are_converted_to_the_frame_of_the_cmb(
+    params, real_folder, tmp_path, capsys
+):
+    params = with_laws(params, pixels=12, pixel_scale_arcsec=0.8)
+    raw = with_frames(real_folder, ["heliocentric"] * 11 + ["cmb"], np.linspace(0, 330, 12))
+    observe_dataset(params, "measured", real_folder, tmp_path / "measured")
+    assert capsys.readouterr().err.count("warning") == 0
+    observed = Observed.read(tmp_path / "measured")
+    assert observed.survey.cz_frame == "cmb"
+    cz = raw["cz_kms"].to_value(u.km / u.s)
+    at = raw["ra_deg"].value, raw["dec_deg"].value
+    expected = np.append(convert_cz_kms(cz, *at, "heliocentric", "cmb")[:11], cz[11])
+    assert np.abs(expected - cz).max() > 200
+    found = observed.table["distance_z_mpc"].value[::2] * params.H0_kms_mpc
+    np.testing.assert_allclose(found, expected)
+
+
+def test_redshifts_without_frame_or_position_are_taken_as_they_are_and_said(
+    params, real_folder, tmp_path, capsys
+):
+    params = with_laws(params, pixels=12, pixel_scale_arcsec=0.8)
+    observe_dataset(params, "measured", real_folder, tmp_path / "old")
+    assert "taken as they are (frame: unknown)" in capsys.readouterr().err
+    assert Observed.read(tmp_path / "old").survey.cz_frame == "unknown"
+    ra = np.linspace(0, 330, 12)
+    ra[3] = np.nan
+    raw = with_frames(real_folder, ["heliocentric"] * 12, ra)
+    observe_dataset(params, "measured", real_folder, tmp_path / "measured")
+    assert "taken as they are (frame: heliocentric)" in capsys.readouterr().err
+    observed = Observed.read(tmp_path / "measured")
+    assert observed.survey.cz_frame == "heliocentric"  # of all, not of one
+    found = observed.table["distance_z_mpc"].value[::2] * params.H0_kms_mpc
+    np.testing.assert_allclose(found, raw["cz_kms"].to_value(u.km / u.s))
+    with_frames(real_folder, ["heliocentric"] * 11 + ["lg"], ra)
+    words = "its redshift cannot be converted to the CMB's frame, and others have another frame"
+    with pytest.raises(InputError, match=words):
+        observe_dataset(params, "measured", real_folder, tmp_path / "mixed")
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,12 +16,14 @@ from astropy.table import QTable
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from builders import champions
+from builders import champions, nsa
 from builders.pipeline import ROOT, inside
 from builders.standin import small_standin
 from peculiar.cli.main import main
 from peculiar.core.dataset import Observed
 from peculiar.core.errors import InputError
+from peculiar.core.frames import convert_cz_kms
+from peculiar.galaxies.nsa import read_catalogue, read_nsa
 from peculiar.galaxies.standin.simulation import make_broadband
 from peculiar.predict import batch
 from peculiar.predict.catalogue import Row
@@ -95,6 +98,8 @@ def test_an_observed_set_is_predicted_as_evaluate_does(pipeline, champion, tmp_p
         == 320
     )
     table, observed = QTable.read(output), Observed.read(folder)
+    assert table.meta["FRAME"] == "cmb"
+    assert set(table["frame"]) == {"cmb"}
     known = QTable.read(
         pipeline / "results/evaluate/predictions/uniform-cnn2.csv", format="ascii.csv"
     )
@@ -131,7 +136,8 @@ FAULTS = [
         "unusable",
         "simulated galaxy: give the distance to place it at",
     ),
-    ("broadband_3.fits,5000", "unusable", "simulated galaxy: give the distance to place it at"),
+    ("broadband_3.fits,5000,30,70,", "unusable", "it has no camera (write 0 for the first)"),
+    ("broadband_3.fits,5000", "bad_row", "the row cannot be read; line "),
     ("broadband_3.fits,5000,30,-3,0", "bad_distance", "its distance_mpc '-3' cannot be used"),
     ("broadband_3.fits,5000,30,inf,0", "bad_distance", "its distance_mpc 'inf'"),
     ("broadband_3.fits,5000,30,1e12,0", "unusable", "is smaller than a pixel"),
@@ -184,6 +190,33 @@ def test_random_images_are_bad_rows(champion, tmp_path, content, ending):
     table = batch.predict_rows(champion, job_of(champion, Files(tmp_path)), rows).to_pydict()
     assert table["flags"] == ["unusable"]
     assert table["reason"][0].count("\n") == 0 < len(table["reason"][0])
+
+
+def test_redshifts_of_real_galaxies_are_converted_or_flagged(champion, tmp_path):
+    path = nsa.parent(tmp_path / f"{nsa.SOUTH}-parent-40.fits.gz")
+    atlas = nsa.write_catalogue(tmp_path / "nsa_v0_1_2.fits")
+    job = job_of(champion, Files(tmp_path, atlas=atlas), frame="cmb")
+    rows = [
+        Row(0, path.name, 0, 5000.0),  # as the run says
+        Row(1, path.name, 0, 5000.0, frame="heliocentric"),  # with the file's position
+        Row(2, path.name, 0, 5000.0, frame="lg", ra_deg=168.0, dec_deg=-7.0),
+    ]
+    table = batch.predict_rows(champion, job, rows).to_pydict()
+    at = read_nsa(path, "r", read_catalogue(atlas))
+    expected = [
+        5000,
+        convert_cz_kms(5000, at.ra_deg, at.dec_deg, "heliocentric", "cmb"),
+        convert_cz_kms(5000, 168, -7, "lg", "cmb"),
+    ]
+    assert np.abs(np.diff(expected)).min() > 30
+    np.testing.assert_allclose(table["D_z"], np.array(expected) / champion.H0_kms_mpc)
+    assert table["frame"] == ["cmb"] * 3
+    assert not any("frame" in flags.split(", ") for flags in table["flags"])
+    unknown = batch.predict_rows(champion, replace(job, frame="unknown"), rows).to_pydict()
+    assert unknown["frame"] == ["unknown", "cmb", "cmb"]
+    assert unknown["flags"][0].split(", ").count("frame") == 1
+    assert "taken as it is: give its cz_frame, and ra and dec" in unknown["reason"][0]
+    assert unknown["D_z"] == table["D_z"]
 
 
 def test_a_redshift_beyond_a_champion_s_grid_leaves_the_distance(untrained, tmp_path):

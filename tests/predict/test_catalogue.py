@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 
 from peculiar.core.errors import InputError
 from peculiar.predict.catalogue import Row, chunks, has_paths, is_catalogue
-from peculiar.predict.cells import _null
 
 FORMATS = {"csv": "ascii.csv", "ecsv": "ascii.ecsv", "fits": "fits", "parquet": "parquet"}
 
@@ -43,6 +42,38 @@ def test_all_formats_hold_the_same_rows(tmp_path, ending):
     assert first == Row(0, "a b.fits", 0, 5000.0, 10.0, pytest.approx(math.nan, nan_ok=True))
     assert (second.name, second.camera, second.flags) == ("c.fits", 3, ("no_cz",))
     assert (third.number, third.cz_kms, third.cz_error_kms, third.flags) == (2, -200, 0, ())
+
+
+@pytest.mark.parametrize("ending", FORMATS)
+def test_frames_and_positions_are_read_or_said_to_be_unusable(tmp_path, ending):
+    table = Table(
+        {
+            "id": [1, 2, 3, 4, 5],
+            "cz_kms": [5e3] * 5,
+            "cz_frame": ["heliocentric", "CMB", "", "galactic", "lg"],
+            "RA": [10.0, np.nan, 20.0, 30.0, 400.0],
+            "Dec": [-5.0, 0.0, 0.0, 90.0, 0.0],
+        }
+    )
+    path = tmp_path / f"x.{ending}"
+    table.write(path, format=FORMATS[ending])
+    rows = list(rows_of(path))
+    assert [row.frame for row in rows] == ["heliocentric", "cmb", "unknown", "unknown", "lg"]
+    at = [(row.ra_deg, row.dec_deg) for row in rows]
+    np.testing.assert_equal(at, [(10, -5), (np.nan, 0), (20, 0), (30, 90), (np.nan, 0)])
+    assert rows[3].reason == "its cz_frame 'galactic' is none of heliocentric, lg, cmb"
+    assert rows[4].reason.replace("'", "") == "its ra 400.0 cannot be used"
+    assert [row.reason for row in rows[:3]] == ["", "", ""]
+    assert {flag for row in rows for flag in row.flags} == set()
+
+
+@pytest.mark.parametrize("unit", [u.hourangle, u.rad])
+def test_positions_with_a_unit_are_converted(tmp_path, unit):
+    path = tmp_path / "x.ecsv"
+    at = ([45.0] * u.deg).to(unit)
+    QTable({"id": [1], "cz_kms": [5e3], "ra": at, "dec": at}).write(path)
+    (row,) = rows_of(path)
+    assert (row.ra_deg, row.dec_deg) == pytest.approx((45, 45))
 
 
 @pytest.mark.parametrize("camera", [-1.0, 0.5, 2.0**31, 1e300, np.inf])
@@ -188,13 +219,3 @@ def test_cells_that_fits_or_ecsv_mask_are_missing(tmp_path):
         assert (good.cz_kms, good.cz_error_kms, good.flags) == (5000, 30, ()), name
         assert np.isnan([hidden.cz_kms, hidden.cz_error_kms]).all(), name
         assert hidden.flags, name
-
-
-@pytest.mark.parametrize("zero", [0, 2**15])
-def test_the_null_of_a_scaled_column_is_scaled_as_well(zero):
-    column = fits.Column(
-        "cz_kms", "I", null=-99, bscale=2, bzero=zero, array=np.array([5000, 6000])
-    )
-    ids = fits.Column("id", "J", array=np.array([1, 2]))
-    hdu = fits.BinTableHDU.from_columns([ids, column])
-    assert _null(hdu.columns["cz_kms"]) == -198 + zero

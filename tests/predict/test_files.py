@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from astropy.coordinates import SkyCoord
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter
@@ -14,9 +15,10 @@ from scipy.ndimage import gaussian_filter
 from builders.champions import GRID, brightness_distribution, mean_champion
 from builders.pipeline import ROOT, inside
 from builders.standin import small_standin
-from peculiar.core.dataset import RAW_COLUMNS, Observed, ShardWriter, write_table
+from peculiar.core.dataset import RAW_COLUMNS, Observed, write_table
 from peculiar.core.errors import InputError
 from peculiar.core.params import load, validate
+from peculiar.core.shard import ShardWriter
 from peculiar.galaxies.formats import read_galaxy
 from peculiar.galaxies.galaxy import Galaxy, frame
 from peculiar.galaxies.nsa import read_nsa
@@ -280,10 +282,19 @@ def test_genuine_galaxies_are_resampled_where_they_are():
         assert float(coarse.sum()) * 16 == pytest.approx(total, rel=2e-2)
         table = files.predict_real(mean_champion(), galaxy, None)
         assert table["D_p"][0].value == pytest.approx(float(same.mean()), rel=1e-4)
-        assert table["D_z"][0].value == pytest.approx(galaxy.cz_kms / 70)
+        # the Atlas' redshifts are heliocentric
+        at = SkyCoord(galaxy.ra_deg, galaxy.dec_deg, unit="deg")
+        apex = SkyCoord(264.021, 48.253, unit="deg", frame="galactic")
+        sun_kms = 369.82 * np.cos(at.separation(apex).rad)
+        z_cmb = (1 + galaxy.cz_kms / 299792.458) * (1 + sun_kms / 299792.458) - 1
+        assert table["D_z"][0].value == pytest.approx(z_cmb * 299792.458 / 70, abs=0.01)
+        assert table["frame"][0] == "cmb"
+        assert "frame" not in table["flags"][0]
         assert table["D_flow"][0].value == pytest.approx(galaxy.cz_flow_kms / 70)
         other = files.predict_real(mean_champion(), galaxy, 7000.0)
         assert other["D_z"][0].value == pytest.approx(100)
+        assert other["frame"][0] == other.meta["frame"] == "unknown"
+        assert "frame" in other["flags"][0].split(", ")
 
 
 def test_a_champion_of_noisy_images_sees_noise(params_file, standin_file):

@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 
 from builders.champions import mean_champion
-from peculiar.core.dataset import TABLE, Shards
+from peculiar.core.dataset import (
+    OBSERVED_COLUMNS,
+    RAW_COLUMNS,
+    TABLE,
+    Shards,
+    read_table,
+    write_table,
+)
 from peculiar.core.errors import InputError
 from peculiar.predict.catalogue import Row
 from peculiar.predict.images import Dataset, Files, rows_of, source_of
@@ -50,6 +57,37 @@ def test_what_a_dataset_lacks_is_named(raw_folder, tmp_path):
     (folder / TABLE).write_text(text.replace("kpc_per_pixel", "other"))
     with pytest.raises(InputError, match="lacks the columns"):
         next(rows_of(folder, 9))
+
+
+def test_a_galaxy_that_is_there_twice_is_refused(raw_folder, observed_folder, tmp_path):
+    """A dictionary by number would keep one of the two, and a split would take them for one."""
+    for name, folder, columns in (
+        ("raw", raw_folder, RAW_COLUMNS),
+        ("observed", observed_folder, OBSERVED_COLUMNS),
+    ):
+        copy = shutil.copytree(folder, tmp_path / name)
+        table = read_table(copy, columns)
+        for key in ("id", "galaxy", "camera"):
+            if key in table.colnames:
+                table[key][5] = table[key][2]
+        (copy / TABLE).unlink()
+        write_table(table, copy, columns)
+        with pytest.raises(InputError, match=r"has (id 17|galaxy 100, camera 2) twice: remove one"):
+            next(rows_of(copy, 9))
+
+
+def test_files_are_found_by_number_whatever_their_ending(tmp_path):
+    for name in ("._broadband_7.fits", "a_7.fits", "b_8.FIT", "c_9.fits.gz", "d_9.fts"):
+        (tmp_path / name).write_bytes(b"")
+    files = Files(tmp_path, by_id=True)
+    for number, words in (
+        ("7", r"a_7\.fits"),
+        ("8", r"b_8\.FIT"),
+        ("9", r"has 2 files \.\.\._9\.fits, not one"),
+        ("٧", r"has 0 files"),
+    ):
+        with pytest.raises(InputError, match=words):
+            files.galaxy(Row(0, number), champion("r"))
 
 
 def test_other_dimming_is_refused(observed_folder):

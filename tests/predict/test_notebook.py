@@ -5,6 +5,7 @@ import doctest
 import astropy.units as u
 import numpy as np
 import pytest
+from astropy.coordinates import SkyCoord
 
 from builders import champions
 from builders.pipeline import inside
@@ -49,6 +50,26 @@ def test_units_are_converted_and_bad_images_lose_no_good_ones(model):
     assert broken["flags"][1] == "nan_pixels"
     assert np.isnan(broken["D_p"][1].value)
     np.testing.assert_allclose(broken["v_hat"][0].value, table["v_hat"][0].value, rtol=1e-12)
+
+
+def test_redshifts_are_converted_with_frame_and_position_or_flagged(model):
+    apex = SkyCoord(264.021, 48.253, unit="deg", frame="galactic")
+    cz = 5000 * SPEED
+    there = notebook.predict_velocity(images(1), cz, model, frame="heliocentric", position=apex)
+    assert there["frame"][0] == there.meta["frame"] == "cmb"
+    assert there["D_z"][0].to_value("Mpc") == pytest.approx((5000 + 369.8 * 1.0167) / 70, abs=0.02)
+    assert "frame" not in there["flags"][0].split(", ")
+    for known in ({}, {"frame": "heliocentric"}, {"position": apex}):
+        table = notebook.predict_velocity(images(1), cz, model, **known)
+        assert table["D_z"][0].to_value("Mpc") == pytest.approx(5000 / 70)
+        assert table["frame"][0] == known.get("frame", "unknown")
+        assert "frame" in table["flags"][0].split(", ")
+    words = "frame 'lsr' is not known: give heliocentric, lg, cmb"
+    with pytest.raises(InputError, match=words):
+        notebook.predict_velocity(images(1), cz, model, frame="lsr")
+    two = SkyCoord([1, 2], [3, 4], unit="deg")
+    with pytest.raises(InputError, match="position must have one value for each of 1 images"):
+        notebook.predict_velocity(images(1), cz, model, position=two)
 
 
 def test_an_error_of_the_redshift_is_used_and_images_are_resampled(model):

@@ -5,6 +5,7 @@ import re
 import astropy.units as u
 import numpy as np
 import pytest
+from astropy.table import QTable
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.integrate import quad
@@ -211,6 +212,10 @@ def test_a_file_is_linear_between_its_rows_and_zero_outside(tmp_path):
         ("distance_mpc,density\n50,nan\n60,1\n", "density must have a finite number in every row"),
         ("distance_mpc,density\n50,\n60,1\n", "density must have a finite number in every row"),
         ("distance_mpc,density\nfar,1\n60,1\n", "distance_mpc must have a finite number in every"),
+        ("distance_mpc,density\n5_0,1\n60,1\n", "distance_mpc must have a finite number in every"),
+        ("distance_mpc,density\n50,1\n60\n", "distance_mpc must have a finite number in every row"),
+        ("distance_mpc,density,density\n50,1,2\n60,1,2\n", "has the column density more than once"),
+        ("# distance_mpc,density\n50,1\n60,1\n", "has its header in a comment, line 1"),
     ],
 )
 def test_a_file_that_is_no_density_is_refused(tmp_path, text, words):
@@ -222,9 +227,19 @@ def test_a_file_that_is_no_density_is_refused(tmp_path, text, words):
 
 def test_a_file_that_cannot_be_read_is_refused(tmp_path):
     path = tmp_path / "prior.ecsv"
-    path.write_text("distance_mpc,density\n60,1\n70,1\n")  # without the header of an ECSV
-    with pytest.raises(InputError, match=r"prior\.ecsv cannot be read \(\w+\): write a CSV with"):
+    path.write_text("# %ECSV 1.0\n# ---\n# {datatype: [\ndistance_mpc,density\n60,1\n70,1\n")
+    with pytest.raises(InputError, match=r"prior\.ecsv has a damaged header"):
         prior_named(path)
+
+
+def test_distances_of_a_prior_are_converted(tmp_path):
+    table = QTable({"distance_mpc": [60e3, 90e3] * u.kpc, "density": [1.0, 1.0]})
+    table.write(tmp_path / "prior.ecsv")
+    assert prior_named(tmp_path / "prior.ecsv").D_mpc == (60, 90)
+    table["distance_mpc"] = [60, 90] * u.s
+    table.write(tmp_path / "prior.ecsv", overwrite=True)
+    with pytest.raises(InputError, match="distance_mpc in 's', which is not Mpc: correct the unit"):
+        prior_named(tmp_path / "prior.ecsv")
 
 
 def test_priors_that_cannot_be_are_refused():

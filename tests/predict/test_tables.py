@@ -5,10 +5,12 @@ import pandas
 import pyarrow as pa
 import pytest
 from astropy.table import QTable
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
 
 from peculiar.core.files import replace_file
 from peculiar.predict.columns import Column
-from peculiar.predict.tables import assemble, write_part
+from peculiar.predict.tables import assemble, printable, texts, write_part
 
 COLUMNS = {"v": Column("km / s", "a velocity"), "flags": Column("", "problems", None)}
 META = {"model": "m", "version": "3", "digest": "0" * 64, "H0": 70.0}
@@ -43,6 +45,45 @@ def test_parts_are_joined_with_units_descriptions_and_meta(tmp_path, ending):
     assert meta == {key.lower(): value for key, value in META.items()}
     if ending == "csv":
         assert pandas.read_csv(output, comment="#")["row"].tolist() == [0, 1, 2]
+
+
+ODD = [
+    "a\nb",
+    "a\rb",
+    "a\tb",
+    "a\x85b",
+    "a\u2028b",
+    "a\x0bb",
+    "a\x00b",
+    "a\udcffb",
+    "\ufeffx",
+    "\xa0",
+]
+ODD += ["a,b", '"q"', '"', "#x", "--", "nan", "N/A", "True", "1.0", "\\n", " lead", "trail ", " "]
+
+
+@pytest.mark.parametrize("ending", ["ecsv", "csv", "fits", "parquet"])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=20)
+@given(names=st.lists(st.text(st.characters(), min_size=1), min_size=1, max_size=4))
+@example(names=ODD)
+def test_texts_read_back_as_they_were_written(tmp_path, ending, names):
+    output, part = tmp_path / f"o.{ending}", tmp_path / "part"
+    shown = [printable(name) for name in names]
+    assert all(name.isprintable() for name in shown)
+    write_part(pa.table({"row": list(range(len(names))), "name": texts(names)}), part)
+    assemble([part], {}, {"input": names[0]}, output)
+    table = QTable.read(output, **({"format": "ascii.ecsv"} if ending == "csv" else {}))
+    if ending == "fits":
+        shown = [name.encode("ascii", "backslashreplace").decode() for name in shown]
+    assert table["name"].tolist() == shown
+    meta = {key.lower(): value for key, value in table.meta.items()}
+    assert meta["input"] == shown[0]
+
+
+def test_plain_names_stay_as_they_are():
+    for name in ("broadband_3.fits", "größer ñ.fits", "a, b; c#'d'"):
+        assert printable(name) == name
+    assert printable(" a\n\udcff") == "\\x20a\\n\\udcff"
 
 
 def test_a_file_is_complete_or_unchanged(tmp_path):

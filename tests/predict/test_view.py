@@ -91,7 +91,8 @@ def test_what_training_did_not_span_is_flagged():
 
     def flags(champion, images, cz_kms, cz_error_kms=0.0):
         views = [View(image) for image in images]
-        return predict_images(champion, views, cz_kms, cz_error_kms)["flags"].tolist()
+        table = predict_images(champion, views, cz_kms, cz_error_kms, frame="cmb")
+        return table["flags"].tolist()
 
     # it does not say; but 129 Mpc by the redshift does not go with 60 +- 5 by the image
     assert flags(some, images, [5600, 5000, 9000]) == ["ok", "ok", "tension"]
@@ -146,7 +147,7 @@ def test_noise_and_sharpness_unlike_those_of_training_are_flagged():
 
     def flags(champion, images):
         views = [View(image) for image in images]
-        return set(predict_images(champion, views, 5250.0)["flags"].tolist())
+        return set(predict_images(champion, views, 5250.0, frame="cmb")["flags"].tolist())
 
     others = np.stack([galaxy(scale) for scale in np.linspace(4.2, 8.8, 17)])
     assert flags(known(clean), others) == {"ok"}

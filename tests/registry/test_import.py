@@ -1,6 +1,5 @@
 """What someone sends is validated as a whole before the store is touched, and may be signed."""
 
-import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -10,7 +9,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
 from safetensors.numpy import load_file, save_file
 
-from builders.registries import MODEL, write_registry
+from builders.registries import MODEL, signed_again, write_registry
 from peculiar.cli.main import main
 from peculiar.core.errors import InputError
 from peculiar.core.files import files_sha256
@@ -58,22 +57,6 @@ def signed(store, keys):
 @pytest.fixture
 def copy(signed, tmp_path):
     return Path(shutil.copytree(signed, tmp_path / "copy"))
-
-
-def signed_again(folder, *, digest=True):
-    """Make all digests right again, as who wants to deceive would."""
-    path = folder / exchange.INDEX
-    if digest:
-        index = json.loads(path.read_text())
-        total = files_sha256(folder / VERSION / "model", "")
-        index["versions"]["1"]["tags"][models.DIGEST] = total
-        path.write_text(json.dumps(index))
-    lines = [
-        f"{hashlib.sha256(file.read_bytes()).hexdigest()}  {file.relative_to(folder).as_posix()}\n"
-        for file in sorted(folder.rglob("*"))
-        if file.is_file() and not file.name.startswith(exchange.SUMS)
-    ]
-    (folder / exchange.SUMS).write_text("".join(lines))
 
 
 def test_a_signed_export_is_imported_by_its_key(signed, keys, tmp_path):

@@ -1,9 +1,12 @@
-"""A journal whose last write was cut off, at any byte."""
+"""A journal whose last write was cut off, at any byte; a database that does not answer."""
+
+from dataclasses import replace
 
 import pytest
 from optuna.trial import TrialState
 
-from builders.studies import opened, suggesting
+from builders.ports import silent_server
+from builders.studies import opened, plan, suggesting
 from peculiar.core.errors import InputError
 from peculiar.search import storage
 from peculiar.search import study as studies
@@ -99,3 +102,16 @@ def test_a_lock_that_a_kill_left_before_the_folder_was_moved_is_removed(
     (lock := journal.with_name(journal.name + ".lock")).symlink_to(elsewhere)
     storage.mend_journal(journal)
     assert not lock.is_symlink()
+
+
+def test_a_database_that_accepts_and_never_answers_is_one_sentence(tmp_path, monkeypatch):
+    monkeypatch.setattr(storage, "CONNECT_S", 2)  # the least of psycopg
+    with silent_server() as port:
+        where = f"postgresql://me:secret@127.0.0.1:{port}/optuna"
+        words = (
+            rf"^params\.yaml: search\.storage: the database at 127\.0\.0\.1:{port}/optuna cannot"
+        )
+        with pytest.raises(InputError, match=words) as refusal:
+            storage.open_study(replace(plan(tmp_path), storage=where))
+    assert "secret" not in str(refusal.value)
+    assert "\n" not in str(refusal.value)

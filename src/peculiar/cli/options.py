@@ -130,13 +130,15 @@ def keep_inputs(output: Path, inputs: Sequence[Path]) -> None:
 
 
 def _holds_image(path: Path) -> bool:
-    from astropy.io import fits
+    """Whether a file is FITS with an image, or FITS that cannot be read."""
+    from peculiar.galaxies.fits import FITS, open_fits
 
     try:
-        with fits.open(path) as hdus:
+        with open_fits(path) as hdus:
             return any(hdu.is_image and hdu.header.get("NAXIS", 0) for hdu in hdus)
-    except OSError:  # not FITS, whatever its name
-        return False
+    except InputError:
+        with path.open("rb") as file:
+            return file.read(len(FITS)) == FITS
 
 
 def model_name() -> str:

@@ -1,6 +1,7 @@
 """`peculiar predict` and `peculiar serve`: distances and velocities from the champion."""
 
 import argparse
+from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -45,8 +46,8 @@ def add(commands: Commands) -> None:
         type=Path,
         metavar="INPUT",
         help="FITS images (Illustris, TNG SKIRT or NASA-Sloan Atlas), or one folder, or one "
-        "catalogue (.csv, .ecsv, .parquet or FITS table) with the columns path or id, cz_kms, "
-        "and optionally cz_error_kms, distance_mpc, camera",
+        "catalogue (CSV, ECSV, Parquet, FITS, VOTable or IPAC) with the columns path or id, "
+        "cz_kms, and optionally cz_error_kms, cz_frame, ra, dec, distance_mpc, camera",
     )
     add_distances(command)
     command.add_argument(
@@ -62,6 +63,20 @@ def add(commands: Commands) -> None:
         default=0.0,
         help="its standard deviation; default: 0",
     )
+    command.add_argument(
+        "--frame",
+        choices=("heliocentric", "lg", "cmb"),
+        help="frame of --cz, or of a catalogue's rows without cz_frame; velocities are in the "
+        "CMB's frame where frame and position are known, and else flagged",
+    )
+    for option, name in (("--ra", "right ascension"), ("--dec", "declination")):
+        command.add_argument(
+            option,
+            type=float,
+            metavar="DEG",
+            default=float("nan"),
+            help=f"{name} (ICRS) of a real galaxy; default: that of its file",
+        )
     add_atlas(command)
     command.add_argument(
         "--prior",
@@ -145,6 +160,12 @@ def _check(arguments: argparse.Namespace) -> None:
         raise InputError(f"--cz {arguments.cz:g}: give a speed in km/s below that of light")
     if not 0 <= arguments.cz_error < SPEED_OF_LIGHT_MS / 1e3:
         raise InputError(f"--cz-error {arguments.cz_error:g}: give a speed in km/s, not negative")
+    if not (isnan(arguments.ra) or 0 <= arguments.ra <= 360):
+        raise InputError(f"--ra {arguments.ra:g}: give degrees from 0 to 360")
+    if not (isnan(arguments.dec) or -90 <= arguments.dec <= 90):
+        raise InputError(f"--dec {arguments.dec:g}: give degrees from -90 to 90")
+    if isnan(arguments.ra) != isnan(arguments.dec):
+        raise InputError("--ra and --dec make one position: give both, or neither")
     check_inputs(inputs)
 
 
@@ -191,9 +212,11 @@ def _predict_image(
     prior: "DistancePrior",
 ) -> "QTable":
     """Predictions for one file: a row a camera, and of a simulated galaxy a row a distance too."""
+    from peculiar.core.frames import UNKNOWN
     from peculiar.galaxies.formats import read_galaxy
     from peculiar.galaxies.sources import SOURCE_LABELS
     from peculiar.predict.files import predict_galaxy, predict_real
+    from peculiar.predict.tables import printable
     from peculiar.predict.view import is_real
 
     galaxy = read_galaxy(path, champion.bands, atlas)
@@ -208,18 +231,28 @@ def _predict_image(
     else:
         if not champion.data_source.startswith(SOURCE_LABELS["nsa"]):
             print(
-                f"{path.name}: the model's errors were measured on its training data "
+                f"{printable(path.name)}: the model's errors were measured on its training data "
                 f"({champion.data_source}) and do not hold for real images: see "
                 "docs/results/real_galaxies"
             )
-        table = predict_real(champion, galaxy, arguments.cz, arguments.cz_error, prior)
-    table.add_column([path.name] * len(table), name="file", index=0)
+        table = predict_real(
+            champion,
+            galaxy,
+            arguments.cz,
+            arguments.cz_error,
+            prior,
+            frame=arguments.frame or UNKNOWN,
+            ra_deg=arguments.ra,
+            dec_deg=arguments.dec,
+        )
+    table.add_column([printable(path.name)] * len(table), name="file", index=0)
     return table
 
 
 def _predict_catalogue(arguments: argparse.Namespace) -> None:
     """Write the predictions for a catalogue or a folder of images."""
     _check_catalogue(arguments)
+    from peculiar.core.frames import UNKNOWN
     from peculiar.predict.batch import Job, predict_catalogue
     from peculiar.predict.images import source_of
     from peculiar.registry.champion import load_champion
@@ -238,6 +271,7 @@ def _predict_catalogue(arguments: argparse.Namespace) -> None:
         arguments.at[0] if arguments.at else float("nan"),
         pictures and pictures.resolve(),
         prior,
+        arguments.frame or UNKNOWN,
     )
     count = predict_catalogue(
         champion, job, given, arguments.output, arguments.scheduler, store=arguments.store
@@ -257,6 +291,8 @@ def _check_catalogue(arguments: argparse.Namespace) -> None:
         raise InputError(f"{given} is a catalogue: name the table to write with --output")
     if arguments.cz is not None or arguments.cz_error:
         raise InputError("--cz and --cz-error are columns of a catalogue: cz_kms, cz_error_kms")
+    if not isnan(arguments.ra):
+        raise InputError("--ra and --dec are columns of a catalogue: ra, dec")
     if len(arguments.at or []) > 1:
         raise InputError("--at: a catalogue's galaxies are placed once each: give one distance")
 

@@ -1,22 +1,25 @@
 """Read and write sets of images: shards of arrays, and a table of galaxies or images.
 
 A set of images is a folder. The shards `images-000.npy`, `images-001.npy`, ... hold float32 arrays
-in W/m/m^2/sr. Their first axis is galaxies or images, in the order of the table. They are
-memory-mapped. `table.ecsv` is an astropy table with units; its `meta` describes the set.
+in W/m/m^2/sr. Their first axis is galaxies or images, in the order of the table. `table.ecsv` is an
+astropy table with units; its `meta` describes the set.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from math import prod
 from pathlib import Path
-from types import TracebackType
-from typing import Any, BinaryIO, Self
+from typing import Any, Self
 
+import astropy.units as u
 import numpy as np
 from astropy.table import QTable
 from numpy.typing import NDArray
 
 from peculiar.core.errors import InputError
 from peculiar.core.params import validate
+from peculiar.core.shard import Shard
 from peculiar.core.survey import Survey
 
 TABLE = "table.ecsv"
@@ -38,77 +41,31 @@ OBSERVED_COLUMNS = ("galaxy", "camera", "distance_mpc", "velocity_kms", "distanc
 SPLITS = ("train", "validation", "test")
 
 
-class ShardWriter:
-    """Write float32 arrays of one shape into shards of `per_shard` arrays.
-
-    Writes are sequential, not through memory maps, so a full disk raises `OSError`, not SIGBUS.
+def redshifts_of(
+    table: QTable,
+) -> tuple[NDArray[np.float64], NDArray[np.str_], NDArray[np.float64], NDArray[np.float64]]:
+    """Redshifts of raw galaxies, and what is known of their frames.
 
     Parameters
     ----------
-    folder : Path
-        Existing folder, which receives `images-000.npy`, `images-001.npy`, ...
-    total : int
-        Number of items that will be appended.
-    per_shard : int
-        Items in each shard; the last may have fewer.
+    table : QTable
+        That `fetch` wrote; before 2026-11-29 without frames and positions.
 
-    Raises
-    ------
-    ValueError
-        On leaving the `with` block, when fewer than `total` items were appended.
+    Returns
+    -------
+    cz_kms, frames, ra_deg, dec_deg : ndarray, (galaxy,)
+        Speed of light times the redshift, km/s; its frame, "unknown" where none is named; position,
+        deg, NaN where there is none.
     """
-
-    def __init__(self, folder: Path, total: int, per_shard: int) -> None:
-        self.folder, self.total, self.per_shard = folder, total, per_shard
-        self.written = 0
-        self._shape: tuple[int, ...] = ()
-        self._file: BinaryIO | None = None
-
-    def append(self, item: NDArray[np.float32]) -> None:
-        """Append one item, (...), float32.
-
-        Raises
-        ------
-        ValueError
-            When more than `total` items are appended, or items of different shapes.
-        """
-        if self.written == self.total:
-            raise ValueError(f"{self.folder} was announced with {self.total} items")
-        self._shape = self._shape or item.shape
-        if item.shape != self._shape:
-            raise ValueError(f"{self.folder} holds items of shape {self._shape}, not {item.shape}")
-        if self.written % self.per_shard == 0:
-            self._next_shard()
-        assert self._file is not None
-        self._file.write(np.ascontiguousarray(item, dtype="<f4").data)
-        self.written += 1
-
-    def _next_shard(self) -> None:
-        self._close()
-        path = self.folder / f"images-{self.written // self.per_shard:03d}.npy"
-        items = min(self.per_shard, self.total - self.written)
-        header = {"descr": "<f4", "fortran_order": False, "shape": (items, *self._shape)}
-        self._file = path.open("wb")
-        np.lib.format.write_array_header_1_0(self._file, header)
-
-    def _close(self) -> None:
-        if self._file is not None:
-            self._file.close()
-            self._file = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, _: BaseException | None, __: TracebackType | None
-    ) -> None:
-        self._close()
-        if kind is None and self.written != self.total:
-            raise ValueError(f"{self.folder} has {self.written} of {self.total} items")
+    none = np.full(len(table), np.nan)
+    known = "cz_frame" in table.colnames
+    ra, dec = (table[name].to_value(u.deg) if known else none for name in ("ra_deg", "dec_deg"))
+    frames = np.asarray(table["cz_frame"]) if known else np.full(len(table), "unknown")
+    return table["cz_kms"].to_value(u.km / u.s), frames, ra, dec
 
 
 class Shards:
-    """Images in shards, memory-mapped; indexing copies only the images asked for.
+    """Images in shards; indexing reads only the images asked for.
 
     Parameters
     ----------
@@ -123,7 +80,8 @@ class Shards:
     Raises
     ------
     InputError
-        When the folder has no shards, shards of different shapes, or a damaged shard.
+        When the folder has no shards, shards of different shapes, or a damaged shard; and when
+        reading, if a shard was replaced since.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -131,7 +89,7 @@ class Shards:
         if not paths:
             raise InputError(f"{folder} has no images: run `dvc repro` to make them")
         try:
-            self._shards = [np.load(path, mmap_mode="r") for path in paths]
+            self._shards = [Shard.of(path) for path in paths]
         except (ValueError, EOFError) as error:
             raise InputError(
                 f"{folder} has a damaged shard ({error}): run `dvc checkout`"
@@ -141,7 +99,7 @@ class Shards:
             raise InputError(
                 f"{folder} has shards of different shapes {shapes}: run the stage again"
             )
-        self._starts = np.cumsum([0, *(len(shard) for shard in self._shards)])
+        self._starts = np.cumsum([0, *(shard.shape[0] for shard in self._shards)])
         self.shape: tuple[int, ...] = (int(self._starts[-1]), *shapes.pop())
 
     def __len__(self) -> int:
@@ -150,11 +108,29 @@ class Shards:
     def __getitem__(self, rows: NDArray[np.integer]) -> NDArray[np.float32]:
         """Items (len(rows), ...) in the order of `rows`."""
         out = np.empty((len(rows), *self.shape[1:]), dtype=np.float32)
+        size = prod(self.shape[1:])
+        for shard, places, inside in self._where(rows):
+            shard.read((out[k], row * size) for k, row in zip(places, inside, strict=True))
+        return out
+
+    def _where(self, rows: NDArray[np.integer]) -> Iterator[tuple[Shard, list[int], list[int]]]:
+        """Each shard that holds some of `rows`, their places among `rows`, and rows in the shard.
+
+        Raises
+        ------
+        IndexError
+            When a row is negative, or beyond the last.
+        """
+        if len(rows) and not 0 <= rows.min() <= rows.max() < len(self):
+            raise IndexError(f"rows {rows.min()} to {rows.max()} of {len(self)} images")
         shard_of = np.searchsorted(self._starts, rows, side="right") - 1
         for number in np.unique(shard_of):
-            here = shard_of == number
-            out[here] = self._shards[number][rows[here] - self._starts[number]]
-        return out
+            places = np.flatnonzero(shard_of == number)
+            yield (
+                self._shards[number],
+                places.tolist(),
+                (rows[places] - self._starts[number]).tolist(),
+            )
 
     def pick(
         self,
@@ -176,11 +152,20 @@ class Shards:
         ndarray, (n, band, y, x), float32
             Images in the unit of the shards, centred on the middle of the frame.
         """
-        rim = 0 if middle is None else max(0, (min(self.shape[-2:]) - middle) // 2)
-        y, x = (slice(rim, side - rim) for side in self.shape[-2:])
-        shard_of = np.searchsorted(self._starts, rows, side="right") - 1
-        places = zip(shard_of, rows - self._starts[shard_of], cameras, strict=True)
-        return np.stack([self._shards[s][row, camera, :, y, x] for s, row, camera in places])
+        per_row, bands, height, width = self.shape[1:]
+        if len(rows) != len(cameras):
+            raise ValueError(f"{len(rows)} rows, but {len(cameras)} cameras")
+        if len(cameras) and not 0 <= cameras.min() <= cameras.max() < per_row:
+            raise IndexError(f"cameras {cameras.min()} to {cameras.max()} of {per_row}")
+        rim = 0 if middle is None else max(0, (min(height, width) - middle) // 2)
+        lines = np.empty((len(rows), bands, height - 2 * rim, width), dtype=np.float32)
+        for shard, places, inside in self._where(rows):
+            shard.read(
+                (lines[k, band], (((row * per_row + camera) * bands + band) * height + rim) * width)
+                for k, row, camera in zip(places, inside, cameras[places].tolist(), strict=True)
+                for band in range(bands)
+            )
+        return np.ascontiguousarray(lines[..., rim : width - rim])
 
 
 def write_table(table: QTable, folder: Path, columns: tuple[str, ...]) -> None:
@@ -227,6 +212,19 @@ def _check_columns(table: QTable, folder: Path, columns: tuple[str, ...]) -> Non
         raise InputError(f"{folder / TABLE} lacks the columns {missing}: run the stage again")
 
 
+def _check_once(table: QTable, folder: Path, names: tuple[str, ...]) -> None:
+    """Refuse a table in which two rows have one name; a split would take them for one galaxy."""
+    keys = np.stack([np.asarray(table[name]) for name in names], axis=1)
+    distinct, first = np.unique(keys, axis=0, return_index=True)
+    if len(distinct) < len(keys):
+        again = keys[np.setdiff1d(np.arange(len(keys)), first)[0]]
+        named = ", ".join(f"{name} {value}" for name, value in zip(names, again, strict=True))
+        raise InputError(
+            f"{folder / TABLE} has {named} twice: remove one of the two files that were fetched, "
+            "and run the stage again"
+        )
+
+
 def open_set(folder: Path, columns: tuple[str, ...]) -> tuple[Shards, QTable]:
     """Open the images and the table of a set.
 
@@ -245,9 +243,10 @@ def open_set(folder: Path, columns: tuple[str, ...]) -> tuple[Shards, QTable]:
     Raises
     ------
     InputError
-        When either is missing or damaged, or their lengths differ.
+        When either is missing or damaged, their lengths differ, or a galaxy is there twice.
     """
     images, table = Shards(folder), read_table(folder, columns)
+    _check_once(table, folder, ("id",) if columns == RAW_COLUMNS else ("galaxy", "camera"))
     if len(images) != len(table):
         raise InputError(
             f"{folder} has {len(images)} images but {len(table)} table rows: run `dvc checkout`"

@@ -13,6 +13,9 @@ FIXABLE = (
 )
 
 
+STORES = ("mlflow.", "sqlalchemy.", "sqlite3.")
+"""Libraries whose errors are of a database or server that fails in the middle of a command."""
+
 PASSWORD = re.compile(r"(://[^/\s:@]*):[^/\s]*@")
 
 
@@ -52,7 +55,20 @@ def one_sentence() -> Iterator[None]:
     except KeyboardInterrupt:
         sys.exit("peculiar: interrupted; rerun the same command to resume")
     except OSError as error:
+        where = f" at {error.filename}" if error.filename else ""
+        if error.errno in (errno.EMFILE, errno.ENFILE):
+            sys.exit(
+                f"peculiar: {error.strerror}{where}: raise the limit with `ulimit -n 1024` and "
+                "rerun the same command"
+            )
         if error.errno not in FIXABLE:
             raise
-        where = f" at {error.filename}" if error.filename else ""
         sys.exit(f"peculiar: {error.strerror}{where}: fix that and rerun the same command")
+    except Exception as error:
+        if not f"{type(error).__module__}.".startswith(STORES):
+            raise
+        reason = redacted(" ".join(str(error).split("\n", 1)[0].split())) or type(error).__name__
+        sys.exit(
+            f"peculiar: the store of runs and models failed ({reason}): see that its database is "
+            "whole or its server runs, then rerun the same command"
+        )

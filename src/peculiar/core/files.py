@@ -9,6 +9,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 from peculiar.core.errors import InputError
 
 AT_FDCWD, RENAME_EXCHANGE = -100, 2  # of linux/fcntl.h and linux/fs.h
@@ -48,6 +50,32 @@ def replace_folder(folder: Path) -> Iterator[Path]:
     finally:
         for gone in (partial, old):
             shutil.rmtree(gone, ignore_errors=True)
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Keep other processes from writing the same folder meanwhile.
+
+    Raises
+    ------
+    InputError
+        When another process writes it.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    path = folder.with_name(f".{folder.name}.lock")
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise InputError(
+            f"another process writes {folder}: wait until it has ended, and run the same command "
+            "again"
+        ) from None
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+        lock.release()
 
 
 def _exchange(one: Path, other: Path) -> bool:

@@ -1,12 +1,16 @@
 """Tell whether a process still runs, by its number, start, boot, PID namespace and host.
 
-The start is counted from the boot, so that a step of the clock changes nothing.
+The start is counted from the boot, so that a step of the clock changes nothing. End with one's
+parent.
 """
 
+import multiprocessing
 import os
 import socket
 from contextlib import suppress
+from multiprocessing.process import BaseProcess
 from pathlib import Path
+from threading import Thread
 
 import psutil
 
@@ -99,3 +103,18 @@ def gone(process: str) -> bool:
     """Whether a process, from `this_worker`, ran on this machine and has ended."""
     host, _, here = process.rpartition("/")
     return host in ("", socket.gethostname()) and not alive(here)
+
+
+def end_with_parent() -> None:
+    """End this process, a child from `multiprocessing`, as soon as its parent has died.
+
+    Else the workers of a pool whose parent was killed wait for tasks for ever.
+    """
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        Thread(target=_end_after, args=(parent,), daemon=True).start()
+
+
+def _end_after(parent: BaseProcess) -> None:
+    parent.join()
+    os._exit(1)  # there is nobody left to tell

@@ -164,6 +164,9 @@ class Survey(Section):
         changes with distance.
     instrument : Instrument or None
         Sky, seeing and noise; None for images without them.
+    measured_frame : str
+        Frame of measured redshifts, of `peculiar.core.frames.FRAMES`, or "unknown", as in
+        datasets before 2026-11-29; see `cz_frame`.
     H0_kms_mpc : float
         Hubble constant, km/s/Mpc.
     sigma_v_kms : float
@@ -182,6 +185,7 @@ class Survey(Section):
     dimming: Dimming
     psf_fwhm_arcsec: PositiveFloat | None = None
     instrument: Instrument | None
+    measured_frame: str = "unknown"
     H0_kms_mpc: PositiveFloat
     sigma_v_kms: PositiveFloat
     split_by: SplitBy
@@ -215,6 +219,11 @@ class Survey(Section):
     def measured(self) -> bool:
         """Whether the galaxies are real, at measured distances."""
         return self.distribution == "measured"
+
+    @property
+    def cz_frame(self) -> str:
+        """Frame of the redshift distances. Simulated ones have the motion of no Sun: "cmb"."""
+        return self.measured_frame if self.measured else "cmb"
 
     @property
     def range_mpc(self) -> tuple[float, float] | None:

@@ -1,7 +1,6 @@
 """Read FITS files from elsewhere, plain or gzipped, and refuse damaged ones in one sentence."""
 
-import gzip
-import io
+import os
 import re
 import warnings
 import zlib
@@ -17,11 +16,14 @@ from astropy.utils.exceptions import AstropyWarning
 from numpy.typing import NDArray
 
 from peculiar.core.errors import InputError, NotFinite
+from peculiar.galaxies.headers import TruncatedError, check_plain, unzipped
 
 REFETCH = "delete it and fetch it again"
 """Advice for a damaged file. A file of the wrong kind would only come again."""
 GZIP = b"\x1f\x8b"
 FITS = b"SIMPLE"
+ENDINGS = (".fits", ".fit", ".fts")  # of names, in any case; .gz may follow
+NUMBERED = re.compile(r"(\d+)\.(fits|fit|fts)(\.gz)?$", re.ASCII | re.IGNORECASE)
 MANGLED = (ValueError, TypeError, LookupError, AttributeError, VerifyError)
 """What astropy raises on mangled headers."""
 
@@ -47,7 +49,8 @@ def open_fits(path: Path, memmap: bool = False) -> Iterator[fits.HDUList]:
     Raises
     ------
     InputError
-        When the file is missing, not FITS, or truncated.
+        When the file is missing, not FITS, or truncated, or a header is not valid or beyond the
+        bounds of `peculiar.galaxies.headers`.
     """
     if not path.is_file():
         raise InputError(f"{path} is missing: fetch it, or correct the path")
@@ -57,17 +60,15 @@ def open_fits(path: Path, memmap: bool = False) -> Iterator[fits.HDUList]:
         # Truncation is checked below; odd cards do no harm.
         warnings.simplefilter("ignore", AstropyWarning)
         try:
-            content = _plain(file)
-            size = content.seek(0, io.SEEK_END)
-            content.seek(0)
+            content = _checked(file)
             hdus = fits.open(content, memmap=memmap and content is file)
-            missing = _end_of_data(hdus) - size
+            len(hdus)  # reads all headers
+        except TruncatedError as error:
+            raise InputError(f"{path} is truncated, {error}: {REFETCH}") from None
         except (OSError, EOFError, zlib.error, *MANGLED) as error:
             if isinstance(error, OSError) and error.errno is not None:
                 raise  # a fault of the disk, not of the file
             raise _damaged(path, error) from None
-        if missing > 0:
-            raise InputError(f"{path} is truncated, {missing} bytes are missing: {REFETCH}")
         try:
             yield hdus
         except VerifyError as error:  # astropy parses cards on access
@@ -85,14 +86,15 @@ def _check_kind(path: Path, file: BinaryIO) -> None:
         )
 
 
-def _plain(file: BinaryIO) -> BinaryIO:
-    """Return the file itself, or its decompressed content."""
+def _checked(file: BinaryIO) -> BinaryIO:
+    """Return the file itself, or its decompressed content, after checking all headers."""
     zipped = file.read(len(GZIP)) == GZIP
     file.seek(0)
-    if not zipped:
-        return file
-    with gzip.GzipFile(fileobj=file) as content:
-        return io.BytesIO(content.read())
+    if zipped:
+        return unzipped(file)
+    check_plain(file, os.fstat(file.fileno()).st_size)
+    file.seek(0)
+    return file
 
 
 def _damaged(path: Path, error: Exception) -> InputError:
@@ -100,10 +102,10 @@ def _damaged(path: Path, error: Exception) -> InputError:
     return InputError(f"{path} is not a complete FITS file ({reason}): {REFETCH}")
 
 
-def _end_of_data(hdus: fits.HDUList) -> int:
-    """Length that the headers promise, bytes."""
-    infos = [hdu.fileinfo() for hdu in hdus]
-    return max(int(info["datLoc"]) + int(info["datSpan"]) for info in infos)
+def is_fits_name(name: str) -> bool:
+    """Whether a file's name is that of a FITS file; not of hidden ones, such as macOS' ._ files."""
+    plain = name.lower().removesuffix(".gz")
+    return plain.endswith(ENDINGS) and not name.startswith(".")
 
 
 def header_number(path: Path, header: Mapping[str, Any], key: str, above: float = 0.0) -> float:
@@ -135,7 +137,10 @@ def finite(path: Path, image: NDArray[np.float32], name: str) -> NDArray[np.floa
     """Return the image, or raise `NotFinite` if it has NaN or infinite pixels."""
     bad = int(np.count_nonzero(~np.isfinite(image)))
     if bad:
-        raise NotFinite(f"{path} has {bad} pixels that are not finite in {name}: {REFETCH}")
+        raise NotFinite(
+            f"{path} has {bad} pixels that are not finite in {name}: set those without data to 0, "
+            "or cut them off"
+        )
     return image
 
 
@@ -159,7 +164,7 @@ def column(path: Path, hdu: fits.BinTableHDU, name: str | int, kind: type) -> ND
 
 def subhalo_of_name(path: Path) -> int:
     """Read the subhalo number from a name `broadband_{id}.fits[.gz]`, or raise `InputError`."""
-    match = re.search(r"broadband_(\d+)\.fits(\.gz)?$", path.name)
-    if match is None:
+    match = NUMBERED.search(path.name)
+    if match is None or not path.name[: match.start()].endswith("broadband_"):
         raise InputError(f"{path} does not say which subhalo it is: name it broadband_ID.fits")
     return int(match[1])

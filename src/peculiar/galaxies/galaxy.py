@@ -34,6 +34,10 @@ class Galaxy:
     cz_kms, cz_flow_kms : float
         Speed of light times the redshift of a real galaxy, measured and corrected
         for peculiar velocities by a flow model, km/s.
+    cz_frame : str
+        Frame of `cz_kms`, of `peculiar.core.frames.FRAMES`; "unknown" without one.
+    ra_deg, dec_deg : float
+        Position of a real galaxy (ICRS), deg.
     centre_offset : tuple of float
         x and y of the galaxy from the middle of the frame, pixels.
     """
@@ -49,6 +53,9 @@ class Galaxy:
     pixel_scale_arcsec: float = np.nan
     cz_kms: float = np.nan
     cz_flow_kms: float = np.nan
+    cz_frame: str = "unknown"
+    ra_deg: float = np.nan
+    dec_deg: float = np.nan
     centre_offset: tuple[float, float] = (0.0, 0.0)
 
 

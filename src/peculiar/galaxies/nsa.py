@@ -155,7 +155,8 @@ def read_nsa(path: Path, bands: Sequence[str], catalogue: Table | None = None) -
         hdu = hdus[numbers[bands[0]]]
         wcs = _celestial(path, hdu.header)
         scale = _pixel_scale(path, hdu.header, wcs, known=len(hdus) in HDUS_A_BAND)
-        offset = _offset(path, hdu, wcs, known)
+        position = _position(path, known)
+        offset = _offset(path, hdu, wcs, position)
     nanomaggy = [flux_density(ZEROPOINT_AB, band) / (scale * ARCSEC_RAD) ** 2 for band in bands]
     return Galaxy(
         id=int(header_number(path, known, "NSAID", above=-1)),
@@ -166,6 +167,9 @@ def read_nsa(path: Path, bands: Sequence[str], catalogue: Table | None = None) -
         pixel_scale_arcsec=scale,
         cz_kms=C_KMS * header_number(path, known, "Z", above=-0.01),  # blueshifts
         cz_flow_kms=C_KMS * header_number(path, known, "ZDIST"),
+        cz_frame="heliocentric",
+        ra_deg=position[0],
+        dec_deg=position[1],
         centre_offset=offset,
     )
 
@@ -247,13 +251,23 @@ def _pixel_scale(path: Path, header: Mapping[str, Any], wcs: WCS | None, known: 
     return PIXEL_ARCSEC if by_wcs is None else by_wcs
 
 
+def _position(path: Path, known: Mapping[str, Any]) -> tuple[float, float]:
+    """Right ascension and declination, deg; NaN where they are not known."""
+    if "RA" not in known or "DEC" not in known:
+        return (np.nan, np.nan)
+    ra, dec = (header_number(path, known, key, above=-91) for key in ("RA", "DEC"))
+    if not (0 <= ra <= 360 and dec <= 90):
+        raise InputError(f"{path} has RA {ra:g} and DEC {dec:g}, which are on no sky: {REFETCH}")
+    return ra, dec
+
+
 def _offset(
-    path: Path, hdu: fits.ImageHDU, wcs: WCS | None, known: Mapping[str, Any]
+    path: Path, hdu: fits.ImageHDU, wcs: WCS | None, position: tuple[float, float]
 ) -> tuple[float, float]:
     """Pixels in x and y from the middle of the frame to the galaxy."""
-    if wcs is None or "RA" not in known or "DEC" not in known:
+    ra, dec = position
+    if wcs is None or np.isnan(ra):
         return (0.0, 0.0)
-    ra, dec = (header_number(path, known, key, above=-91) for key in ("RA", "DEC"))
     x, y = (float(value) for value in wcs.wcs_world2pix(ra, dec, 0))
     ny, nx = hdu.shape
     offset = (x - (nx - 1) / 2, y - (ny - 1) / 2)

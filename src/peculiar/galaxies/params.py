@@ -1,5 +1,6 @@
 """The section `fetch` of `params.yaml`."""
 
+import os
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -84,11 +85,20 @@ class StandIn(Section):
         return self
 
 
+def _where_it_is(path: Path) -> Path:
+    """A relative path; below the repository where DVC runs an experiment in a temporary folder."""
+    repository = os.environ.get("DVC_ROOT")
+    return path if repository is None or path.exists() else Path(repository) / path
+
+
+Place = Annotated[Path, AfterValidator(_where_it_is)]
+
+
 class FilesSection(Section):
     """A folder of downloaded broadband files."""
 
-    folder: Path
-    catalogue: Path | None
+    folder: Place
+    catalogue: Place | None
 
 
 LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
@@ -111,11 +121,11 @@ class IllustrisSection(Section):
     url: Annotated[str, Field(pattern=r"^https?://[^/?#@\s]+(/[^?#\s]*)?$"), AfterValidator(_safe)]
     simulation: Literal["Illustris-1", "Illustris-2", "Illustris-3"]
     snapshot: Literal[135]  # redshift 0, where comoving lengths are physical
-    catalogue: Path | None
+    catalogue: Place | None
     log10_mass_min: Annotated[float, Field(ge=0)]
     primary: bool
     galaxies: PositiveInt | None
-    folder: Path
+    folder: Place
     connections: Annotated[int, Field(ge=1, le=16)]
     attempts: Annotated[int, Field(ge=2)]  # a second copy tells damage on the way
     timeout_s: PositiveFloat
@@ -134,15 +144,15 @@ class IllustrisSection(Section):
 class SkirtSection(Section):
     """A folder of TNG SKIRT files."""
 
-    folder: Path
+    folder: Place
     pixels: PositiveInt
 
 
 class NsaSection(Section):
     """A folder of NASA-Sloan Atlas images and its catalogue."""
 
-    folder: Path
-    catalogue: Path | None
+    folder: Place
+    catalogue: Place | None
     pixels: PositiveInt
 
 

@@ -4,6 +4,7 @@ The format is that of Jonsson (2006, MNRAS 372, 2) as used by Torrey et al. (201
 HDUs and filters are found by name. A genuine file has 36 filters, a stand-in five.
 """
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -27,6 +28,8 @@ from peculiar.galaxies.galaxy import Galaxy
 NUMBER_OF_CAMERAS = 4
 IMAGE_UNIT = "W/m/m^2/sr"
 GIVE = "give a SUNRISE broadband file of Illustris"
+# Python's own `float` also reads 1_0 and the digits of every script
+MASS_LINE = re.compile(r"\S+\s+(\d+)\s+([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)", re.ASCII)
 
 
 def recognises(hdus: fits.HDUList) -> bool:
@@ -191,7 +194,7 @@ def read_masses(path: Path) -> dict[int, float]:
     Raises
     ------
     InputError
-        When the file is missing or a folder, or a line has another form.
+        When the file is missing or a folder, a line has another form, or a subhalo is there twice.
     """
     masses: dict[int, float] = {}
     try:
@@ -199,12 +202,13 @@ def read_masses(path: Path) -> dict[int, float]:
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError, UnicodeDecodeError):
         raise InputError(f"{path} is not a catalogue of subhaloes: correct the path") from None
     for row, line in enumerate(lines, start=1):
-        try:
-            _, subhalo, mass = line.split()
-            masses[int(subhalo)] = float(mass)
-        except ValueError:
+        match = MASS_LINE.fullmatch(line.strip())
+        if match is None:
             raise InputError(
                 f"{path} has {line[:60]!r} in line {row}, not a folder, a subhalo number and "
                 "log10(M*/Msun): correct the line"
-            ) from None
+            )
+        subhalo, mass = int(match[1]), float(match[2])
+        if masses.setdefault(subhalo, mass) != mass:
+            raise InputError(f"{path} has two masses of subhalo {subhalo}, line {row}: keep one")
     return masses

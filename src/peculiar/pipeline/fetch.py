@@ -3,8 +3,9 @@
 import argparse
 import hashlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +14,16 @@ import numpy as np
 from astropy.table import QTable
 from tqdm import tqdm
 
-from peculiar.core.dataset import RAW_COLUMNS, ShardWriter, write_table
+from peculiar.core.dataset import RAW_COLUMNS, write_table
 from peculiar.core.errors import InputError, one_sentence
-from peculiar.core.files import replace_folder
 from peculiar.core.params import load
+from peculiar.core.provenance import imported_code_digest
+from peculiar.core.shard import ShardWriter
 from peculiar.core.survey import PAPER_FIELD_KPC
 from peculiar.galaxies.galaxy import Galaxy
 from peculiar.galaxies.params import Fetch
-from peculiar.galaxies.sources import SOURCE_LABELS, SOURCES
+from peculiar.galaxies.sources import SOURCE_LABELS, SOURCES, Source
+from peculiar.galaxies.unfinished import Begun, Row, begun, plain
 from peculiar.pipeline.paths import Paths
 
 ROUNDING_KPC = 0.05  # of 84.4 as the paper writes it
@@ -32,6 +35,8 @@ UNITS = {
     "pixel_scale_arcsec": u.arcsec,
     "cz_kms": u.km / u.s,
     "cz_flow_kms": u.km / u.s,
+    "ra_deg": u.deg,
+    "dec_deg": u.deg,
     "centre_offset": u.pix,
 }
 
@@ -47,6 +52,7 @@ def main(arguments: Sequence[str] | None = None, root: Path = Path()) -> None:
 def fetch_galaxies(params: Fetch, folder: Path) -> None:
     """Write the raw images of all galaxies into `folder`, completely or not at all.
 
+    What an interrupted run has begun is used, if it would write the same (`galaxies.unfinished`).
     Memory holds one galaxy at a time; for stand-ins, up to two more per core.
 
     Parameters
@@ -60,31 +66,81 @@ def fetch_galaxies(params: Fetch, folder: Path) -> None:
     Raises
     ------
     InputError
-        When a file cannot be used, or its images have another shape than those before; the
-        message names it.
+        When a file cannot be used, its images have another shape than those before, or another
+        file has its number or its images; the message names it. When another process fetches.
     """
-    total, galaxies, skipped = SOURCES[params.source](params)
-    rows: list[dict[str, Any]] = []
-    shape: tuple[int, ...] = ()
-    with replace_folder(folder) as partial:
-        with ShardWriter(partial, total, params.shard_galaxies) as shards:
-            for galaxy in tqdm(galaxies, f"fetch ({params.source})", total, unit="galaxy"):
-                shape = shape or galaxy.images.shape
-                if galaxy.images.shape != shape:
-                    raise InputError(
-                        f"{galaxy.source} has images of shape {galaxy.images.shape}, but the files "
-                        f"before it {shape}: keep files of one size in a folder"
-                    )
-                shards.append(galaxy.images)
-                rows.append(table_row(galaxy))
+    source = SOURCES[params.source](params)
+    everything = decided_by(params, source)
+    with begun(folder, everything, source.files, source.total, params.shard_galaxies) as work:
+        rows = write_galaxies(params, source, work)
         table = galaxy_table(rows)
         table.meta["bands"] = list(params.bands)
         made_here = any(row["source"].startswith("stand-in:") for row in rows)
         table.meta["source"] = "stand-in" if made_here else SOURCE_LABELS[params.source]
-        table.meta["skipped"] = skipped
-        write_table(table, partial, RAW_COLUMNS)
-    if doubt := doubt_of_frames(table, shape[-1]):
+        table.meta["skipped"] = source.skipped
+        write_table(table, work.images, RAW_COLUMNS)
+        side = work.shape[-1]
+    if doubt := doubt_of_frames(table, side):
         tqdm.write(doubt, file=sys.stderr)
+
+
+def decided_by(params: Fetch, source: Source) -> list[Any]:
+    """All but the galaxies' files that decides the output: parameters, code and a catalogue."""
+    read = {"source", "bands", "shard_galaxies", params.source}
+    return [
+        params.model_dump(mode="json", include=read),
+        imported_code_digest("peculiar.pipeline.fetch"),
+        [version(library) for library in ("numpy", "scipy", "astropy")],
+        source.decided_by,
+    ]
+
+
+def write_galaxies(params: Fetch, source: Source, work: Begun) -> list[Row]:
+    """Write the galaxies that are not there yet; return the rows of all, in plain values."""
+    rows = work.rows()
+    work.leave_only(rows)
+    if rows:
+        print(f"fetch: {len(rows)} of {source.total} galaxies are there from an interrupted run")
+    shape = work.shape if rows else ()
+    seen: dict[Any, str] = {}
+    for row in rows:
+        check_new(row, seen)
+    bar = tqdm(
+        source.galaxies(len(rows)),
+        f"fetch ({params.source})",
+        source.total,
+        initial=len(rows),
+        unit="galaxy",
+    )
+    with ShardWriter(work.images, source.total, params.shard_galaxies, len(rows)) as shards:
+        for galaxy in bar:
+            shape = shape or galaxy.images.shape
+            if galaxy.images.shape != shape:
+                raise InputError(
+                    f"{galaxy.source} has images of shape {galaxy.images.shape}, but the files "
+                    f"before it {shape}: keep files of one size in a folder"
+                )
+            shards.append(galaxy.images)
+            rows.append(plain(table_row(galaxy)))
+            check_new(rows[-1], seen)
+            if shards.shard_complete:
+                work.note(rows)
+    return rows
+
+
+def check_new(row: Mapping[str, Any], seen: dict[Any, str]) -> None:
+    """Refuse a galaxy whose number, or whose images, another file has; remember it otherwise.
+
+    A galaxy is named by its number: two of one number would be taken for one. One galaxy under two
+    numbers would be both in the training and in the test split.
+    """
+    for key, what in ((row["id"], f"number {row['id']}"), (row["sha256"], "images")):
+        if key in seen:
+            raise InputError(
+                f"{row['source']} has the same {what} as {seen[key]}: keep one of the two in the "
+                "folder"
+            )
+        seen[key] = row["source"]
 
 
 def doubt_of_frames(table: QTable, pixels: int) -> str:
@@ -129,6 +185,7 @@ def galaxy_table(rows: list[dict[str, Any]]) -> QTable:
         table[name].unit = unit
     table["log10_stellar_mass"].info.description = "log10(M*/Msun)"
     table["mag_ab"].info.description = "from the file, for each camera and band"
+    table["cz_frame"].info.description = "frame of cz_kms"
     table["cz_flow_kms"].info.description = "corrected for peculiar velocities by a flow model"
     table["sha256"].info.description = "of the galaxy's images as float32, C order"
     return table

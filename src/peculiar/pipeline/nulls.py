@@ -14,10 +14,11 @@ import astropy.units as u
 import numpy as np
 from tqdm import tqdm
 
-from peculiar.core.dataset import OBSERVED_COLUMNS, Observed, ShardWriter, write_table
+from peculiar.core.dataset import OBSERVED_COLUMNS, Observed, write_table
 from peculiar.core.errors import one_sentence
 from peculiar.core.files import replace_folder
 from peculiar.core.params import load
+from peculiar.core.shard import ShardWriter
 from peculiar.core.survey import Survey
 from peculiar.galaxies.params import Fetch, StandIn
 from peculiar.nulls.measure import changes, correlations, learnt_from_scenes, predicted_mpc

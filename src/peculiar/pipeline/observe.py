@@ -18,21 +18,21 @@ from peculiar.core.dataset import (
     RAW_COLUMNS,
     TABLE,
     Shards,
-    ShardWriter,
     open_set,
     write_table,
 )
 from peculiar.core.device import best_device
 from peculiar.core.errors import InputError, one_sentence
-from peculiar.core.files import replace_folder
+from peculiar.core.files import alone, replace_folder
 from peculiar.core.params import load
+from peculiar.core.shard import ShardWriter
 from peculiar.core.survey import PAPER_FIELD_KPC, Measured, Survey
 from peculiar.mock.images import read_kpc, views
 from peculiar.mock.params import Observe
 from peculiar.mock.resample import kpc_per_arcsec
 from peculiar.parallel import in_order, pool, scheduler
 from peculiar.pipeline.paths import Paths
-from peculiar.pipeline.tables import draw_table, measured_table
+from peculiar.pipeline.tables import draw_table, in_one_frame, measured_table
 
 GALAXIES_AT_ONCE = 8
 NOISE = 1  # separates the noise from other random streams of the same seed
@@ -59,7 +59,9 @@ def main(arguments: Sequence[str] | None = None, root: Path = Path()) -> None:
         observe_dataset(params, dataset, paths.fetched, paths.observed(dataset))
 
 
-def survey_of(params: Observe, dataset: str, galaxies: QTable) -> Survey:
+def survey_of(
+    params: Observe, dataset: str, galaxies: QTable, measured_frame: str = "unknown"
+) -> Survey:
     """Properties that all images of the dataset share."""
     name, reading = params.instrument, params.reading(dataset)
     noise = "" if name is None else f", seen with {name}"
@@ -77,6 +79,7 @@ def survey_of(params: Observe, dataset: str, galaxies: QTable) -> Survey:
         dimming=reading.dimming,
         psf_fwhm_arcsec=None if measured else reading.psf_fwhm_arcsec,
         instrument=None if name is None else params.instruments[name],
+        measured_frame=measured_frame,
         H0_kms_mpc=params.H0_kms_mpc,
         sigma_v_kms=params.sigma_v_kms,
         split_by=params.split.by,
@@ -157,12 +160,13 @@ def observe_dataset(params: Observe, dataset: str, raw: Path, folder: Path) -> N
     distances = params.distances[dataset]
     if isinstance(distances, Measured):
         check_frame(params, galaxies, images.shape[-1])
+        galaxies, frame = in_one_frame(galaxies)
         table = measured_table(params, galaxies, cameras)
     else:
-        table = draw_table(params, distances, np.asarray(galaxies["id"]), cameras)
-    survey = survey_of(params, dataset, galaxies)
+        table, frame = draw_table(params, distances, np.asarray(galaxies["id"]), cameras), "unknown"
+    survey = survey_of(params, dataset, galaxies, frame)
     table.meta = survey.model_dump(mode="json")
-    with replace_folder(folder) as partial:
+    with alone(folder), replace_folder(folder) as partial:
         with (
             ShardWriter(partial, len(table), params.shard_images) as shards,
             tqdm(total=len(galaxies), desc=f"observe ({dataset})", unit="galaxy") as bar,

@@ -1,12 +1,16 @@
 """Make the table of observed images: distances, velocities and splits."""
 
+import sys
+
 import astropy.units as u
 import numpy as np
 from astropy.table import QTable
 from numpy.typing import NDArray
+from tqdm import tqdm
 
-from peculiar.core.dataset import SPLITS
+from peculiar.core.dataset import SPLITS, redshifts_of
 from peculiar.core.errors import InputError
+from peculiar.core.frames import in_cmb_frame
 from peculiar.core.survey import Simulated
 from peculiar.mock.distances import draw_distances_mpc
 from peculiar.mock.params import Observe, Split
@@ -77,6 +81,48 @@ def draw_table(
     distance_mpc = draw_distances_mpc(distances, size, distance_rng)
     velocity_kms = velocity_rng.normal(0, params.sigma_v_kms, size)
     return image_table(params, ids, cameras, distance_mpc, velocity_kms)
+
+
+def in_one_frame(galaxies: QTable) -> tuple[QTable, str]:
+    """Convert measured redshifts to the frame of the CMB, or leave all as they are.
+
+    Parameters
+    ----------
+    galaxies : QTable
+        Galaxy table of `fetch`.
+
+    Returns
+    -------
+    QTable
+        The table with `cz_kms` in the frame named.
+    str
+        "cmb" where the frame and the position of all galaxies are known; else the frame that all
+        of them have, and a warning is printed.
+
+    Raises
+    ------
+    InputError
+        When galaxies have redshifts in different frames that cannot be converted.
+    """
+    cz, frames, ra, dec = redshifts_of(galaxies)
+    converted, after = in_cmb_frame(cz, frames, ra, dec)
+    if (after == "cmb").all():
+        found = galaxies.copy()
+        found["cz_kms"] = converted * u.km / u.s
+        return found, "cmb"
+    left = galaxies["source"][after != "cmb"][0]
+    if len(set(frames)) > 1:
+        raise InputError(
+            f"{left}: its redshift cannot be converted to the CMB's frame, and others have another "
+            "frame: fetch it with its RA and DEC, or remove it"
+        )
+    tqdm.write(
+        f"warning: redshifts are taken as they are (frame: {frames[0]}), since the position or the "
+        f"frame of {left} is not known: the Sun's motion, up to 370 km/s, is in all velocities; "
+        "fetch them again, with RA and DEC",
+        file=sys.stderr,
+    )
+    return galaxies, str(frames[0])
 
 
 def measured_table(params: Observe, galaxies: QTable, cameras: int) -> QTable:

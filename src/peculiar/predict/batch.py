@@ -25,11 +25,12 @@ from tqdm import tqdm
 from peculiar.core.dataset import TABLE
 from peculiar.core.errors import InputError, NotFinite
 from peculiar.core.files import replace_file
+from peculiar.core.frames import UNKNOWN
 from peculiar.parallel import in_order, pool
 from peculiar.predict import catalogue
 from peculiar.predict.catalogue import Row
 from peculiar.predict.columns import COLUMNS, TEXT_COLUMNS, Column
-from peculiar.predict.estimate import outputs, predict_images
+from peculiar.predict.estimate import frames_in, outputs, predict_images
 from peculiar.predict.figures import draw_galaxy
 from peculiar.predict.images import Dataset, Files, rows_of
 from peculiar.predict.priors import (
@@ -38,13 +39,13 @@ from peculiar.predict.priors import (
     default_prior,
     distances_given_image,
 )
-from peculiar.predict.tables import assemble, write_part
+from peculiar.predict.tables import assemble, texts, write_part
 from peculiar.predict.view import View, is_real, view_galaxy
 from peculiar.registry.champion import Champion, load_champion
 from peculiar.runs.store import store_folder
 
 ROWS_AT_ONCE = 256
-FORMAT = 4  # of the parts
+FORMAT = 5  # of the parts
 STATE = b"images"  # of a part: in what state the images were when they were read
 PASSES = 3  # over a catalogue whose images change meanwhile
 ABOUT_ROWS = {
@@ -52,7 +53,7 @@ ABOUT_ROWS = {
     "name": Column("", "path or id of the image", None),
     "camera": Column("", "which of the galaxy's images", None),
 }
-REASON = {"reason": Column("", "why numbers are missing", None)}
+REASON = {"reason": Column("", "why numbers are missing, or the frame is not the CMB's", None)}
 ALL_COLUMNS = ABOUT_ROWS | COLUMNS | TEXT_COLUMNS | REASON
 _loading = Lock()
 
@@ -73,6 +74,8 @@ class Job:
         Folder for a picture of each galaxy.
     prior : DistancePrior or None
         Prior on the distance; None for the champion's `default_prior`.
+    frame : str
+        Frame of the redshifts of rows that name none.
     """
 
     model: str
@@ -82,6 +85,7 @@ class Job:
     at_mpc: float
     pictures: Path | None
     prior: DistancePrior | None = None
+    frame: str = UNKNOWN
 
 
 def predict_rows(champion: Champion, job: Job, rows: list[Row]) -> pa.Table:
@@ -95,7 +99,16 @@ def predict_rows(champion: Champion, job: Job, rows: list[Row]) -> pa.Table:
     """
     views = [_view(champion, job, row) for row in rows]
     cz, error = [row.cz_kms for row in rows], [row.cz_error_kms for row in rows]
-    table = predict_images(champion, views, cz, error, job.prior)
+    table = predict_images(
+        champion,
+        views,
+        cz,
+        error,
+        job.prior,
+        frame=[job.frame if row.frame == UNKNOWN else row.frame for row in rows],
+        ra_deg=[row.ra_deg for row in rows],
+        dec_deg=[row.dec_deg for row in rows],
+    )
     if job.pictures is not None:
         _draw(job, job.pictures, champion, rows, views, table)
     flags = table["flags"].tolist()
@@ -103,11 +116,12 @@ def predict_rows(champion: Champion, job: Job, rows: list[Row]) -> pa.Table:
     return pa.table(
         {
             "row": pa.array([row.number for row in rows], pa.int64()),
-            "name": pa.array([row.name for row in rows], pa.string()),
+            "name": texts(row.name for row in rows),
             "camera": pa.array([row.camera for row in rows], pa.int64()),
             **{name: pa.array(table[name].value, pa.float64()) for name in COLUMNS},
+            "frame": pa.array(table["frame"].tolist(), pa.string()),
             "flags": pa.array(flags, pa.string()),
-            "reason": pa.array(reasons, pa.string()),
+            "reason": texts(reasons),
         }
     )
 
@@ -134,10 +148,12 @@ def _draw(
 
 
 def _reason(row: Row, view: View, flags: str) -> str:
-    """Why numbers of a row are missing, on one line."""
+    """Why numbers of a row are missing or not as they could be, on one line."""
     reasons = [" ".join(view.reason.split()), row.reason]
     if "prior" in flags.split(", "):
         reasons.append("no distance that the prior allows fits the image")
+    if "frame" in flags.split(", "):
+        reasons.append("its redshift is taken as it is: give its cz_frame, and ra and dec")
     if "cz_beyond" in flags:
         reasons.append(f"cz {row.cz_kms:.0f} km/s is beyond the champion's distances")
     return "; ".join(filter(None, reasons))
@@ -146,6 +162,8 @@ def _reason(row: Row, view: View, flags: str) -> str:
 def _view(champion: Champion, job: Job, row: Row) -> View:
     """What the network sees of a row, with the flags of the row and of the image."""
     try:
+        if "bad_row" in row.flags:
+            raise InputError("the row cannot be read")
         if "bad_distance" in row.flags:
             raise InputError("the distance to place it at cannot be used")
         galaxy, camera = job.source.galaxy(row, champion)
@@ -264,7 +282,13 @@ def predict_catalogue(
                     "written, and run the same command again"
                 )
             prior = job.prior or default_prior(champion)
-            meta = {**champion.describe(), "prior": prior.name, "input": given.name}
+            frames = (pq.read_table(part, columns=["frame"])["frame"] for part in parts)
+            meta = {
+                **champion.describe(),
+                "prior": prior.name,
+                "frame": frames_in(name for part in frames for name in part.to_pylist()),
+                "input": given.name,
+            }
             count = assemble(parts, ALL_COLUMNS, meta, output)
             shutil.rmtree(folder)
     except Timeout:

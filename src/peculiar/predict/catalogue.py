@@ -5,7 +5,6 @@ column, is refused.
 """
 
 import math
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
@@ -14,15 +13,24 @@ from typing import Any
 
 import astropy.units as u
 import numpy as np
+from astropy.io import fits
 
 from peculiar.core.errors import InputError
+from peculiar.core.frames import FRAMES, UNKNOWN
 from peculiar.core.photometry import SPEED_OF_LIGHT_KMS
-from peculiar.galaxies.fits import open_fits
-from peculiar.predict.cells import NAMES, TABLES, Cells, read_cells
+from peculiar.galaxies.fits import ENDINGS, open_fits
+from peculiar.predict.cells import NAMES, Cells, number_of, text_of, unit_factor
+from peculiar.predict.readers import OTHERS, READERS, ending, read_cells
 
-ENDINGS = (".csv", ".ecsv", ".parquet", ".fits", ".fits.gz")
 CAMERAS = 2**31  # a number of a camera is below
-UNITS = {"cz_kms": u.km / u.s, "cz_error_kms": u.km / u.s, "distance_mpc": u.Mpc}
+UNITS = {
+    "cz_kms": u.km / u.s,
+    "cz_error_kms": u.km / u.s,
+    "distance_mpc": u.Mpc,
+    "ra": u.deg,
+    "dec": u.deg,
+}
+SKY = {"ra": (0.0, 360.0), "dec": (-90.0, 90.0)}
 
 
 @dataclass(frozen=True)
@@ -36,15 +44,21 @@ class Row:
     name : str
         Path or id.
     camera : int
-        Which of the galaxy's images; -1 where the cell is not a whole number.
+        Which of the galaxy's images; -1 where the cell is empty or not a whole number.
     cz_kms, cz_error_kms, distance_mpc : float
         Redshift times the speed of light and its standard deviation, km/s, and the distance to
         place a simulated galaxy at, Mpc; NaN where there is none, or none that can be used.
     flags : tuple of str
-        `no_cz` where the cell is empty, `bad_cz` where it cannot be used, or its error is empty or
-        cannot be used, `bad_distance` where the distance cannot.
+        `bad_row` where the cells of the row do not match the header, `no_cz` where the cell is
+        empty, `bad_cz` where it cannot be used, or its error is empty or cannot be used,
+        `bad_distance` where the distance cannot.
     reason : str
         One clause for each flag.
+    frame : str
+        Frame of the redshift, of `peculiar.core.frames.FRAMES`; "unknown" where the row gives
+        none, or none of these.
+    ra_deg, dec_deg : float
+        Position (ICRS), deg; NaN where there is none, or none that can be used.
     """
 
     number: int
@@ -55,18 +69,22 @@ class Row:
     distance_mpc: float = math.nan
     flags: tuple[str, ...] = ()
     reason: str = ""
+    frame: str = UNKNOWN
+    ra_deg: float = math.nan
+    dec_deg: float = math.nan
 
 
 def is_catalogue(path: Path) -> bool:
-    """Whether a file is a catalogue, by its ending, or if FITS by its first two HDUs."""
-    if not path.name.endswith((".fits", ".fits.gz")):
-        return path.name.endswith(ENDINGS)
+    """Whether a file is a table, by its ending, or if FITS by its HDUs."""
+    if ending(path) not in ENDINGS:
+        return ending(path) in (*READERS, *OTHERS)
     if not path.is_file():
         return False
     try:
         with open_fits(path, memmap=True) as hdus:
             # images of galaxies have planes, or several HDUs; TOPCAT puts a text of bytes first
-            return len(hdus[0].shape) < 2 and len(hdus) == 2 and isinstance(hdus[1], TABLES)
+            tables = all(isinstance(hdu, fits.BinTableHDU | fits.TableHDU) for hdu in hdus[1:])
+            return len(hdus[0].shape) < 2 and len(hdus) > 1 and tables
     except InputError:
         return False  # the reader of images has the better message for a damaged file
 
@@ -77,22 +95,24 @@ def chunks(path: Path, size: int) -> Iterator[list[Row]]:
     Parameters
     ----------
     path : Path
-        CSV, ECSV, Parquet or FITS table, by its ending, with the columns `path` or `id` and
-        `cz_kms`, and optionally `cz_error_kms`, `distance_mpc` (to place a simulated galaxy at)
-        and `camera`. Columns with a unit are converted; others are in km/s and Mpc. Without the
-        column `cz_error_kms` redshifts have no error; an empty cell in it is an unknown error.
+        Table in a format of `peculiar.predict.readers`, with the columns `path` or `id` and
+        `cz_kms`, and optionally `cz_error_kms`, `cz_frame`, `ra` and `dec`, `distance_mpc` (to
+        place a simulated galaxy at) and `camera`. Columns with a unit are converted; others are in
+        km/s, deg and Mpc. Without the column `cz_error_kms` redshifts have no error; an empty cell
+        in it is an unknown error.
     size : int
         Rows at once.
 
     Raises
     ------
     InputError
-        When the file is missing or cannot be read, lacks a column, has other units, or no rows.
+        When the file is missing or cannot be read, lacks a column, has one twice, other units, or
+        no rows.
     """
     if not path.is_file():
         raise InputError(f"{path} is missing: fix the path")
     units, cells = read_cells(path)
-    factors = {name: _factor(path, name, units.get(name)) for name in UNITS}
+    factors = {name: unit_factor(path, name, units.get(name), unit) for name, unit in UNITS.items()}
     rows = (_row(number, row, factors) for number, row in enumerate(cells))
     first = True
     while chunk := list(islice(rows, size)):
@@ -105,27 +125,18 @@ def chunks(path: Path, size: int) -> Iterator[list[Row]]:
 def has_paths(path: Path) -> bool:
     """Whether a catalogue names its images by path and not by id; refusals as in `chunks`."""
     _, cells = read_cells(path)
-    return any("path" in row for row in islice(cells, 1))
-
-
-def _factor(path: Path, name: str, unit: str | None) -> float:
-    if not unit:
-        return 1.0
-    try:
-        return float(u.Unit(unit).to(UNITS[name]))
-    except (ValueError, TypeError, u.UnitsError):
-        raise InputError(
-            f"{path} has {name} in {unit!r}, which is not {UNITS[name]}: correct the unit"
-        ) from None
+    return next(("path" in row for row in cells if not isinstance(row, str)), False)
 
 
 def _row(number: int, cells: Cells, factors: Mapping[str, float]) -> Row:
     """Check the cells of one row."""
+    if isinstance(cells, str):
+        return Row(number, "", flags=("bad_row",), reason=cells)
     flags: list[str] = []
     reasons: list[str] = []
-    values = {"cz_kms": math.nan, "cz_error_kms": 0.0, "distance_mpc": math.nan}
+    values = dict.fromkeys(UNITS, math.nan) | {"cz_error_kms": 0.0}
     for name, factor in factors.items():
-        value = _number(cells.get(name))
+        value = number_of(cells.get(name))
         if value is None:
             if name == "cz_kms":
                 flags.append("no_cz")
@@ -138,17 +149,23 @@ def _row(number: int, cells: Cells, factors: Mapping[str, float]) -> Row:
         least, most = {
             "cz_kms": (-SPEED_OF_LIGHT_KMS, SPEED_OF_LIGHT_KMS),
             "cz_error_kms": (0, SPEED_OF_LIGHT_KMS),
+            **SKY,
         }.get(name, (5e-324, math.inf))
         if least <= value * factor <= most and math.isfinite(value):
             values[name] = value * factor
         else:
             values[name] = math.nan
-            flags.append("bad_distance" if name == "distance_mpc" else "bad_cz")
+            if name not in SKY:  # without a position the frame is flagged
+                flags.append("bad_distance" if name == "distance_mpc" else "bad_cz")
             reasons.append(f"its {name} {_short(cells[name])} cannot be used")
-    camera = _camera(cells.get("camera"))
-    if camera < 0:
-        reasons.append(f"its camera {_short(cells['camera'])} cannot be used")
-    name = next((text for key in NAMES if (text := _text(cells.get(key)))), "")
+    ra, dec = values.pop("ra"), values.pop("dec")
+    frame, why = _frame(cells)
+    if why:
+        reasons.append(why)
+    camera, why = _camera(cells)
+    if why:
+        reasons.append(why)
+    name = next((found for key in NAMES if (found := text_of(cells.get(key)))), "")
     return Row(
         number,
         name,
@@ -156,35 +173,32 @@ def _row(number: int, cells: Cells, factors: Mapping[str, float]) -> Row:
         **values,
         flags=tuple(dict.fromkeys(flags)),
         reason="; ".join(reasons),
+        frame=frame,
+        ra_deg=ra,
+        dec_deg=dec,
     )
 
 
-def _camera(cell: Any) -> int:
-    """Number of a camera, by default 0; -1 where the cell has none."""
-    value = _number(cell)
-    if value is None:
-        return 0
-    return int(value) if 0 <= value < CAMERAS and value.is_integer() else -1
+def _frame(cells: dict[str, Any]) -> tuple[str, str]:
+    """Frame that a row names, in any case; "unknown" without one, and why if it names another."""
+    given = text_of(cells.get("cz_frame"))
+    if given.lower() in FRAMES:
+        return given.lower(), ""
+    known = ", ".join(FRAMES)
+    return UNKNOWN, f"its cz_frame {_short(given)} is none of {known}" if given else ""
+
+
+def _camera(cells: dict[str, Any]) -> tuple[int, str]:
+    """Number of a camera, 0 without the column; -1, and why, where the cell has none."""
+    if "camera" not in cells:
+        return 0, ""
+    value = number_of(cells["camera"])
+    if value is None:  # unknown is not the first
+        return -1, "it has no camera (write 0 for the first)"
+    if 0 <= value < CAMERAS and value.is_integer():
+        return int(value), ""
+    return -1, f"its camera {_short(cells['camera'])} cannot be used"
 
 
 def _short(cell: Any) -> str:
     return repr(cell.item() if isinstance(cell, np.generic) else cell)[:40]
-
-
-def _text(cell: Any) -> str:
-    """A path or id; whole numbers without the decimals that a column with empty cells gives."""
-    if cell is None or cell != cell:
-        return ""
-    text = str(cell).strip()
-    return text.removesuffix(".0") if re.fullmatch(r"\d+\.0", text) else text
-
-
-def _number(cell: Any) -> float | None:
-    """Number of a cell; None where it is empty, infinity where it is no number."""
-    if cell is None or (isinstance(cell, str) and cell.strip().lower() in ("", "nan", "null")):
-        return None
-    try:
-        value = float(cell)
-    except (TypeError, ValueError, OverflowError):
-        return math.inf
-    return None if math.isnan(value) else value

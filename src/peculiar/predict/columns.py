@@ -33,6 +33,7 @@ COLUMNS = {
 FLAGS = {
     "unusable": "the image cannot be read or placed; no numbers",
     "nan_pixels": "the image has pixels that are not finite; no numbers",
+    "bad_row": "the row has more or fewer cells than the header; no numbers",
     "bad_distance": "the distance to place the galaxy at cannot be used; no numbers",
     "no_cz": "no redshift; no velocity",
     "bad_cz": "redshift or its error cannot be used; no posterior of the velocity",
@@ -42,6 +43,7 @@ FLAGS = {
     "prior": "no distance that the prior allows fits the image; no distance",
     "cz_beyond": "no distance of the model's grid and the prior fits the redshift; no posterior",
     "distance": "outside the distances that the model is offered for, with 95 % probability",
+    "frame": "the redshift is not in the CMB's frame: its frame or the position is unknown",
     "tension": "D_p and D_z differ by more than three deviations",
     "brightness": "magnitude outside those of the training images",
     "size": "half-light radius outside those of the training images",
@@ -50,4 +52,7 @@ FLAGS = {
 }
 """Every flag and its meaning, in the order in which `flags` lists them."""
 
-TEXT_COLUMNS = {"flags": Column("", 'problems, separated by commas; "ok" if none', None)}
+TEXT_COLUMNS = {
+    "frame": Column("", "frame of the redshift in D_z and all velocities", None),
+    "flags": Column("", 'problems, separated by commas; "ok" if none', None),
+}

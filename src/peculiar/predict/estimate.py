@@ -4,7 +4,7 @@
 `peculiar serve` computes the same distances and errors.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import astropy.units as u
 import numpy as np
@@ -12,6 +12,7 @@ import torch
 from astropy.table import QTable
 from numpy.typing import ArrayLike, NDArray
 
+from peculiar.core.frames import UNKNOWN, in_cmb_frame
 from peculiar.core.photometry import SPEED_OF_LIGHT_KMS
 from peculiar.predict.columns import COLUMNS, FLAGS, TEXT_COLUMNS
 from peculiar.predict.limits import beyond, outside_training
@@ -37,8 +38,12 @@ def predict_images(
     cz_kms: ArrayLike,
     cz_error_kms: ArrayLike = 0.0,
     prior: DistancePrior | None = None,
+    *,
+    frame: str | Sequence[str] = UNKNOWN,
+    ra_deg: ArrayLike = np.nan,
+    dec_deg: ArrayLike = np.nan,
 ) -> QTable:
-    """Predict distances and velocities of galaxies.
+    """Predict distances and velocities of galaxies, in the frame of the CMB where it is possible.
 
     Parameters
     ----------
@@ -52,14 +57,19 @@ def predict_images(
         Their standard deviations, km/s; NaN where unusable.
     prior : DistancePrior, optional
         Prior on the distance, from `peculiar.predict.priors`; by default its `default_prior`.
+    frame : str or sequence of str, n
+        Frame of the redshifts: one of `peculiar.core.frames.FRAMES`, or unknown. Those of
+        simulated galaxies have the motion of no Sun, so they are in the CMB's frame.
+    ra_deg, dec_deg : array_like, (n,) or ()
+        Position (ICRS), deg; NaN for that of the galaxy's file, if it has one.
 
     Returns
     -------
     QTable, n rows
-        `peculiar.predict.columns.COLUMNS`, and `flags`, those of the view and of the prediction
-        in the order of `FLAGS`. A row without an image has no numbers. One without a usable
-        redshift, or with one that no distance of the champion's grid fits, has no posterior. The
-        champion and the prior are in `meta`.
+        `peculiar.predict.columns.COLUMNS`; `frame`, that of the redshift in them; and `flags`,
+        those of the view and of the prediction in the order of `FLAGS`. A row without an image has
+        no numbers. One without a usable redshift, or with one that no distance of the champion's
+        grid fits, has no posterior. The champion, the prior and the frames are in `meta`.
 
     Raises
     ------
@@ -71,6 +81,7 @@ def predict_images(
     cz, error, flags_of_cz = _redshifts(
         np.broadcast_to(cz_kms, n), np.broadcast_to(cz_error_kms, n)
     )
+    cz, frames = _in_cmb_frame(views, cz, frame, ra_deg, dec_deg)
     flags = [{*view.flags} for view in views]
     columns = {name: np.full(n, np.nan) for name in COLUMNS}
     images = [view.image for view in views if view.image is not None]
@@ -83,28 +94,57 @@ def predict_images(
             columns[name][rows] = values
         outside = outside_training(champion, stack, output, predicted, error[rows], prior)
         for k, new in zip(rows, outside, strict=True):
-            flags[k] |= {*new}
+            flags[k] |= {*new} | ({"frame"} if frames[k] != "cmb" and np.isfinite(cz[k]) else set())
     for k, flag in flags_of_cz.items():
         if not flags[k] & {"no_cz", "bad_cz"}:  # a catalogue has said which already
             flags[k].add(flag)
-    return _table(champion, prior, columns, flags)
+    return _table(champion, prior, columns, frames, flags)
 
 
 def _table(
     champion: Champion,
     prior: DistancePrior,
     columns: Mapping[str, Array],
+    frames: NDArray[np.str_],
     flags: Sequence[set[str]],
 ) -> QTable:
-    table = QTable(meta={**champion.describe(), "prior": prior.name})
+    named = frames_in(frames)
+    table = QTable(meta={**champion.describe(), "prior": prior.name, "frame": named})
     for name, column in COLUMNS.items():
         table[name] = columns[name] * u.Unit(column.unit)
     words = [", ".join(flag for flag in FLAGS if flag in present) or "ok" for present in flags]
+    table["frame"] = frames
     table["flags"] = np.array(words, dtype=str)
     for name, column in (COLUMNS | TEXT_COLUMNS).items():
         table[name].info.description = column.description
         table[name].info.format = column.format
     return table
+
+
+def _in_cmb_frame(
+    views: Sequence[View],
+    cz_kms: Array,
+    frame: str | Sequence[str],
+    ra_deg: ArrayLike,
+    dec_deg: ArrayLike,
+) -> tuple[Array, NDArray[np.str_]]:
+    """Redshifts (n,), km/s, in the CMB's frame where possible, and the frame of each.
+
+    A position that is not given is that of the galaxy's file.
+    """
+    n = len(views)
+    ra, dec = (np.broadcast_to(np.asarray(one, float), n) for one in (ra_deg, dec_deg))
+    given = np.isfinite(ra) & np.isfinite(dec)
+    ra = np.where(given, ra, [view.ra_deg for view in views])
+    dec = np.where(given, dec, [view.dec_deg for view in views])
+    simulated = np.array([view.simulated for view in views], dtype=bool)
+    frames = np.where(simulated, "cmb", np.broadcast_to(frame, n))
+    return in_cmb_frame(cz_kms, frames, ra, dec)
+
+
+def frames_in(frames: Iterable[str]) -> str:
+    """All frames of a table's rows, for its metadata: "cmb", or for example "cmb, unknown"."""
+    return ", ".join(sorted({*frames})) or "cmb"
 
 
 def _redshifts(cz_kms: Array, cz_error_kms: Array) -> tuple[Array, Array, dict[int, str]]:

@@ -8,10 +8,11 @@ import astropy.units as u
 import numpy as np
 from astropy.table import QTable
 
+from peculiar.core.frames import UNKNOWN
 from peculiar.galaxies.galaxy import Galaxy
 from peculiar.predict.estimate import predict_images
 from peculiar.predict.priors import DistancePrior
-from peculiar.predict.view import View, view_galaxy
+from peculiar.predict.view import view_galaxy
 from peculiar.registry.champion import Champion
 from peculiar.velocity.hubble import redshift_distance_mpc
 
@@ -57,7 +58,9 @@ def predict_galaxy(
         view_galaxy(champion, galaxy, camera, distance, seed)
         for seed, (distance, camera) in enumerate(pairs)
     ]
-    table = _predicted(champion, galaxy, views, cz_kms, cz_error_kms, prior)
+    cz = nan if cz_kms is None else cz_kms
+    table = predict_images(champion, views, cz, cz_error_kms, prior)
+    table.meta["source"] = galaxy.source
     table.add_column([camera for _, camera in pairs], name="camera", index=0)
     table.add_column([float(distance) for distance, _ in pairs] * u.Mpc, name="placed_at", index=0)
     table["placed_at"].info.format = ".1f"
@@ -71,6 +74,9 @@ def predict_real(
     cz_kms: float | None,
     cz_error_kms: float = 0.0,
     prior: DistancePrior | None = None,
+    frame: str = UNKNOWN,
+    ra_deg: float = nan,
+    dec_deg: float = nan,
 ) -> QTable:
     """Predict a real galaxy.
 
@@ -86,6 +92,11 @@ def predict_real(
         Standard deviation of the redshift, km/s.
     prior : DistancePrior, optional
         See `peculiar.predict.estimate.predict_images`.
+    frame : str
+        Frame of `cz_kms`, see `peculiar.predict.estimate.predict_images`. The file's redshift, that
+        of the NASA-Sloan Atlas, is heliocentric.
+    ra_deg, dec_deg : float
+        Position (ICRS), deg; NaN for that of the file.
 
     Returns
     -------
@@ -101,26 +112,15 @@ def predict_real(
     """
     cameras = range(len(galaxy.images))
     views = [view_galaxy(champion, galaxy, camera, nan) for camera in cameras]
-    cz = galaxy.cz_kms if cz_kms is None else cz_kms
-    table = _predicted(champion, galaxy, views, cz, cz_error_kms, prior)
+    cz, frame = (galaxy.cz_kms, galaxy.cz_frame) if cz_kms is None else (cz_kms, frame)
+    table = predict_images(
+        champion, views, cz, cz_error_kms, prior, frame=frame, ra_deg=ra_deg, dec_deg=dec_deg
+    )
+    table.meta["source"] = galaxy.source
     table.add_column(list(cameras), name="camera", index=0)
     if np.isfinite(galaxy.cz_flow_kms):
         D_flow = redshift_distance_mpc([galaxy.cz_flow_kms] * len(table), champion.H0_kms_mpc)
         table["D_flow"] = D_flow * u.Mpc
         table["D_flow"].info.format = ".1f"
         table["D_flow"].info.description = "distance of the file's flow model"
-    return table
-
-
-def _predicted(
-    champion: Champion,
-    galaxy: Galaxy,
-    views: Sequence[View],
-    cz_kms: float | None,
-    cz_error_kms: float,
-    prior: DistancePrior | None,
-) -> QTable:
-    cz = nan if cz_kms is None else cz_kms
-    table = predict_images(champion, views, cz, cz_error_kms, prior)
-    table.meta["source"] = galaxy.source
     return table

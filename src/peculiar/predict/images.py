@@ -1,6 +1,5 @@
 """Find the images of a catalogue's rows: FITS files, or shards that `fetch` or `observe` wrote."""
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -21,16 +20,16 @@ from peculiar.core.dataset import (
     Shards,
     open_set,
     read_table,
+    redshifts_of,
 )
 from peculiar.core.errors import InputError
 from peculiar.core.survey import Survey
+from peculiar.galaxies.fits import NUMBERED, is_fits_name
 from peculiar.galaxies.formats import read_galaxy
 from peculiar.galaxies.galaxy import Galaxy
 from peculiar.galaxies.nsa import read_catalogue
 from peculiar.predict.catalogue import Row, has_paths
 from peculiar.registry.champion import Champion
-
-FILE_NUMBER = re.compile(r"(\d+)\.fits(\.gz)?$")
 
 
 def is_dataset(folder: Path) -> bool:
@@ -193,21 +192,26 @@ def _galaxy(
 def rows_of(folder: Path, size: int) -> Iterator[list[Row]]:
     """All images of a dataset as rows of a catalogue, `size` at a time.
 
-    Redshifts are those of the dataset's table; for an observed one, D_z times its H0.
+    Redshifts are those of the dataset's table; for an observed one, D_z times its H0. They are in
+    the CMB's frame but for raw images of real galaxies.
     """
     _, table, survey, positions = _open(folder, _state_of_set(folder))
     if survey is None:
-        cz = table["cz_kms"].to_value(u.km / u.s)
+        cz, frames, *at = redshifts_of(table)
     else:
         cz = table["distance_z_mpc"].to_value(u.Mpc) * survey.H0_kms_mpc
+        frames, at = np.full(len(cz), survey.cz_frame), [np.full(len(cz), np.nan)] * 2
 
-    def row(number: int, name: str, camera: int, cz_kms: float) -> Row:
+    def row(number: int, name: str, camera: int, position: int) -> Row:
+        cz_kms = float(cz[position])
         if np.isnan(cz_kms):
             return Row(number, name, camera, flags=("no_cz",), reason="it has no cz_kms")
-        return Row(number, name, camera, cz_kms)
+        ra, dec = (float(one[position]) for one in at)
+        frame = str(frames[position])
+        return Row(number, name, camera, cz_kms, frame=frame, ra_deg=ra, dec_deg=dec)
 
     rows = (
-        row(number, name, camera, float(cz[position]))
+        row(number, name, camera, position)
         for number, ((name, camera), position) in enumerate(positions.items())
     )
     while chunk := list(islice(rows, size)):
@@ -285,6 +289,7 @@ def _numbered(folder: Path, _state: str) -> dict[str, list[Path]]:
     """Files by the number at the end of their names."""
     paths: dict[str, list[Path]] = {}
     for path in sorted(folder.iterdir()):
-        if match := FILE_NUMBER.search(path.name):
+        match = NUMBERED.search(path.name)
+        if match and is_fits_name(path.name):
             paths.setdefault(str(int(match[1])), []).append(path)
     return paths

@@ -2,6 +2,7 @@
 
 import math
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import astropy.units as u
 import numpy as np
@@ -9,14 +10,17 @@ from astropy.table import QTable
 from numpy.typing import NDArray
 
 from peculiar.core.errors import InputError
+from peculiar.core.frames import FRAMES, UNKNOWN
 from peculiar.core.params import load, params_or_defaults
-from peculiar.galaxies.galaxy import Galaxy
 from peculiar.predict.estimate import predict_images
 from peculiar.predict.priors import prior_named
 from peculiar.predict.units import brightness_images, unmasked
-from peculiar.predict.view import view_galaxy
+from peculiar.predict.view import view_images
 from peculiar.registry.champion import Champion, load_champion
 from peculiar.registry.params import Promote
+
+if TYPE_CHECKING:
+    from astropy.coordinates import SkyCoord
 
 
 def load_model(name: str | None = None) -> Champion:
@@ -56,6 +60,8 @@ def predict_velocity(
     cz_error: u.Quantity = 0 * u.km / u.s,
     pixel_scale: u.Quantity | None = None,
     prior: str | Path | None = None,
+    frame: str = UNKNOWN,
+    position: "SkyCoord | None" = None,
 ) -> QTable:
     """Predict distances and peculiar velocities of galaxies from their images and redshifts.
 
@@ -81,6 +87,11 @@ def predict_velocity(
         the model's training images), or a CSV or ECSV file with the columns `distance_mpc` and
         `density`. See `peculiar.predict.priors`. An older model has "training" in what it gives,
         and that is its default.
+    frame : {"heliocentric", "lg", "cmb"}, optional
+        Frame of `cz`: of the Sun, of the Local Group, or of the cosmic microwave background.
+    position : SkyCoord, (n,) or (), optional
+        Where the galaxies are. Redshifts of another frame are converted to the CMB's with it; one
+        whose frame or position is unknown is taken as it is, and flagged `frame`.
 
     Returns
     -------
@@ -95,6 +106,8 @@ def predict_velocity(
             Mean and standard deviation of the posterior of the peculiar velocity, km/s.
         `v_low68`, `v_high68`, `v_low95`, `v_high95`
             Its central 68.3 and 95.4 per cent intervals, km/s.
+        `frame`
+            Frame of the redshift in `D_z` and all velocities.
         `flags`
             Problems, separated by commas, or "ok" (`peculiar.predict.columns.FLAGS`).
 
@@ -106,7 +119,7 @@ def predict_velocity(
     ------
     InputError
         When shapes do not fit together, a unit cannot be read, `cz_error` is negative, or there is
-        no such prior.
+        no such prior or frame.
 
     Examples
     --------
@@ -128,16 +141,27 @@ def predict_velocity(
     cz_kms, cz_error_kms = _kms("cz", cz, len(values)), _kms("cz_error", cz_error, len(values))
     if (cz_error_kms < 0).any():
         raise InputError("cz_error must not be negative")
-    galaxy = Galaxy(
-        id=0,
-        images=values,
-        kpc_per_pixel=np.full(len(values), np.nan),
-        source="the image",
-        pixel_scale_arcsec=model.pixel_scale_arcsec if scale is None else scale,
-    )
-    views = [view_galaxy(model, galaxy, k, math.nan) for k in range(len(values))]
+    views = view_images(model, values, model.pixel_scale_arcsec if scale is None else scale)
     chosen = None if prior is None else prior_named(prior)
-    return predict_images(model, views, cz_kms, cz_error_kms, chosen)
+    if frame not in (*FRAMES, UNKNOWN):
+        raise InputError(f"frame {frame!r} is not known: give {', '.join(FRAMES)}")
+    ra_deg, dec_deg = _sky_deg(position, len(values))
+    return predict_images(
+        model, views, cz_kms, cz_error_kms, chosen, frame=frame, ra_deg=ra_deg, dec_deg=dec_deg
+    )
+
+
+def _sky_deg(
+    position: "SkyCoord | None", n: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Right ascension and declination (ICRS) of n images, deg; NaN without a position."""
+    if position is None:
+        return np.full(n, np.nan), np.full(n, np.nan)
+    try:
+        ra, dec = (np.broadcast_to(one.deg, n) for one in (position.icrs.ra, position.icrs.dec))
+    except ValueError:
+        raise InputError(f"position must have one value for each of {n} images") from None
+    return ra, dec
 
 
 def _four_axes(images: u.Quantity, bands: str) -> u.Quantity:

@@ -17,17 +17,21 @@ a file
     outside.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 
+import astropy.units as u
 import numpy as np
-from astropy.table import Table
 from numpy.typing import NDArray
 from scipy.special import gamma, gammaincc
 
 from peculiar.core.errors import InputError
 from peculiar.core.survey import Simulated, Unrecorded
 from peculiar.mock.distances import distance_density, support_mpc
+from peculiar.predict.cells import Cells, number_of, unit_factor
+from peculiar.predict.cells_text import read_text
 from peculiar.registry.champion import Champion
 from peculiar.velocity.grid import cells_mpc, gaussian, share_between, with_prior
 
@@ -86,17 +90,10 @@ def prior_named(name: str | Path) -> DistancePrior:
     path = Path(name)
     if not path.is_file():
         raise InputError(f"prior {name}: give {', '.join(NAMES)}, or an existing file")
-    try:
-        table = Table.read(path, format="ascii.ecsv" if path.suffix == ".ecsv" else "ascii.csv")
-    except Exception as error:  # astropy and PyYAML raise many kinds on a damaged file
-        raise InputError(
-            f"{path} cannot be read ({type(error).__name__}): write a CSV with the columns "
-            f"{', '.join(COLUMNS)}"
-        ) from None
-    missing = [column for column in COLUMNS if column not in table.colnames]
-    if missing:
-        raise InputError(f"{path} has no column {missing[0]}: add it")
-    D, density = (_numbers(path, table, column) for column in COLUMNS)
+    units, cells = read_text(path, COLUMNS, _columns)
+    rows = list(cells)
+    mpc = unit_factor(path, COLUMNS[0], units.get(COLUMNS[0]), u.Mpc)
+    D, density = _numbers(path, rows, COLUMNS[0]) * mpc, _numbers(path, rows, COLUMNS[1])
     if len(D) < 2 or D[0] <= 0 or (np.diff(D) <= 0).any():
         raise InputError(f"{path}: distance_mpc must be two or more positive, increasing numbers")
     if (density < 0).any() or not density.any():
@@ -104,14 +101,24 @@ def prior_named(name: str | Path) -> DistancePrior:
     return DistancePrior(path.name, tuple(D.tolist()), tuple(density.tolist()))
 
 
-def _numbers(path: Path, table: Table, column: str) -> Array:
+def _columns(path: Path, names: list[str]) -> dict[str, str]:
+    """The file's columns of a prior, each there once."""
+    plain = [name.strip() for name in names]
+    for name in COLUMNS:
+        if name not in plain:
+            raise InputError(f"{path} has no column {name}: add it")
+        if plain.count(name) > 1:
+            raise InputError(f"{path} has the column {name} more than once: keep one")
+    return {name: names[plain.index(name)] for name in COLUMNS}
+
+
+def _numbers(path: Path, rows: Sequence[Cells], column: str) -> Array:
     """Finite numbers of a column."""
-    cells = np.ma.asarray(table[column])
-    if not np.ma.is_masked(cells) and np.issubdtype(cells.dtype, np.number):
-        numbers = np.asarray(cells, dtype=float)
-        if np.isfinite(numbers).all():
-            return numbers
-    raise InputError(f"{path}: {column} must have a finite number in every row")
+    cells = [None if isinstance(row, str) else number_of(row[column]) for row in rows]
+    numbers = [cell for cell in cells if cell is not None and isfinite(cell)]
+    if len(numbers) < len(cells):
+        raise InputError(f"{path}: {column} must have a finite number in every row")
+    return np.array(numbers)
 
 
 def brighter_fraction(D_mpc: Array, H0_kms_mpc: float) -> Array:

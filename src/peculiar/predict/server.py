@@ -1,35 +1,36 @@
-"""Serve the champion with MLflow's own scoring server: image in, distance and its error out.
+"""Serve the champion with MLflow's scoring server: images in, distances, errors and flags out.
 
-The registry keeps a network that gives p(D | image) on a grid, or a distance alone, as data. For
-clients, the network is exported as a program with D_p and D_error computed inside (`Served`), into
-a temporary folder: the only export, made here and for this server alone. Their prior is flat on the
-network's whole grid. The server loads no code of ours and no pickle (docs/decisions/0024, 0041).
+The server runs in this process, on the network that the registry has checked, and ends with it. The
+prior is the champion's own (`default_prior`). See docs/decisions/0046.
 """
 
-import os
-import subprocess
-import sys
-import tempfile
-from importlib.metadata import version
+import math
+import socket
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import numpy as np
-import torch
-from torch import Tensor, nn
+import uvicorn
+from mlflow.models import Model, ModelSignature
+from mlflow.pyfunc import PyFuncModel, scoring_server
+from mlflow.types import Schema, TensorSpec
+from numpy.typing import NDArray
 
 from peculiar.core.errors import InputError
+from peculiar.predict.estimate import predict_images
 from peculiar.predict.priors import default_prior
+from peculiar.predict.view import view_images
 from peculiar.registry.champion import Champion, load_champion
 from peculiar.runs.tracking import CHAMPION
-from peculiar.velocity.grid import moments
 
 HOST = "127.0.0.1"
-REQUIREMENTS = [f"{name}=={version(name).split('+')[0]}" for name in ("torch", "numpy")]
+STOP_S = 5  # for answers under way when the server is stopped
+NO_CZ = "no_cz"  # a client gives no redshift and gets no velocity
 
 
-class Served(nn.Module):
-    """The champion's network, with a distance and its error as output.
+class Served:
+    """What MLflow's server asks for predictions.
 
     Parameters
     ----------
@@ -37,41 +38,45 @@ class Served(nn.Module):
         From `load_champion`.
     """
 
-    grid_mpc: Tensor
-    sigma_D_mpc: Tensor
-
     def __init__(self, champion: Champion):
-        super().__init__()
-        self.network = champion.network
-        self.gives_distances = champion.grid_mpc is None
-        grid = [0.0] if champion.grid_mpc is None else champion.grid_mpc
-        self.register_buffer("grid_mpc", torch.tensor(grid, dtype=torch.float64))
-        self.register_buffer("sigma_D_mpc", torch.tensor(champion.sigma_D_mpc))
+        self.champion = champion
 
-    def forward(self, images: Tensor) -> Tensor:
-        """D_p and D_error (n, 2), Mpc, of images (n, band, y, x), W/m/m^2/sr."""
-        output = self.network(images)
-        if self.gives_distances:
-            return torch.stack([output, self.sigma_D_mpc.expand_as(output)], dim=-1)
-        return torch.stack(moments(output.double(), self.grid_mpc), dim=-1).float()
+    def predict(self, images: NDArray[np.float32]) -> list[dict[str, Any]]:
+        """D_p and D_error, Mpc (None where there is none), and flags, of images.
+
+        Parameters
+        ----------
+        images : ndarray, (n, band, pixels, pixels), float32
+            Surface brightness, W/m/m^2/sr, in the champion's bands and pixels.
+
+        Returns
+        -------
+        list of dict, n
+            The flags are those of `peculiar predict`, without `no_cz`.
+        """
+        views = view_images(self.champion, images, self.champion.pixel_scale_arcsec)
+        table = predict_images(self.champion, views, math.nan)
+        numbers = {name: table[name].value.tolist() for name in ("D_p", "D_error")}
+        return [
+            {
+                **{name: _number(values[k]) for name, values in numbers.items()},
+                "flags": ", ".join(f for f in flags.split(", ") if f != NO_CZ) or "ok",
+            }
+            for k, flags in enumerate(table["flags"].tolist())
+        ]
 
 
-def save(champion: Champion, folder: Path) -> None:
-    """Export `Served` as an MLflow model into a new folder."""
-    # the export needs a batch of two for a free batch size
-    shape = 2, len(champion.bands), champion.pixels, champion.pixels
-    example = np.zeros(shape, dtype=np.float32)
-    served = Served(champion).eval().to(memory_format=torch.contiguous_format)
-    with torch.no_grad():
-        output = served(torch.from_numpy(example)).numpy()
-    mlflow.pytorch.save_model(
-        served,
-        str(folder),
-        input_example=example,
-        signature=mlflow.models.infer_signature(example, output),
-        serialization_format="pt2",
-        pip_requirements=REQUIREMENTS,
-    )
+def _number(value: float) -> float | None:
+    """A number as JSON has it, which knows no NaN."""
+    return value if math.isfinite(value) else None
+
+
+def as_pyfunc(champion: Champion) -> PyFuncModel:
+    """The champion as MLflow's server takes a model, with the shape of its images."""
+    shape = (-1, len(champion.bands), champion.pixels, champion.pixels)
+    signature = ModelSignature(inputs=Schema([TensorSpec(np.dtype(np.float32), shape)]))
+    flavors = {mlflow.pyfunc.FLAVOR_NAME: {mlflow.pyfunc.MAIN: __name__}}
+    return PyFuncModel(Model(signature=signature, flavors=flavors), Served(champion))
 
 
 def serve(model: str, port: int, store: Path | None = None, which: str = CHAMPION) -> None:
@@ -91,24 +96,24 @@ def serve(model: str, port: int, store: Path | None = None, which: str = CHAMPIO
     Raises
     ------
     InputError
-        When there is no champion, its files have changed, or the server fails.
+        When there is no champion, its files have changed, or the port cannot be used.
     """
     champion = load_champion(model, store, which)
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary) / "served"
-        save(champion, folder)
-        command = [sys.executable, "-m", "mlflow", "models", "serve", "--env-manager", "local"]
-        command += ["--model-uri", str(folder), "--host", HOST, "--port", str(port)]
-        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    with socket.socket() as listening:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listening.bind((HOST, port))
+        except (OSError, OverflowError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise InputError(
+                f"--port {port}: cannot be used ({reason}): give another port"
+            ) from None
         print(
             f"version {champion.version} of {model} at http://{HOST}:{port}/invocations: "
-            f"{champion.bands} images of {champion.pixels} pixels to D_p and D_error [Mpc], "
-            f"prior {default_prior(champion).name}",
+            f"{champion.bands} images of {champion.pixels} pixels to D_p and D_error [Mpc] and "
+            f"flags, prior {default_prior(champion).name}",
             flush=True,
         )
-        done = subprocess.run(command, env=os.environ | {"PATH": path}, check=False)
-    if done.returncode > 0:
-        raise InputError(
-            f"the server on port {port} ended with code {done.returncode}, see above: if the port "
-            "is taken, give another one with --port"
-        )
+        app = scoring_server.init(as_pyfunc(champion))
+        config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=STOP_S)
+        uvicorn.Server(config).run(sockets=[listening])

@@ -6,7 +6,7 @@ part in memory at a time. CSV is ECSV with commas: its header of comments holds 
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +23,25 @@ ENDINGS = (".ecsv", ".csv", ".fits", ".parquet")
 FITS_BLOCK = 2880
 Meta = Mapping[str, str | float]
 Columns = Mapping[str, Column]
+
+
+def printable(text: str) -> str:
+    """A text that every format holds, and gives back, as it is.
+
+    Ends of lines, other controls, bytes of a file's name that are no text, and blanks at both ends
+    become escapes, such as a backslash and n.
+    """
+    inner = "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode()
+        for letter in text
+    )
+    left, right = len(inner) - len(inner.lstrip()), len(inner) - len(inner.rstrip())
+    return r"\x20" * left + inner.strip() + r"\x20" * right
+
+
+def texts(cells: Iterable[str]) -> pa.Array:
+    """A column of texts, each `printable`."""
+    return pa.array([printable(cell) for cell in cells], pa.string())
 
 
 def write_part(table: pa.Table, path: Path) -> None:
@@ -51,6 +70,9 @@ def assemble(parts: Sequence[Path], columns: Columns, meta: Meta, output: Path) 
         Rows.
     """
     count = sum(int(pq.read_metadata(part).num_rows) for part in parts)
+    meta = {
+        key: printable(value) if isinstance(value, str) else value for key, value in meta.items()
+    }
     first = _table(pq.read_table(parts[0], use_threads=False).slice(0, 0), columns, meta)
     write = {".fits": _write_fits, ".parquet": _write_parquet}.get(output.suffix, _write_text)
     with replace_file(output) as partial:
@@ -68,7 +90,10 @@ def write_table(table: QTable, output: Path) -> None:
         )
         for name in table.colnames
     }
-    cells = {name: np.asarray(table[name]).tolist() for name in table.colnames}
+    cells = {
+        name: texts(table[name]) if table[name].dtype.kind == "U" else np.asarray(table[name])
+        for name in table.colnames
+    }
     part = output.with_name(f".{output.name}.part")
     try:
         write_part(pa.table(cells), part)
@@ -147,6 +172,8 @@ def _fits_header(first: Table, width: Mapping[str, int]) -> fits.Header:
     empty = first.copy()
     for name, letters in width.items():
         empty[name] = first[name].astype(f"U{letters}")
+    for key, value in first.meta.items():
+        empty.meta[key] = _ascii(value).decode() if isinstance(value, str) else value
     written = io.BytesIO()
     empty.write(written, format="fits")
     written.seek(0)

@@ -30,11 +30,18 @@ class View:
         Problems with the image, of `peculiar.predict.columns.FLAGS`.
     reason : str
         One sentence where there is no image.
+    simulated : bool
+        Whether it shows a simulated galaxy, whose redshift has the motion of no Sun.
+    ra_deg, dec_deg : float
+        Position (ICRS) by the galaxy's file, deg; NaN where it has none.
     """
 
     image: NDArray[np.float32] | None
     flags: tuple[str, ...] = ()
     reason: str = ""
+    simulated: bool = False
+    ra_deg: float = np.nan
+    dec_deg: float = np.nan
 
 
 def place_galaxy(
@@ -156,8 +163,37 @@ def view_galaxy(
     galaxy = replace(galaxy, images=image, kpc_per_pixel=kpc_per_pixel)
     flags = image_flags(champion, galaxy, _scale_arcsec(galaxy, distance_mpc))
     if is_real(galaxy):
-        return View(_resampled(champion, galaxy), flags)
-    return View(_photographed(champion, galaxy, distance_mpc, seed), flags)
+        seen, at = _resampled(champion, galaxy), (galaxy.ra_deg, galaxy.dec_deg)
+        return View(seen, flags, ra_deg=at[0], dec_deg=at[1])
+    return View(_photographed(champion, galaxy, distance_mpc, seed), flags, simulated=True)
+
+
+def view_images(
+    champion: Champion, images: NDArray[np.float32], pixel_scale_arcsec: float
+) -> list[View]:
+    """Views of real galaxies, each in the middle of its image.
+
+    Parameters
+    ----------
+    champion : Champion
+        Its pixels.
+    images : ndarray, (n, band, y, x), float32
+        Surface brightness, W/m/m^2/sr, in the champion's bands; bad pixels are not finite.
+    pixel_scale_arcsec : float
+        Angle that a pixel subtends, arcsec.
+
+    Returns
+    -------
+    list of View, n
+    """
+    galaxy = Galaxy(
+        id=0,
+        images=images,
+        kpc_per_pixel=np.full(len(images), np.nan),
+        source="the image",
+        pixel_scale_arcsec=pixel_scale_arcsec,
+    )
+    return [view_galaxy(champion, galaxy, k, np.nan) for k in range(len(images))]
 
 
 def _scale_arcsec(galaxy: Galaxy, distance_mpc: float) -> float:

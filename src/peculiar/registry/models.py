@@ -302,7 +302,19 @@ def register(model: str, model_uri: str, run_id: str, tags: Mapping[str, str]) -
 
 
 def describe(version: ModelVersion, card: str) -> None:
-    """Set the model card as description of a version, and log it to the version's run."""
+    """Set the model card as description of a version, and log it to the version's run.
+
+    Raises
+    ------
+    InputError
+        When the files of the run are in another store.
+    """
+    if not tracking.owns(str(version.run_id)):
+        where = tracking.artifacts_of(str(version.run_id))
+        raise InputError(
+            f"the files of {name_of(version)} are in another store ({where}), which stays as it "
+            "is: copy its folder artifacts beside mlflow.db"
+        )
     client = mlflow.MlflowClient()
     client.update_model_version(version.name, str(version.version), card)
     # a client would write to the old place of a store that has been copied since

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] = "false"  # loading a pickle can run any code
@@ -28,6 +29,7 @@ from peculiar.core import processes
 from peculiar.core.errors import InputError, redacted
 from peculiar.core.files import replace_file
 from peculiar.core.provenance import git_state
+from peculiar.runs.servers import first_contact
 from peculiar.runs.store import (
     ARTIFACTS,
     DATABASE,
@@ -85,9 +87,8 @@ def connect(store: Path | None = None) -> str:
                 relocate(database)
         experiment_id = _experiment(uri)
         if experiment_id is None:
-            experiment_id = mlflow.create_experiment(
-                EXPERIMENT, artifact_location=None if database is None else artifacts
-            )
+            where = None if uri.startswith("http") else artifacts
+            experiment_id = mlflow.create_experiment(EXPERIMENT, artifact_location=where)
         _end_dead_runs(experiment_id)
     return str(experiment_id)
 
@@ -150,7 +151,8 @@ def open_to_read(store: Path | None = None) -> str:
 def _experiment(uri: str) -> str | None:
     """Id of our experiment; None where it is not there yet."""
     try:
-        experiment = mlflow.get_experiment_by_name(EXPERIMENT)
+        with first_contact(uri):
+            experiment = mlflow.get_experiment_by_name(EXPERIMENT)
     except FAULTS as error:
         how = "start its server, or correct MLFLOW_TRACKING_URI"
         if database_of(uri) is not None:
@@ -363,6 +365,17 @@ def artifacts_now(recorded: str, otherwise: str) -> str:
     database = database_of(address())
     now = recorded if database is None else present(recorded, database)
     return otherwise if now == recorded else now
+
+
+def owns(run_id: str) -> bool:
+    """Whether what is logged to a run now goes to this store, or to its server.
+
+    A database that was copied without its artifacts has runs whose files are in the original.
+    """
+    database, uri = database_of(address()), artifacts_of(run_id)
+    if database is None or not uri.startswith(("file:", "/")):
+        return True
+    return Path(unquote(uri.removeprefix("file://"))).is_relative_to(database.resolve().parent)
 
 
 def run_exists(run_id: str) -> bool:

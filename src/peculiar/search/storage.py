@@ -44,6 +44,7 @@ from peculiar.search.params import Search
 
 HEARTBEAT_S, GRACE_S = 15, 120  # a trial without a heartbeat for the grace period is dead
 PATIENCE_S = 600  # with a database that is restarting
+CONNECT_S = 20  # to open a connection to a database, at each of its addresses
 STARTUP_TRIALS = 5  # at random, before TPE learns from them; a default study has 8
 TRIAL_RETRIES = 3  # of a trial whose process died
 TAIL_BYTES = 1 << 16  # of a journal read at once; a line has some hundreds
@@ -192,7 +193,10 @@ def _storage(plan: Plan) -> BaseStorage:
     try:
         storage = RDBStorage(
             plan.storage.replace("postgresql://", "postgresql+psycopg://"),
-            engine_kwargs={"pool_pre_ping": True},
+            engine_kwargs={
+                "pool_pre_ping": True,
+                "connect_args": {"connect_timeout": CONNECT_S},
+            },
             heartbeat_interval=HEARTBEAT_S,
             grace_period=GRACE_S,
             heartbeat_stale_trial_callback=requeue,

@@ -27,6 +27,7 @@ def _quick(monkeypatch):
 
 @pytest.fixture
 def server():
+    broadband(7)  # made once, which takes longer than some tests wait for an answer
     with running(Behaviour(list(SUBHALOES))) as server:
         yield server
 
@@ -341,6 +342,50 @@ def ranges(server):
         for path, headers in server.requests
         if path.startswith("/data/")
     ]
+
+
+@pytest.mark.parametrize("wait_s", ["21600", "999999999999999999999"])
+def test_a_server_that_asks_to_wait_for_hours_is_not_waited_for(server, session, snapshot, wait_s):
+    server.behaviour.fault = lambda _path, n: "503" if n == 0 else ""
+    server.behaviour.retry_after = wait_s
+    with pytest.raises(Failed, match=r"^the server asks to wait \d{5,} s$"):
+        api.details(session, snapshot, 7)
+    assert api.details(session, snapshot, 7).id == 7  # the next call is another attempt
+
+
+@pytest.fixture
+def _slow(monkeypatch):
+    monkeypatch.setattr(http, "SLOW_S", 0.2)
+
+
+@pytest.mark.usefixtures("_slow")
+def test_a_body_that_trickles_is_given_up_and_gone_on_with(server, session, snapshot, part):
+    server.behaviour.fault = lambda path, _: "trickle" if path.startswith("/data/") else ""
+    begin = time.monotonic()
+    with pytest.raises(Failed, match=r"^less than 1000 bytes a second for 0 s$"):
+        api.download_images(session, snapshot, 7, part)
+    assert time.monotonic() - begin < 20
+    assert len(server.paths("/data/7")) == session.attempts
+    held = part.stat().st_size
+    assert held > session.attempts  # each attempt went on where the one before had stopped
+    server.behaviour.fault = only()
+    asked = len(server.requests)
+    api.download_images(session, snapshot, 7, part)
+    assert part.read_bytes() == broadband(7)
+    assert server.requests[asked + 1][1]["Range"] == f"bytes={held}-"
+
+
+@pytest.mark.usefixtures("_slow")
+def test_an_answer_that_trickles_is_given_up(server, session, snapshot):
+    server.behaviour.fault = lambda _path, _n: "trickle"
+    with pytest.raises(Failed, match="less than 1000 bytes a second"):
+        api.details(session, snapshot, 7)
+
+
+def test_an_answer_without_end_is_refused(session, snapshot, monkeypatch):
+    monkeypatch.setattr(api, "LONGEST_ANSWER", 20)
+    with pytest.raises(Failed, match="its properties have an unknown form"):
+        api.details(session, snapshot, 7)
 
 
 def test_a_broken_download_goes_on_where_it_broke_off(server, session, snapshot, part):

@@ -1,5 +1,6 @@
 """Use the Illustris API: list subhaloes, read their properties, download their images."""
 
+import json
 import math
 import os
 import re
@@ -10,14 +11,16 @@ from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 import requests
+import urllib3.exceptions as broken
 
 from peculiar.core.errors import InputError
-from peculiar.galaxies.illustris.http import Again, Failed, Session, plain, retrying
+from peculiar.galaxies.illustris.http import Again, Failed, Session, pieces, plain, retrying
 from peculiar.galaxies.illustris.http import download as download_file
 
 KEY_VARIABLE = "ILLUSTRIS_API_KEY"
 HUBBLE = 0.704  # h of Illustris (Vogelsberger et al. 2014, MNRAS 444, 1518)
 PAGE = 100
+LONGEST_ANSWER = 10**7  # bytes; a page of the list has some 10^4
 MALFORMED = (LookupError, TypeError, ValueError, AttributeError)
 """Exceptions raised by an answer of unknown form."""
 MAGNITUDES = ("g", "r", "i", "z")  # AB; u of the catalogue is Johnson U in Vega magnitudes
@@ -221,14 +224,26 @@ def _json(session: Session, url: str) -> Any:
     def once() -> Any:
         with session.ask(url) as response:
             try:
-                return response.json()
-            except (requests.exceptions.ChunkedEncodingError, requests.ConnectionError):
+                return json.loads(_text(response))
+            except broken.HTTPError:
                 raise Again("connection cut") from None
+            except RecursionError:
+                raise ValueError("it is nested too deeply") from None
 
     try:
         return retrying(session, Again, ValueError)(once)
     except ValueError:
         raise ValueError("it is not JSON") from None
+
+
+def _text(response: requests.Response) -> bytes:
+    """The body of an answer that should be short."""
+    text = bytearray()
+    for piece in pieces(response):
+        text += piece
+        if len(text) > LONGEST_ANSWER:
+            raise ValueError(f"it is longer than {LONGEST_ANSWER} bytes")
+    return bytes(text)
 
 
 def _unexpected(url: str, error: Exception) -> InputError:

@@ -1,14 +1,15 @@
 """Repeat failed HTTP requests, and resume interrupted downloads.
 
 urllib3 repeats requests without an answer or with a status in `BUSY`, and waits as long as the
-server requests. It does not handle a body that ends too early; tenacity repeats those.
+server requests, up to `LONGEST_WAIT_S`. It does not handle a body that ends too early; tenacity
+repeats those. A server that sends little for `SLOW_S` is left, and another attempt made.
 """
 
 import random
 import re
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from threading import Lock
 from typing import Self
@@ -20,6 +21,7 @@ from requests.adapters import HTTPAdapter
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt
 from tenacity.wait import wait_random_exponential
 from tqdm import tqdm
+from urllib3 import BaseHTTPResponse
 from urllib3.util import Retry
 
 from peculiar.core.errors import InputError
@@ -28,6 +30,8 @@ BUSY = (429, 500, 502, 503, 504)
 BACKOFF_S = 1.0
 BACKOFF_MAX_S = 120.0
 CHUNK = 2**20
+LONGEST_WAIT_S = 300.0  # that a server may request (Retry-After)
+SLOW_S, LEAST_BYTES_S = 30.0, 1000.0  # a body must come at this rate, over any such time
 
 
 class Missing(Exception):
@@ -40,6 +44,21 @@ class Failed(Exception):
 
 class Again(Failed):
     """An attempt failed, and another may succeed."""
+
+
+class Slow(Again):
+    """An attempt came too slowly."""
+
+
+class Patience(Retry):
+    """Repeats of a request, which do not wait for longer than `LONGEST_WAIT_S`."""
+
+    def get_retry_after(self, response: BaseHTTPResponse) -> float | None:
+        """Time that the server requests, s; `Failed` if it is too long."""
+        wait_s = super().get_retry_after(response)
+        if wait_s is not None and wait_s > LONGEST_WAIT_S:
+            raise Failed(f"the server asks to wait {wait_s:.0f} s")
+        return wait_s
 
 
 class Progress:
@@ -94,7 +113,7 @@ class Session(requests.Session):
         self.key_advice, self.attempts, self.timeout_s = key_advice, attempts, timeout_s
         # not compressed, so that lengths and ranges count bytes of the file
         self.headers.update({"api-key": key, "Accept-Encoding": "identity"})
-        retries = Retry(
+        retries = Patience(
             total=attempts - 1,
             status_forcelist=BUSY,
             backoff_factor=BACKOFF_S,
@@ -193,8 +212,8 @@ def download(
 ) -> None:
     """Download a file; resume if an earlier attempt or process left a part of it.
 
-    The download fails when `session.attempts` attempts in a row have not extended `part`. A
-    connection that breaks every few megabytes therefore still completes.
+    The download fails when `session.attempts` attempts in a row have not extended `part`, or were
+    too slow. A connection that breaks every few megabytes therefore still completes.
 
     Parameters
     ----------
@@ -218,10 +237,12 @@ def download(
     """
     longest, in_vain = 0, 0
 
-    def stuck(_: RetryCallState) -> bool:
+    def stuck(state: RetryCallState) -> bool:
         nonlocal longest, in_vain
         size = _size(part)
-        longest, in_vain = max(longest, size), 0 if size > longest else in_vain + 1
+        slow = state.outcome is not None and isinstance(state.outcome.exception(), Slow)
+        in_vain = 0 if size > longest and not slow else in_vain + 1
+        longest = max(longest, size)
         return in_vain >= session.attempts
 
     def attempt() -> None:
@@ -247,8 +268,7 @@ def _receive(
     """Append the body to `part`, and check that it is then `length` bytes long, if known."""
     with part.open("ab") as file:
         try:
-            # read1 returns what has arrived; read would lose up to a chunk at an interruption
-            while piece := response.raw.read1(CHUNK, decode_content=False):
+            for piece in pieces(response):
                 file.write(piece)
                 received(len(piece))
         except broken.HTTPError:
@@ -257,6 +277,28 @@ def _receive(
         if _size(part) > length:
             discard(part)
         raise Again(f"not {length} bytes long")
+
+
+def pieces(response: requests.Response) -> Iterator[bytes]:
+    """Yield the body as it arrives.
+
+    Raises
+    ------
+    Slow
+        When it comes at less than `LEAST_BYTES_S` for `SLOW_S`.
+    urllib3.exceptions.HTTPError
+        When the connection is cut, or nothing comes for the session's `timeout_s`.
+    """
+    begin, count = time.monotonic(), 0
+    # read1 returns what has arrived; read would lose up to a chunk at an interruption
+    while piece := response.raw.read1(CHUNK, decode_content=False):
+        yield piece
+        count += len(piece)
+        elapsed = time.monotonic() - begin
+        if elapsed > SLOW_S:
+            if count < LEAST_BYTES_S * elapsed:
+                raise Slow(f"less than {LEAST_BYTES_S:.0f} bytes a second for {SLOW_S:.0f} s")
+            begin, count = time.monotonic(), 0
 
 
 def discard(part: Path) -> None:

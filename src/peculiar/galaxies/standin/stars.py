@@ -1,7 +1,7 @@
 """Draw the star particles of a stand-in galaxy: masses, positions, ages and light."""
 
 from functools import cache
-from importlib.resources import as_file, files
+from pathlib import Path
 
 import numpy as np
 from astropy.table import Table
@@ -11,6 +11,7 @@ from scipy.interpolate import RegularGridInterpolator
 from peculiar.core.photometry import BANDS, flux_density
 
 Floats = NDArray[np.float64]
+SSP_TABLE = Path(__file__).with_name("ssp_ugriz.ecsv")
 YOUNG_YR = 1e8
 
 
@@ -133,8 +134,7 @@ def young_stars(
 @cache
 def _ssp() -> RegularGridInterpolator:
     """Absolute magnitudes in `BANDS` of 1 Msun over log10(Z/Z_sun) and log10(age/yr)."""
-    with as_file(files("peculiar.galaxies.standin") / "ssp_ugriz.ecsv") as path:
-        table = Table.read(path, format="ascii.ecsv")
+    table = Table.read(SSP_TABLE, format="ascii.ecsv")
     metallicity, age = np.unique(table["metallicity"]), np.unique(table["log_age"])
     mags = np.stack([np.asarray(table[f"M_{band}"]) for band in BANDS], axis=-1)
     return RegularGridInterpolator(
