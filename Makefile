@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: repro test lint ui dashboard serve paper bench clean setup lock
+.PHONY: repro test torture lint ui dashboard serve paper bench clean setup lock
 .DEFAULT_GOAL := repro
 
 repro: setup  ## the whole pipeline, to a promoted model
@@ -11,6 +11,11 @@ repro: setup  ## the whole pipeline, to a promoted model
 
 test: setup lint  ## everything; `pytest -m "not slow"` is the two-minute part
 	python -m pytest
+
+# minutes of faults, e.g. make torture KILLS_S=3600 KILLS_SEED=7
+torture: setup  ## kill every command at random steps, fuzz every input; prints the counts
+	KILLS_S=$(or $(KILLS_S),600) $(if $(KILLS_SEED),KILLS_SEED=$(KILLS_SEED)) \
+	    python -m pytest -m torture -n 0 -s -o faulthandler_timeout=0
 
 lint: setup
 	ruff check .

@@ -38,7 +38,7 @@ def test_networks_of_measured_distances_reach_promotion(pipeline, tmp_path, caps
         tracking.connect()
         mlflow.MlflowClient().delete_registered_model("peculiar-velocity")
         promote.main([])
-        champion = tracking.aliased("peculiar-velocity")
+        champion = models.aliased("peculiar-velocity")
         assert champion.aliases == ["champion", "champion-measured-stand-in"]
     decision = json.loads((folder / "results/promote/decision.json").read_text())
     assert decision["promoted"] is True
@@ -64,7 +64,7 @@ def test_the_best_on_validation_is_champion(pipeline):
     best = min(runs, key=lambda run: run.validation["posterior_rms_kms"])
     with inside(pipeline):
         tracking.connect()
-        version = tracking.aliased("peculiar-velocity")
+        version = models.aliased("peculiar-velocity")
     assert version.run_id == decision["run_id"] == best.run_id
     assert decision["promoted"] is True
     for key in ("who", "when", "why", "data", "git_commit"):

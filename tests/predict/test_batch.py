@@ -77,6 +77,17 @@ def champion(pipeline):
         return load_champion("peculiar-velocity")
 
 
+@pytest.fixture(scope="module")
+def untrained():
+    """A champion of no training; its distances depend on the brightness."""
+    return champions.mean_champion(
+        network=champions.brightness_distribution,
+        grid_mpc=champions.GRID,
+        pixels=32,
+        pixel_scale_arcsec=5.44,
+    )
+
+
 def test_an_observed_set_is_predicted_as_evaluate_does(pipeline, champion, tmp_path):
     folder = pipeline / "data/observe/uniform"
     output = tmp_path / "out.fits"
@@ -209,17 +220,11 @@ def test_redshifts_of_real_galaxies_are_converted_or_flagged(champion, tmp_path)
     assert unknown["D_z"] == table["D_z"]
 
 
-def test_a_redshift_beyond_a_champion_s_grid_leaves_the_distance(tmp_path):
-    champion = champions.mean_champion(
-        network=champions.brightness_distribution,
-        grid_mpc=champions.GRID,
-        pixels=32,
-        pixel_scale_arcsec=5.44,
-    )
+def test_a_redshift_beyond_a_champion_s_grid_leaves_the_distance(untrained, tmp_path):
     make_broadband(tmp_path / "broadband_3.fits", 3, small_standin())
     rows = [Row(k, "broadband_3.fits", 0, cz, 20.0, 70.0) for k, cz in enumerate([5000, 20000])]
-    job = job_of(champion, Files(tmp_path), pictures=tmp_path)
-    table = batch.predict_rows(champion, job, rows).to_pydict()
+    job = job_of(untrained, Files(tmp_path), pictures=tmp_path)
+    table = batch.predict_rows(untrained, job, rows).to_pydict()
     assert "cz_beyond" not in table["flags"][0]
     assert "cz_beyond" in table["flags"][1]
     assert table["reason"] == ["", "cz 20000 km/s is beyond the champion's distances"]
@@ -283,6 +288,133 @@ def test_parts_of_another_run_are_thrown_away(champion, galaxies, tmp_path, monk
     assert len(list((tmp_path / ".out.csv.parts").glob("0*.parquet"))) == 3
     write_catalogue(given, 4)
     assert batch.predict_catalogue(champion, job, given, output, rows_at_once=5) == 4
+
+
+def stopped_after(parts, monkeypatch):
+    """A run that is interrupted after some parts."""
+    predict_rows, done = batch.predict_rows, []
+
+    def predicted(*about):
+        if len(done) == parts:
+            raise KeyboardInterrupt
+        done.append(about)
+        return predict_rows(*about)
+
+    monkeypatch.setattr(batch, "predict_rows", predicted)
+
+
+def replaced(image, other, same_times):
+    """Put another image in place of one, of the same size."""
+    times = image.stat()
+    assert times.st_size == other.stat().st_size
+    shutil.copy(other, image)
+    if same_times:
+        os.utime(image, ns=(times.st_atime_ns, times.st_mtime_ns))
+
+
+@pytest.fixture
+def three_images(galaxies, tmp_path):
+    """A folder of three images, a catalogue of them, and another image of the same size."""
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for number in (1, 2, 3):
+        shutil.copy(galaxies / "broadband_3.fits", folder / f"broadband_{number}.fits")
+    other = tmp_path / "other.fits"
+    make_broadband(other, 8, small_standin())
+    lines = [f"{number},5250,30,70" for number in (1, 2, 3)]
+    catalogue = tmp_path / "three.csv"
+    catalogue.write_text("\n".join(["id,cz_kms,cz_error_kms,distance_mpc", *lines]))
+    return catalogue, folder, other
+
+
+@pytest.mark.parametrize("same_times", [False, True])
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_a_catalogue_continued_has_the_images_of_now(
+    untrained, three_images, tmp_path, monkeypatch, number, same_times
+):
+    """The image of row 1, 2 or 3 is replaced after rows 1 and 2 were predicted."""
+    catalogue, folder, other = three_images
+    job, output = job_of(untrained, Files(folder, by_id=True)), tmp_path / "out.csv"
+    with monkeypatch.context() as patch:
+        stopped_after(2, patch)
+        with pytest.raises(KeyboardInterrupt):
+            batch.predict_catalogue(untrained, job, catalogue, output, rows_at_once=1)
+    replaced(folder / f"broadband_{number}.fits", other, same_times)
+    with monkeypatch.context() as patch:
+        stopped_after(2 if number < 3 else 1, patch)  # the third row, and the one that changed
+        batch.predict_catalogue(untrained, job, catalogue, output, rows_at_once=1)
+    undisturbed = tmp_path / "undisturbed.csv"
+    batch.predict_catalogue(untrained, job, catalogue, undisturbed, rows_at_once=1)
+    assert output.read_bytes() == undisturbed.read_bytes()
+    D_p = QTable.read(output, format="ascii.ecsv")["D_p"].value
+    assert len({*D_p.tolist()}) == 2
+    assert (D_p != D_p[number % 3]).tolist() == [k + 1 == number for k in range(3)]
+
+
+def test_images_that_change_within_a_run_are_read_again_or_refused(
+    untrained, three_images, tmp_path, monkeypatch
+):
+    catalogue, folder, _ = three_images
+    job, output = job_of(untrained, Files(folder, by_id=True)), tmp_path / "out.csv"
+    predict_rows, times = batch.predict_rows, []
+
+    def predicted(*about):
+        table = predict_rows(*about)
+        if len(times) < most:
+            times.append(1)
+            (folder / "broadband_1.fits").touch()
+        return table
+
+    monkeypatch.setattr(batch, "predict_rows", predicted)
+    most = 1
+    assert batch.predict_catalogue(untrained, job, catalogue, output) == 3
+    output.unlink()
+    most = 99
+    with pytest.raises(InputError, match=r"the images of .*three\.csv change while they are pr"):
+        batch.predict_catalogue(untrained, job, catalogue, output)
+    assert not output.exists()
+
+
+def test_a_catalogue_that_changes_within_a_run_is_refused(
+    untrained, three_images, tmp_path, monkeypatch
+):
+    catalogue, folder, _ = three_images
+    predict_rows = batch.predict_rows
+
+    def predicted(*about):
+        catalogue.write_text(catalogue.read_text().replace("5250", "5251"))
+        return predict_rows(*about)
+
+    monkeypatch.setattr(batch, "predict_rows", predicted)
+    job = job_of(untrained, Files(folder, by_id=True))
+    with pytest.raises(InputError, match=r"the rows of .*three\.csv change while they are pred"):
+        batch.predict_catalogue(untrained, job, catalogue, tmp_path / "out.csv")
+
+
+def test_a_damaged_part_is_predicted_again(untrained, three_images, tmp_path, monkeypatch):
+    catalogue, folder, _ = three_images
+    job, output = job_of(untrained, Files(folder, by_id=True)), tmp_path / "out.csv"
+    with monkeypatch.context() as patch:
+        stopped_after(2, patch)
+        with pytest.raises(KeyboardInterrupt):
+            batch.predict_catalogue(untrained, job, catalogue, output, rows_at_once=1)
+    part = tmp_path / ".out.csv.parts/000000.parquet"
+    part.write_bytes(part.read_bytes()[:100])
+    assert batch.predict_catalogue(untrained, job, catalogue, output, rows_at_once=1) == 3
+
+
+def test_a_set_of_images_that_is_replaced_is_opened_anew(raw_folder, tmp_path):
+    """Also by a Dask worker, which lives on from one run to the next."""
+    folder = shutil.copytree(raw_folder, tmp_path / "raw")
+    champion = champions.mean_champion(bands=("g",), pixels=24)
+    source, row = Dataset(folder), Row(0, "3")
+    before, state = source.galaxy(row, champion)[0].images, source.state([row])
+    shard = folder / "images-000.npy"
+    images = np.load(shard) + 1
+    shard.unlink()
+    np.save(shard, images)
+    assert source.state([row]) != state
+    np.testing.assert_array_equal(source.galaxy(row, champion)[0].images, before + 1)
 
 
 def test_two_runs_into_one_file_are_refused(champion, galaxies, tmp_path):

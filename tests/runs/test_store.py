@@ -98,6 +98,40 @@ def test_a_copy_reads_its_own_files(written, tmp_path):
     models.load(models.find("alpha", "champion"))
 
 
+def tree(folder):
+    """All files of a folder, with contents and times."""
+    return {
+        path: (path.stat().st_mtime_ns, path.read_bytes())
+        for path in folder.rglob("*")
+        if path.is_file() and path.suffix != ".lock"
+    }
+
+
+@pytest.mark.parametrize("copied", [".", "mlflow.db"], ids=["all", "database"])
+def test_a_copy_never_writes_into_the_original(written, tmp_path, copied):
+    """Whatever is logged to a run of before, registered or promoted."""
+    folder, run_id = written
+    before, copy = tree(folder), tmp_path / "mlruns"
+    if copied == ".":
+        shutil.copytree(folder, copy)
+    else:
+        copy.mkdir()
+        shutil.copy(folder / copied, copy / copied)
+    write_version(copy, 2)
+    version = models.find("alpha", "1")
+    assert tracking.owns(run_id) is (copied == ".")
+    if copied == ".":
+        models.describe(version, "# card")
+        assert list((copy / "artifacts").rglob("version-1.md"))
+    else:
+        words = r"version 1 of alpha are in another store \(.*\), which stays as it is: copy"
+        with pytest.raises(InputError, match=words):
+            models.describe(version, "# card")
+    models.describe(models.find("alpha", "2"), "# card")
+    models.load(version)
+    assert tree(folder) == before
+
+
 def test_a_store_that_stays_is_not_touched(written):
     folder, _ = written
     before = (folder / "mlflow.db").read_bytes()

@@ -153,8 +153,8 @@ def test_a_server_that_does_not_answer_is_one_sentence(experiment, monkeypatch, 
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     with pytest.raises(InputError, match=r"127\.0\.0\.1:9 cannot be opened .* MLFLOW_TRACKING_URI"):
         tracking.connect(tmp_path)
-    with pytest.raises(MlflowException):  # and is not taken for "there is no champion"
-        tracking.aliased("alpha")
+    with pytest.raises(MlflowException):  # and is not taken for "there is no such run"
+        tracking.run_exists("0" * 32)
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
     assert tracking.connect(Path(before.removeprefix("sqlite:///")).parent) == experiment
 

@@ -18,6 +18,7 @@ from peculiar.pipeline.paths import Paths
 from peculiar.registry import ledger, models
 from peculiar.registry.card import model_card
 from peculiar.registry.decision import Choice, candidate_table, describe, summary
+from peculiar.registry.moves import WITHDRAWN
 from peculiar.registry.params import Promote
 from peculiar.registry.selection import (
     ALLOWABLE,
@@ -88,7 +89,7 @@ def candidates(train: Train, tested: Tested, paths: Paths) -> list[Candidate]:
 
 def holder_of(model: str, alias: str) -> Holder | None:
     """Version that holds an alias, with its predictions on the validation split; None if unset."""
-    version = tracking.aliased(model, alias)
+    version = models.aliased(model, alias)
     if version is None:
         return None
     with tempfile.TemporaryDirectory() as folder:
@@ -119,9 +120,7 @@ def choices(
         One per alias; that for `champion` is first.
     """
     withdrawn = {
-        v.tags.get("run_id", "")
-        for v in models.versions(params.model)
-        if models.WITHDRAWN in v.tags
+        v.tags.get("run_id", "") for v in models.versions(params.model) if WITHDRAWN in v.tags
     }
     kinds = dict.fromkeys(alias_of_kind(candidate.run) for candidate in trained)
     made, rounds = [], ledger.read(params.model)

@@ -130,7 +130,7 @@ def search_networks(params: Search, train: Train, paths: Paths) -> None:
             tags={"stage": "search", "study": study.study_name},
             data=data,
             root=str(paths.root),
-            run_id=begun if begun and tracking.run_exists(begun) else None,
+            run_id=begun if begun and _continued(begun) else None,
         ) as book,
         replace_folder(paths.searched) as partial,
     ):
@@ -156,6 +156,11 @@ def search_networks(params: Search, train: Train, paths: Paths) -> None:
         book.attempt(lambda: end_orphans(parent, study))
     if not deliver(spool):
         end_orphans(parent, study)
+
+
+def _continued(run_id: str) -> bool:
+    """Whether the study's run is there, and its files are not another store's."""
+    return tracking.run_exists(run_id) and tracking.owns(run_id)
 
 
 def end_orphans(parent: str, study: Study) -> None:

@@ -1,7 +1,8 @@
 """Predict a catalogue: in chunks, resumable, in this process or on Dask's workers.
 
 Each chunk of rows becomes a part on disk beside the output. A killed run resumes from its parts;
-they are joined when all are complete. Parts of another catalogue, champion or option are deleted.
+they are joined when all are complete. Parts of another catalogue, champion or option are deleted,
+and those whose images have been replaced since are predicted again.
 """
 
 import json
@@ -45,7 +46,9 @@ from peculiar.registry.champion import Champion, load_champion
 from peculiar.runs.store import store_folder
 
 ROWS_AT_ONCE = 256
-FORMAT = 5  # of the parts
+FORMAT = 6  # of the parts
+STATE = b"images"  # of a part: in what state the images were when they were read
+PASSES = 3  # over a catalogue whose images change meanwhile
 ABOUT_ROWS = {
     "row": Column("", "row of the catalogue, from 0", None),
     "name": Column("", "path or id of the image", None),
@@ -260,7 +263,8 @@ def predict_catalogue(
     Raises
     ------
     InputError
-        When the catalogue cannot be read, or another run writes the same output.
+        When the catalogue cannot be read, it or its images change all the time meanwhile, or
+        another run writes the same output.
     """
     read = rows_of if given.is_dir() else catalogue.chunks
     # refuse what cannot be read or done before anything is written
@@ -271,8 +275,19 @@ def predict_catalogue(
     folder.mkdir(exist_ok=True)
     try:
         with FileLock(folder.with_suffix(".lock"), timeout=0):
-            _keep(folder, _identity(job, given, rows_at_once))
-            parts = _write_parts(champion, job, read(given, rows_at_once), folder, scheduler, store)
+            identity = _identity(job, given, rows_at_once)
+            _keep(folder, identity)
+            for _ in range(PASSES):
+                chunks = read(given, rows_at_once)
+                parts, written = _write_parts(champion, job, chunks, folder, scheduler, store)
+                if not written:
+                    break
+            if written or _identity(job, given, rows_at_once) != identity:
+                what = "images" if written else "rows"
+                raise InputError(
+                    f"the {what} of {given} change while they are predicted: wait until all is "
+                    "written, and run the same command again"
+                )
             prior = job.prior or default_prior(champion)
             frames = (pq.read_table(part, columns=["frame"])["frame"] for part in parts)
             meta = {
@@ -299,16 +314,19 @@ def _write_parts(
     folder: Path,
     scheduler: str | None,
     store: Path | None,
-) -> list[Path]:
-    """Predict the chunks that have no part yet; all parts in order."""
+) -> tuple[list[Path], int]:
+    """Predict the chunks without a part of the present images; all parts, and how many are new."""
     parts: list[Path] = []
+    states: dict[int, bytes] = {}
 
     def missing() -> Iterator[tuple[int, list[Row]]]:
         for number, rows in enumerate(chunks):
             parts.append(folder / f"{number:06d}.parquet")
-            if parts[-1].exists():
+            state = job.source.state(rows).encode()
+            if _state_of_part(parts[-1]) == state:
                 bar.update(len(rows))
             else:
+                states[number] = state
                 yield number, rows
 
     with tqdm(desc="predict", unit="galaxy") as bar:
@@ -317,9 +335,18 @@ def _write_parts(
         else:
             predicted = _on_dask(scheduler, job, missing(), store)
         for number, table in predicted:
-            write_part(table, folder / f"{number:06d}.parquet")
+            known = table.replace_schema_metadata({STATE: states[number]})
+            write_part(known, folder / f"{number:06d}.parquet")
             bar.update(len(table))
-    return parts
+    return parts, len(states)
+
+
+def _state_of_part(path: Path) -> bytes | None:
+    """In what state the images of a part were; None where there is no whole part."""
+    try:
+        return (pq.read_schema(path).metadata or {}).get(STATE)
+    except (OSError, pa.ArrowInvalid):
+        return None
 
 
 def _identity(job: Job, given: Path, rows_at_once: int) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from hashlib import sha256
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -56,10 +57,24 @@ class Files:
 
     def galaxy(self, row: Row, champion: Champion) -> tuple[Galaxy, int]:
         """The galaxy of a row, and which of its images."""
+        path = self._path(row)
+        state = _states([path, self.atlas])
+        return _read(path, state, champion.bands, self.atlas), row.camera
+
+    def state(self, rows: Sequence[Row]) -> str:
+        """What differs when an image of these rows, or the Atlas, has been replaced."""
+        return _states([*map(self._path_or_none, rows), self.atlas])
+
+    def _path(self, row: Row) -> Path:
         if not row.name:
             raise InputError("the row names no image: fill in its path or id")
-        path = _by_number(self.folder, row.name) if self.by_id else self.folder / row.name
-        return _read(path, champion.bands, self.atlas), row.camera
+        return _by_number(self.folder, row.name) if self.by_id else self.folder / row.name
+
+    def _path_or_none(self, row: Row) -> Path | None:
+        try:
+            return self._path(row)
+        except InputError:
+            return None
 
 
 @dataclass(frozen=True)
@@ -82,7 +97,7 @@ class Dataset:
 
     def galaxy(self, row: Row, champion: Champion) -> tuple[Galaxy, int]:
         """A galaxy with the one image that the row names, and 0, that image's number."""
-        images, table, survey, positions = _open(self.folder)
+        images, table, survey, positions = _open(self.folder, _state_of_set(self.folder))
         position = positions.get((row.name, row.camera))
         if position is None:
             raise InputError(f"{self.folder} has no galaxy {row.name} with camera {row.camera}")
@@ -99,6 +114,10 @@ class Dataset:
         rows, cameras = np.array([position]), np.array([row.camera])
         image = images.pick(rows, cameras)[0] if is_raw(table) else images[rows][0]
         return _galaxy(self.folder, table, survey, position, row, image[bands]), 0
+
+    def state(self, _: Sequence[Row]) -> str:
+        """What differs when a shard or the table has been replaced."""
+        return _state_of_set(self.folder)
 
 
 def _placed(survey: Survey) -> str:
@@ -182,7 +201,7 @@ def rows_of(folder: Path, size: int) -> Iterator[list[Row]]:
     Redshifts are those of the dataset's table; for an observed one, D_z times its H0. They are in
     the CMB's frame but for raw images of real galaxies.
     """
-    _, table, survey, positions = _open(folder)
+    _, table, survey, positions = _open(folder, _state_of_set(folder))
     if survey is None:
         cz, frames, *at = redshifts_of(table)
     else:
@@ -215,9 +234,30 @@ def _band(folder: Path, held: Sequence[str], band: str) -> int:
     return list(held).index(band)
 
 
+def _states(paths: Sequence[Path | None]) -> str:
+    """Sizes and times of files; they differ when one is replaced or changed.
+
+    The time of the last change of a file's entry cannot be set, so that this holds for copies that
+    keep their times too.
+    """
+    total = sha256()
+    for path in paths:
+        try:
+            found = None if path is None else path.stat()
+        except (OSError, ValueError):  # a name that no file can have
+            found = None
+        about = found and (found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+        total.update(f"{path} {about}\n".encode(errors="surrogateescape"))
+    return total.hexdigest()
+
+
+def _state_of_set(folder: Path) -> str:
+    return _states([folder / TABLE, *sorted(folder.glob("images-*.npy"))])
+
+
 @lru_cache(maxsize=2)
 def _open(
-    folder: Path,
+    folder: Path, _state: str
 ) -> tuple[Shards, QTable, Survey | None, dict[tuple[str, int], int]]:
     """Shards, table, survey (None for raw images), and the position of each galaxy's camera."""
     if is_raw(read_table(folder, ())):
@@ -233,24 +273,25 @@ def _open(
 
 
 @lru_cache(maxsize=4)  # the rows of a file's cameras follow one another
-def _read(path: Path, bands: str, atlas: Path | None) -> Galaxy:
-    return read_galaxy(path, bands, None if atlas is None else _atlas(atlas))
+def _read(path: Path, _state: str, bands: str, atlas: Path | None) -> Galaxy:
+    table = None if atlas is None else _atlas(atlas, _states([atlas]))
+    return read_galaxy(path, bands, table)
 
 
 @lru_cache(maxsize=1)
-def _atlas(path: Path) -> Table:
+def _atlas(path: Path, _state: str) -> Table:
     return read_catalogue(path)
 
 
 def _by_number(folder: Path, number: str) -> Path:
-    paths = _numbered(folder).get(number, [])
+    paths = _numbered(folder, _states([folder])).get(number, [])
     if len(paths) != 1:
         raise InputError(f"{folder} has {len(paths)} files ..._{number}.fits, not one")
     return paths[0]
 
 
 @lru_cache(maxsize=1)
-def _numbered(folder: Path) -> dict[str, list[Path]]:
+def _numbered(folder: Path, _state: str) -> dict[str, list[Path]]:
     """Files by the number at the end of their names."""
     paths: dict[str, list[Path]] = {}
     for path in sorted(folder.iterdir()):

@@ -174,7 +174,7 @@ def load_champion(
         When there is no such version, or its files or tags are missing, changed or not valid.
     """
     where = tracking.open_to_read(store)
-    if which == tracking.CHAMPION and tracking.aliased(model) is None:
+    if which == tracking.CHAMPION and which not in models.aliases_of(model):
         raise InputError(
             f"{where} has no champion of {model!r}: run `make repro`, or "
             "`dvc repro --force --single-item promote` where everything else is up to date"

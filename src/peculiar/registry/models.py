@@ -3,7 +3,7 @@
 `peculiar.runs.tracking` handles runs. A tag of each version holds the sha256 of its files; a
 version is loaded only if they still have that digest. They are data, and nothing of them is
 executed (`peculiar.runs.stored`). MLflow keeps no history of aliases, so each move is a tag
-`history.0001`, `history.0002`, ... of the model.
+`history.0001`, `history.0002`, ... of the model (`peculiar.registry.moves`).
 """
 
 import contextlib
@@ -28,12 +28,11 @@ from peculiar.core import processes
 from peculiar.core.errors import InputError
 from peculiar.core.files import files_sha256
 from peculiar.core.provenance import who
+from peculiar.registry.moves import HISTORY, PENDING, WITHDRAWN, Move, mark_withdrawn, pending
 from peculiar.runs import logged, stored, tracking
 
 DIGEST = "model_sha256"
-HISTORY = "history."
 OF_RUN = ("run.json", "validation.ecsv", "params.yaml", "best.yaml", "cards")  # files exported
-WITHDRAWN = "withdrawn"  # tag of a version that was rolled back
 WAIT_S, STALE_MINUTES = 20, 10  # wait for another promotion; age at which its lock is broken
 
 
@@ -110,6 +109,9 @@ def load(version: ModelVersion) -> stored.Stored:
 def versions(model: str) -> list[ModelVersion]:
     """All versions of a registered model, in ascending order."""
     found = mlflow.MlflowClient().search_model_versions(f"name = '{model}'")
+    move = pending(model, _registered(model)[1]) if found else None
+    for version in found:
+        mark_withdrawn(version.tags, str(version.version), move)
     return sorted(found, key=lambda version: int(version.version))
 
 
@@ -128,6 +130,11 @@ def find(model: str, number: str) -> ModelVersion:
             return version
     known = ", ".join([*(str(v.version) for v in versions(model)), *aliases]) or "none"
     raise InputError(f"{model} has no version {number!r}: take one of {known}")
+
+
+def aliased(model: str, alias: str = tracking.CHAMPION) -> ModelVersion | None:
+    """The version that has an alias; None if there is none."""
+    return find(model, alias) if alias in aliases_of(model) else None
 
 
 def aliases_of(model: str) -> dict[str, str]:
@@ -158,14 +165,18 @@ def _entry(model: str, key: str, text: str) -> dict[str, Any]:
 
 
 def _registered(model: str) -> tuple[dict[str, Any], dict[str, str]]:
-    """Aliases and tags of a registered model."""
+    """Aliases and tags of a registered model, after a move that is begun."""
     try:
         found = mlflow.MlflowClient().get_registered_model(model)
     except MlflowException as error:
         if error.error_code not in tracking.ABSENT:
             raise
         return {}, {}
-    return dict(found.aliases), dict(found.tags)
+    aliases, tags = dict(found.aliases), dict(found.tags)
+    if (move := pending(model, tags)) is not None:
+        aliases |= move.aliases
+        tags[move.key] = json.dumps(dict(move.entry))
+    return aliases, tags
 
 
 def artifact(run_id: str, name: str, folder: Path) -> Path | None:
@@ -184,6 +195,8 @@ def artifact(run_id: str, name: str, folder: Path) -> Path | None:
 @contextmanager
 def locked(model: str) -> Iterator[None]:
     """Lock a model against other promotions, also from other machines with the same server.
+
+    What a killed process has left of a move is done first.
 
     The lock is an empty registered model, since MLflow creates each name only once. It is broken
     when its process on this machine has ended, or when it is `STALE_MINUTES` old.
@@ -208,6 +221,7 @@ def locked(model: str) -> Iterator[None]:
     except LockedError as taken:
         raise InputError(f"{taken}: wait until it ends and run the same command again") from None
     try:
+        _complete(model)
         yield
     finally:
         with contextlib.suppress(MlflowException):  # another process has broken the lock
@@ -288,7 +302,19 @@ def register(model: str, model_uri: str, run_id: str, tags: Mapping[str, str]) -
 
 
 def describe(version: ModelVersion, card: str) -> None:
-    """Set the model card as description of a version, and log it to the version's run."""
+    """Set the model card as description of a version, and log it to the version's run.
+
+    Raises
+    ------
+    InputError
+        When the files of the run are in another store.
+    """
+    if not tracking.owns(str(version.run_id)):
+        where = tracking.artifacts_of(str(version.run_id))
+        raise InputError(
+            f"the files of {name_of(version)} are in another store ({where}), which stays as it "
+            "is: copy its folder artifacts beside mlflow.db"
+        )
     client = mlflow.MlflowClient()
     client.update_model_version(version.name, str(version.version), card)
     # a client would write to the old place of a store that has been copied since
@@ -299,34 +325,57 @@ def describe(version: ModelVersion, card: str) -> None:
         artifacts.log_artifact(str(path), "cards")
 
 
-def withdraw(version: ModelVersion, back: ModelVersion, reason: str) -> None:
-    """Tag a version as withdrawn, and remove that tag from `back`, which is champion again."""
-    client = mlflow.MlflowClient()
-    client.set_model_version_tag(version.name, str(version.version), WITHDRAWN, reason)
-    if WITHDRAWN in back.tags:
-        client.delete_model_version_tag(back.name, str(back.version), WITHDRAWN)
-
-
-def move(model: str, aliases: Mapping[str, str], event: Mapping[str, Any]) -> None:
+def move(
+    model: str,
+    aliases: Mapping[str, str],
+    event: Mapping[str, Any],
+    withdrawn: Mapping[str, str | None] | None = None,
+) -> None:
     """Point aliases at versions, and add that to the history; call it under `locked`.
 
-    The history is written first, so that it shows what a killed process was about to do.
+    All of it is done or nothing, also where the process is killed.
 
     Parameters
     ----------
     model : str
         Name in the registry.
     aliases : mapping of str to str
-        New version of each alias; they are set in this order.
+        New version of each alias.
     event : mapping
         `what` happened, `who` did it, `when` and `why`.
+    withdrawn : mapping of str to str or None, optional
+        Why versions are withdrawn; None for one that is no longer.
     """
-    client = mlflow.MlflowClient()
     before = aliases_of(model)
     entry = {**event, "before": {alias: before.get(alias) for alias in aliases}, "after": aliases}
-    add_entry(model, HISTORY, entry)
-    for alias, number in aliases.items():
+    number = len(history(model)) + 1
+    begun = Move(number=number, entry=entry, aliases=aliases, withdrawn=withdrawn or {})
+    client = mlflow.MlflowClient()
+    client.set_registered_model_tag(model, PENDING, begun.model_dump_json())
+    _complete(model)
+
+
+def _complete(model: str) -> None:
+    """Do what is left of a move that is begun; each step can be done again."""
+    begun = pending(model, _registered(model)[1])
+    if begun is None:
+        return
+    known = {str(version.version) for version in versions(model)}
+    if missing := sorted({*begun.aliases.values(), *begun.withdrawn} - known):
+        raise InputError(
+            f"{model} has no version {missing[0]}, which an interrupted {begun.entry.get('what')} "
+            f"names: restore MLflow's database, or delete the tag {PENDING} of {model}"
+        )
+    client = mlflow.MlflowClient()
+    for alias, number in begun.aliases.items():
         client.set_registered_model_alias(model, alias, number)
+    for number, reason in begun.withdrawn.items():
+        if reason is None:
+            client.delete_model_version_tag(model, number, WITHDRAWN)
+        else:
+            client.set_model_version_tag(model, number, WITHDRAWN, reason)
+    client.set_registered_model_tag(model, begun.key, json.dumps(dict(begun.entry)))
+    client.delete_registered_model_tag(model, PENDING)
 
 
 def add_entry(model: str, prefix: str, entry: Mapping[str, Any]) -> None:

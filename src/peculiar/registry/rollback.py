@@ -32,7 +32,7 @@ def roll_back(model: str, reason: str, store: Path | None = None) -> str:
     Raises
     ------
     InputError
-        When there is no champion, or no previous one.
+        When there is no champion, or no other one before it.
     """
     tracking.open_to_read(store)  # makes no store where there is none
     tracking.connect(store)
@@ -42,12 +42,18 @@ def roll_back(model: str, reason: str, store: Path | None = None) -> str:
         if now is None or before is None:
             what = "champion" if now is None else "previous champion"
             raise InputError(f"{model} has no {what}: there is nothing to roll back")
+        if now == before:
+            raise InputError(
+                f"champion and previous champion of {model} are both version {now}, as a rollback "
+                "left them that was interrupted before 2026-11-30: set the alias previous on "
+                "MLflow's page of the model"
+            )
         withdrawn, back = models.find(model, now), models.find(model, before)
         aliases = {tracking.PREVIOUS: now, tracking.CHAMPION: before}
         if all(withdrawn.tags.get(key) == back.tags.get(key) for key in ("dataset", "data_source")):
             kinds = [a for a, n in held.items() if n == now and a.startswith("champion-")]
             aliases |= dict.fromkeys(kinds, before)
         event = {"who": who(), "when": models.now(), "why": reason}
-        models.move(model, aliases, {"what": "rollback", **event})
-        models.withdraw(withdrawn, back, f"{event['when']} {event['who']}: {reason}")
+        why = {now: f"{event['when']} {event['who']}: {reason}", before: None}
+        models.move(model, aliases, {"what": "rollback", **event}, why)
     return f"{model}: version {before} is champion again, version {now} is withdrawn: {reason}"

@@ -48,8 +48,13 @@ def store_folder(given: Path | None = None) -> Path:
 
 def store_uri(store: Path) -> str:
     """Address of the store for MLflow; the server in `MLFLOW_TRACKING_URI` comes first."""
-    path = str(store.resolve() / DATABASE).replace("%", "%25")  # SQLAlchemy decodes it
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{path}"
+    return os.environ.get("MLFLOW_TRACKING_URI") or sqlite_uri(store.resolve() / DATABASE)
+
+
+def sqlite_uri(database: Path) -> str:
+    """Address of a database for MLflow."""
+    path = str(database).replace("%", "%25")  # SQLAlchemy decodes it
+    return f"sqlite:///{path}"
 
 
 def database_of(uri: str) -> Path | None:
@@ -66,9 +71,36 @@ def has_runs(database: Path) -> bool:
     Raises
     ------
     InputError
-        When the file is not a database.
+        When the file is not a database, or was not finished.
     """
-    return database.is_file() and _recorded_artifacts(database) is not None
+    if not database.is_file():
+        return False
+    check_finished(database)
+    return _recorded_artifacts(database) is not None
+
+
+def check_finished(database: Path) -> None:
+    """Check that the process that made a database was not killed, or out of disk, meanwhile.
+
+    We move a database to its place when it is finished (`peculiar.runs.tracking.connect`); MLflow's
+    own commands, and we before 2026-11-30, make it there. The last step adds an experiment.
+
+    Raises
+    ------
+    InputError
+        When the database is not finished, or cannot be read.
+    """
+    if _first(database, "SELECT 1 FROM experiments") is None:
+        raise InputError(
+            f"{database} was not finished by the process that made it, and holds no runs: if none "
+            f"is making it now, delete {database} and run the same command again"
+        )
+
+
+def remove_journals(database: Path) -> None:
+    """Remove what belongs to a database that is gone, or SQLite would apply it to the next one."""
+    for ending in ("-journal", "-wal", "-shm"):
+        database.with_name(database.name + ending).unlink(missing_ok=True)
 
 
 def relocate(database: Path) -> None:
@@ -127,9 +159,14 @@ def _artifacts_beside(database: Path) -> str:
 def _recorded_artifacts(database: Path) -> str | None:
     """Root of the artifacts as recorded; None where our experiment is not there yet."""
     query = "SELECT artifact_location FROM experiments WHERE name = ?"
+    return _first(database, query, EXPERIMENT)
+
+
+def _first(database: Path, query: str, *values: str) -> str | None:
+    """First value of a query as text; None where there is none, or no such table."""
     with _open(database, "ro") as connection:
         try:
-            row = connection.execute(query, [EXPERIMENT]).fetchone()
+            row = connection.execute(query, values).fetchone()
         except sqlite3.OperationalError as error:
             if "no such table" not in str(error):
                 raise

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] = "false"  # loading a pickle can run any code
@@ -21,21 +22,25 @@ from filelock import FileLock
 from mlflow.data.meta_dataset import MetaDataset
 from mlflow.data.sources import LocalArtifactDatasetSource  # type: ignore[attr-defined]
 from mlflow.entities import LifecycleStage, Metric, RunStatus, RunTag
-from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
+from sqlalchemy.exc import SQLAlchemyError
 
 from peculiar.core import processes
 from peculiar.core.errors import InputError, redacted
+from peculiar.core.files import replace_file
 from peculiar.core.provenance import git_state
 from peculiar.runs.servers import first_contact
 from peculiar.runs.store import (
     ARTIFACTS,
     DATABASE,
     EXPERIMENT,
+    check_finished,
     database_of,
     has_runs,
     present,
     relocate,
+    remove_journals,
+    sqlite_uri,
     store_folder,
     store_uri,
 )
@@ -43,7 +48,7 @@ from peculiar.runs.store import (
 if TYPE_CHECKING:  # not every stage needs them, and they take seconds to import
     pass
 
-FAULTS = (MlflowException, OSError)  # of a store that does not answer
+FAULTS = (MlflowException, SQLAlchemyError, OSError)  # of a store that does not answer
 CHAMPION, PREVIOUS = "champion", "previous"
 ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")  # of a model; of an alias
 SYSTEM_METRICS_SECONDS = 5
@@ -72,15 +77,44 @@ def connect(store: Path | None = None) -> str:
     store.mkdir(parents=True, exist_ok=True)
     uri = store_uri(store)
     attach(uri)
+    database, artifacts = database_of(uri), (store / ARTIFACTS).as_uri()
     with FileLock(store / "mlflow.lock"):
-        if database_of(uri) == (database := store / DATABASE) and database.is_file():
-            relocate(database)
+        if database is not None and not database.exists():
+            _make(database, artifacts)
+        elif database is not None:
+            check_finished(database)
+            if database == store / DATABASE:
+                relocate(database)
         experiment_id = _experiment(uri)
         if experiment_id is None:
-            artifacts = None if uri.startswith("http") else (store / ARTIFACTS).as_uri()
-            experiment_id = mlflow.create_experiment(EXPERIMENT, artifact_location=artifacts)
+            where = None if uri.startswith("http") else artifacts
+            experiment_id = mlflow.create_experiment(EXPERIMENT, artifact_location=where)
         _end_dead_runs(experiment_id)
     return str(experiment_id)
+
+
+def _make(database: Path, artifacts: str) -> None:
+    """Make a database beside its place and move it there, so that a killed process leaves none.
+
+    Raises
+    ------
+    InputError
+        When there is no room, or the folder cannot be written.
+    """
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    try:
+        with replace_file(database) as partial:
+            remove_journals(partial)
+            whole = SqlAlchemyStore(sqlite_uri(partial), str(database.parent))
+            whole.create_experiment(EXPERIMENT, artifact_location=artifacts)
+            whole.engine.dispose()
+            remove_journals(database)
+    except FAULTS as error:
+        raise InputError(
+            f"{database} cannot be made ({_reason(error)}): make room and let {database.parent} be "
+            "written, and run the same command again"
+        ) from None
 
 
 def open_to_read(store: Path | None = None) -> str:
@@ -119,11 +153,12 @@ def _experiment(uri: str) -> str | None:
     try:
         with first_contact(uri):
             experiment = mlflow.get_experiment_by_name(EXPERIMENT)
-    except MlflowException as error:
-        reason = str(error).splitlines()[0]
+    except FAULTS as error:
+        how = "start its server, or correct MLFLOW_TRACKING_URI"
+        if database_of(uri) is not None:
+            how = f"restore it from a copy, or copy it and run `mlflow db upgrade {uri}`"
         raise InputError(
-            f"MLflow's store {uri} cannot be opened ({reason}): start its server, or correct "
-            "MLFLOW_TRACKING_URI"
+            f"MLflow's store {uri} cannot be opened ({_reason(error)}): {how}"
         ) from None
     if experiment is None:
         return None
@@ -133,6 +168,11 @@ def _experiment(uri: str) -> str | None:
             f"mlflow experiments restore --experiment-id {experiment.experiment_id}`"
         )
     return str(experiment.experiment_id)
+
+
+def _reason(error: BaseException) -> str:
+    """The first line of an error, which may be MLflow's of SQLAlchemy's of SQLite's."""
+    return str(error).splitlines()[0].rstrip(":")
 
 
 def attach(uri: str) -> None:
@@ -327,26 +367,23 @@ def artifacts_now(recorded: str, otherwise: str) -> str:
     return otherwise if now == recorded else now
 
 
+def owns(run_id: str) -> bool:
+    """Whether what is logged to a run now goes to this store, or to its server.
+
+    A database that was copied without its artifacts has runs whose files are in the original.
+    """
+    database, uri = database_of(address()), artifacts_of(run_id)
+    if database is None or not uri.startswith(("file:", "/")):
+        return True
+    return Path(unquote(uri.removeprefix("file://"))).is_relative_to(database.resolve().parent)
+
+
 def run_exists(run_id: str) -> bool:
     """Whether the store has this run."""
     try:
         mlflow.MlflowClient().get_run(run_id)
     except MlflowException as error:
-        _raise_unless_absent(error)
+        if error.error_code not in ABSENT:  # a store that does not answer says nothing of the kind
+            raise
         return False
     return True
-
-
-def aliased(model: str, alias: str = CHAMPION) -> ModelVersion | None:
-    """The version of a registered model with an alias; None if there is none."""
-    try:
-        return mlflow.MlflowClient().get_model_version_by_alias(model, alias)
-    except MlflowException as error:
-        _raise_unless_absent(error)
-        return None
-
-
-def _raise_unless_absent(error: MlflowException) -> None:
-    """Pass over "there is none"; a store that does not answer says nothing of the kind."""
-    if error.error_code not in ABSENT:
-        raise error
