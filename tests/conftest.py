@@ -116,9 +116,9 @@ def pipeline(tmp_path_factory):
     """
     folder = tmp_path_factory.mktemp("pipeline")
     run_stages(folder, tiny_params())
-    before = [files_sha256(folder / name, "") for name in ("data", "results")]
+    before = [files_sha256(folder / name) for name in ("data", "results")]
     yield folder
-    after = [files_sha256(folder / name, "") for name in ("data", "results")]
+    after = [files_sha256(folder / name) for name in ("data", "results")]
     assert after == before, f"a test changed {folder}"
 
 

@@ -95,7 +95,7 @@ def regressors(judge: Observed, learn: Observed, raw: Path) -> Iterator[str]:
     )
     known, labels = [], []
     for rows in pieces_of(np.tile(train, DRAWS), AT_ONCE):
-        images, label = draw(rows)
+        images, label = draw(rows)()
         known.append(measured(images.numpy(), bands))
         labels.append(label.numpy())
     new = [measured(judge.images[rows], bands) for rows in pieces_of(asked, AT_ONCE)]

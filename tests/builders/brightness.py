@@ -39,7 +39,7 @@ class Views:
 
     def __call__(self, rows):
         self.asked.append(np.array(rows))
-        return self.images[rows], self.labels[rows]
+        return lambda: (self.images[rows], self.labels[rows])
 
 
 def network(seed=1, head="point", batch_norm=False, family="cnn"):

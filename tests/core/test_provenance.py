@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -217,3 +218,77 @@ def test_a_user_without_a_name_has_a_number(monkeypatch):
 
     monkeypatch.setattr(provenance.getpass, "getuser", nameless)
     assert provenance.who() == str(os.getuid())
+
+
+@pytest.fixture
+def settled(here, monkeypatch):
+    """A folder whose files changed long ago, as far as the digest knows; and what it reads."""
+    monkeypatch.delenv("DVC_STAGE", raising=False)
+    monkeypatch.setattr(provenance, "SETTLED_S", -1)
+    (here / "data/set").mkdir(parents=True)
+    for name in ("a", "b"):
+        (here / "data/set" / name).write_bytes(b"1234")
+    read = []
+    original = provenance._sha256_of
+    monkeypatch.setattr(provenance, "_sha256_of", lambda files: read.append(1) or original(files))
+    return Path("data/set"), read
+
+
+def test_a_folder_that_did_not_change_is_read_once(settled):
+    folder, read = settled
+    assert len({digest(folder) for _ in range(3)}) == 1
+    assert len(read) == 1
+
+
+def other_byte(folder):
+    (folder / "a").write_bytes(b"1235")
+
+
+def other_byte_and_the_old_time(folder):
+    before = (folder / "a").stat()
+    other_byte(folder)
+    os.utime(folder / "a", ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def other_file_of_the_old_time(folder):
+    before, new = (folder / "a").stat(), folder.parent / "new"
+    new.write_bytes(b"1235")
+    os.utime(new, ns=(before.st_atime_ns, before.st_mtime_ns))
+    new.replace(folder / "a")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        *(other_byte, other_byte_and_the_old_time, other_file_of_the_old_time),
+        lambda folder: (folder / "c").write_bytes(b""),
+        lambda folder: (folder / "b").unlink(),
+        lambda folder: (folder / "b").rename(folder / "c"),
+    ],
+)
+def test_another_content_is_never_taken_for_the_old_one(settled, change):
+    folder, read = settled
+    before = digest(folder)
+    time.sleep(0.02)  # more than a tick of the clock of file times, see SETTLED_S
+    change(folder)
+    after = digest(folder)
+    assert after != before
+    shutil.rmtree(".peculiar")
+    assert digest(folder) == after
+    assert len(read) == 3
+
+
+def test_files_that_changed_a_moment_ago_are_read_again(settled, monkeypatch):
+    folder, read = settled
+    monkeypatch.setattr(provenance, "SETTLED_S", 60)
+    for _ in range(2):
+        digest(folder)
+    assert len(read) == 2
+    assert not Path(".peculiar").exists()
+
+
+def test_a_folder_that_changes_while_it_is_read_is_refused(settled, monkeypatch):
+    folder, _ = settled
+    monkeypatch.setattr(provenance, "_sha256_of", lambda _: other_byte(folder))
+    with pytest.raises(InputError, match="set was changed while it was read: run the same comm"):
+        digest(folder)

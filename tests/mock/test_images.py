@@ -87,8 +87,10 @@ def with_meta(observed, **changes):
 
 
 def fresh(observed, raw, label="D", seed=0, pixels=10, kernels=False):
+    """A function from rows to images and labels, drawn and made at once."""
     rng = np.random.default_rng(seed)
-    return fresh_views(observed, raw, pixels, label, rng, CPU, random_kernels=kernels)
+    draw = fresh_views(observed, raw, pixels, label, rng, CPU, random_kernels=kernels)
+    return lambda rows: draw(rows)()
 
 
 @cache
@@ -247,6 +249,20 @@ def test_the_seed_decides_fresh_views(raw, observed_as):
         for a, b, c in zip(*(one[call] for one in seen), strict=True):
             assert torch.equal(a, b)
             assert not torch.isclose(a, c).all()
+
+
+@pytest.mark.parametrize("kind", ["uniform", "noisy"])
+def test_what_is_drawn_can_be_made_in_any_order(raw, observed_as, kind):
+    """The same bytes, with random kernels or noise."""
+    rng = np.random.default_rng(0)
+    draw = fresh_views(observed_as[kind], raw, 10, "D", rng, CPU, random_kernels=kind == "uniform")
+    at_once = fresh(observed_as[kind], raw, kernels=kind == "uniform")
+    some = [np.array(rows) for rows in ([3, 8], [0, 1, 2], [3, 8], [23])]
+    expected = [at_once(rows) for rows in some]
+    later = [draw(rows) for rows in some]
+    for number in (2, 0, 3, 1, 0):
+        for made, wanted in zip(later[number](), expected[number], strict=True):
+            assert torch.equal(made, wanted)
 
 
 def test_an_instrument_adds_other_noise_to_each_fresh_view(raw, params, observed_as):

@@ -20,7 +20,7 @@ from peculiar.registry.params import Promote
 from peculiar.registry.rollback import roll_back
 from peculiar.registry.selection import ALLOWABLE
 from peculiar.registry.spending import Round
-from peculiar.runs import logged, record, tracking
+from peculiar.runs import record, tracking
 from peculiar.training.params import Train
 
 pytestmark = pytest.mark.xdist_group("pipeline")
@@ -384,7 +384,7 @@ def test_two_processes_promote_at_the_same_time():
 
 @pytest.mark.usefixtures("copy")
 def test_a_model_that_changed_since_training_is_not_promoted(monkeypatch):
-    monkeypatch.setattr(logged, "model_sha256", lambda _: "0" * 64)
+    monkeypatch.setattr(promote, "files_sha256", lambda _: "0" * 64)
     with pytest.raises(InputError, match=r"changed since cnn2 was trained: restore"):
         promote.promote_best(load(Promote), load(Train), Paths())
     assert versions() == []

@@ -2,6 +2,7 @@
 
 import re
 from contextlib import suppress
+from functools import partial
 from threading import Event
 from types import SimpleNamespace
 
@@ -100,25 +101,25 @@ def test_load_keeps_values_and_puts_channels_last():
 def test_batches_are_drawn_one_ahead_in_order_and_all():
     begun = [Event() for _ in range(5)]
 
-    def draw(rows):
-        begun[rows[0]].set()
-        return torch.tensor(rows), torch.tensor(rows)
+    def see(number):
+        begun[number].set()
+        return torch.tensor(number), torch.tensor(number)
 
     seen = []
-    for batch, _ in one_ahead(draw, [np.array([k]) for k in range(5)]):
-        seen.append(int(batch[0]))
+    for batch, _ in one_ahead(partial(see, k) for k in range(5)):
+        seen.append(int(batch))
         assert begun[min(len(seen), 4)].wait(10)
         assert not any(event.is_set() for event in begun[len(seen) + 1 :])
     assert seen == list(range(5))
-    assert list(one_ahead(draw, [])) == []
+    assert list(one_ahead([])) == []
 
 
 def test_what_fails_in_drawing_ahead_ends_the_training():
-    def draw(rows):
-        raise InputError(f"no galaxy {rows[0]}")
+    def see():
+        raise InputError("no galaxy 1")
 
     with pytest.raises(InputError, match="no galaxy 1"):
-        list(one_ahead(draw, [np.array([1])]))
+        list(one_ahead([see]))
 
 
 def test_half_of_the_threads_are_left_and_given_back():
@@ -203,7 +204,7 @@ class Numbered:
     """Fresh views, each brighter than the one before, which remember what was asked for."""
 
     def __init__(self):
-        self.images, self.labels, self.asked = [], [], []
+        self.images, self.labels, self.asked, self.made = [], [], [], []
 
     def __call__(self, rows):
         seen = sum(map(len, self.asked))
@@ -211,7 +212,12 @@ class Numbered:
         brighter = torch.arange(seen + 1, seen + 1 + len(rows))[:, None, None, None]
         self.images.append(brighter * torch.from_numpy(Recorder().images[rows]))
         self.labels.append(torch.tensor(D[rows] + seen, dtype=torch.float32))
-        return self.images[-1], self.labels[-1]
+        made = rows, self.images[-1], self.labels[-1]
+        return partial(self.see, *made)
+
+    def see(self, rows, images, labels):
+        self.made.append(rows)
+        return images, labels
 
 
 @pytest.mark.parametrize("family", ["cnn", "starlet"])
@@ -246,6 +252,55 @@ def test_more_rows_are_scaled_as_the_others(monkeypatch, resident_bytes):
     torch.testing.assert_close(both(rows), front(load_images(images, rows, CPU)))
 
 
+@given(rows=st.integers(1, 20), views=st.integers(1, 4), at_once=st.integers(1, 12))
+def test_a_row_is_read_for_all_its_views_before_the_rows_behind_it(rows, views, at_once):
+    """So that its raw image is still in memory: of the rows between, there are few."""
+    fresh = Numbered()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loader, "FRONT_BATCH", at_once)
+        keep_views(network(family="starlet", head="gaussian"), fresh, TRAIN[:rows], views)
+    assert sum(map(len, fresh.made)) == rows * views
+    # a piece at the end of a view goes on with the first rows of the next
+    order = [int(np.flatnonzero(piece[0] == TRAIN)[0]) for piece in fresh.made]
+    assert order == sorted(order)
+
+
+def test_what_takes_long_is_shown_and_what_does_not_is_not(monkeypatch, capsys):
+    net = network()
+    for delay, shown in ((2, False), (0, True)):
+        monkeypatch.setattr("peculiar.core.progress.SILENT_S", delay)
+        keep_views(net, Views(), TRAIN[:20], 1)
+        assert ("making views" in capsys.readouterr().err) == shown
+        scaled_images(net.front, Recorder(), TRAIN, CPU)
+        assert ("scaling images" in capsys.readouterr().err) == shown
+
+
+@pytest.mark.parametrize(
+    ("rows", "free_gib", "words"),
+    [
+        (2 * 3 * 1024**2, 4, "need 3 GiB of memory (cpu), of which 2 may be used"),
+        (2 * 3 * 1024**2, 4, "(docs/cluster.md): free 6 GiB of memory to keep them"),
+        (2 * 7 * 1024**2, 64, "need 7 GiB of memory (cpu), of which 6 may be used"),
+        (2 * 7 * 1024**2, 64, "(docs/cluster.md): take a smaller crop to keep them"),
+    ],
+)
+def test_what_does_not_fit_says_how_much_it_needs(monkeypatch, rows, free_gib, words):
+    free = SimpleNamespace(available=free_gib * 1024**3)
+    monkeypatch.setattr(loader.psutil, "virtual_memory", lambda: free)
+    said = loader.streamed(rows, torch.zeros(1, 2, 8, 8))
+    assert words in said
+    assert said.startswith(f"{rows} images need")
+
+
+def test_images_that_are_streamed_say_so(monkeypatch, capsys):
+    scaled_images(network().front, Recorder(), TRAIN, CPU)
+    assert "files" not in capsys.readouterr().err
+    monkeypatch.setattr(loader, "RESIDENT_BYTES", 0)
+    scaled_images(network().front, Recorder(), TRAIN, CPU)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "they are read from their files again in each epoch" in line
+
+
 @pytest.mark.parametrize("family", ["cnn", "starlet"])
 def test_kept_views_do_not_depend_on_how_many_are_made_at_once(monkeypatch, family):
     net = network(family=family, head="gaussian")
@@ -266,18 +321,18 @@ def test_a_network_can_learn_from_kept_views():
 
 
 def test_views_that_do_not_fit_are_refused_before_more_are_made(monkeypatch):
-    fresh, size = Views(), 2 * len(TRAIN) * 8 * 8 * 4
+    fresh, size = Numbered(), 2 * len(TRAIN) * 8 * 8 * 4
     monkeypatch.setattr(loader, "RESIDENT_BYTES", size)
     assert len(keep_views(network(), fresh, TRAIN, 2).rows) == 2 * len(TRAIN)
     monkeypatch.setattr(loader, "RESIDENT_BYTES", size - 1)
-    fresh.asked.clear()
+    fresh.made.clear()
     sentence = (
         f"params.yaml: train: 2 views of 140 images need more than {(size - 1) / 1024**3:.3g} GiB: "
         "take fewer views, a smaller crop, or null for new ones each epoch"
     )
     with pytest.raises(InputError, match=re.escape(sentence)):
         keep_views(network(), fresh, TRAIN, 2)
-    assert len(fresh.asked) <= 2  # one is drawn ahead
+    assert len(fresh.made) <= 2  # one is drawn ahead
 
 
 def test_all_threads_are_back_after_views_are_kept():

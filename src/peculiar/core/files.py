@@ -142,13 +142,12 @@ def write_atomically(path: Path, content: bytes) -> None:
         partial.write_bytes(content)
 
 
-def files_sha256(folder: Path, leave_out: str) -> str:
-    """sha256 over the names and contents of all files below a folder, except those of one name."""
+def files_sha256(folder: Path) -> str:
+    """sha256 over the names and contents of all files below a folder."""
     total = hashlib.sha256()
     for file in sorted(path for path in folder.rglob("*") if path.is_file()):
-        if file.name != leave_out:
-            content = hashlib.sha256(file.read_bytes()).hexdigest()
-            total.update(f"{content}  {file.relative_to(folder).as_posix()}\n".encode())
+        content = hashlib.sha256(file.read_bytes()).hexdigest()
+        total.update(f"{content}  {file.relative_to(folder).as_posix()}\n".encode())
     return total.hexdigest()
 
 

@@ -5,15 +5,20 @@ import getpass
 import hashlib
 import os
 import subprocess
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
 
 import yaml
 
 from peculiar.core.errors import InputError
+from peculiar.core.once import FOLDER, remembered
+from peculiar.core.progress import progress_bar
 
 LOCK = Path("dvc.lock")
+READ_BYTES = 2**22
+SETTLED_S = 2  # much longer than a tick of a file system's clock
 
 
 def digest(path: Path, root: Path = Path()) -> str:
@@ -51,12 +56,47 @@ def digest(path: Path, root: Path = Path()) -> str:
                     return str(out["md5"])
     if not path.exists():
         raise InputError(f"{path} is missing: run `dvc repro` to make it")
+    return _folder_digest(path, root)
+
+
+def _folder_digest(path: Path, root: Path) -> str:
+    """sha256 of a folder's files, with its prefix; kept while no file changes.
+
+    A file's state has the time of its last change, which no program can set. Files that changed a
+    moment ago could change again within the same tick of that clock, so nothing is kept then.
+    """
+    start, files = time.time(), sorted(file for file in path.rglob("*") if file.is_file())
+    states = [_state(file, path) for file in files]
+    if max((file.stat().st_ctime for file in files), default=start) > start - SETTLED_S:
+        return _sha256_of(files)
+    name = f"digest-{str(path).replace('/', '-')}.json"
+
+    def make() -> str:
+        found = _sha256_of(files)
+        if [_state(file, path) for file in files] != states:
+            raise InputError(f"{path} was changed while it was read: run the same command again")
+        return found
+
+    return str(remembered(root / FOLDER / name, states, make))
+
+
+def _state(file: Path, folder: Path) -> list[str | int]:
+    """What changes with a file's content, whatever its size and modification time are set to."""
+    found = file.stat()
+    times = [found.st_mtime_ns, found.st_ctime_ns]
+    return [str(file.relative_to(folder)), found.st_dev, found.st_ino, found.st_size, *times]
+
+
+def _sha256_of(files: Sequence[Path]) -> str:
     total = hashlib.sha256()
-    for file in sorted(path.rglob("*")):
-        if file.is_file():
+    with progress_bar("digest", sum(file.stat().st_size for file in files), "B") as bar:
+        for file in files:
+            content = hashlib.sha256()
             with file.open("rb") as stream:
-                content = hashlib.file_digest(stream, "sha256").digest()
-            total.update(file.name.encode() + b"\0" + content)
+                while piece := stream.read(READ_BYTES):
+                    content.update(piece)
+                    bar.update(len(piece))
+            total.update(file.name.encode() + b"\0" + content.digest())
     return f"sha256:{total.hexdigest()}"
 
 

@@ -5,8 +5,10 @@ distance each time (`fresh_views`).
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from math import ceil
 from pathlib import Path
+from typing import cast
 
 import astropy.units as u
 import numpy as np
@@ -23,6 +25,8 @@ from peculiar.mock.instrument import photograph
 from peculiar.mock.kernels import PSF_REACH, Kernels
 from peculiar.mock.resample import kpc_per_arcsec, place
 
+See = Callable[[], tuple[Tensor, Tensor]]  # makes images and labels
+Draw = Callable[[NDArray[np.integer]], See]  # of row numbers
 REACH = 2  # half width of the cubic kernel, pixels of the input or output
 # ranges of random kernels (docs/decisions/0016): slopes from a sharp cubic to one without negative
 # lobes, widths from almost no averaging to wider than the default, and a fraction of boxes
@@ -122,6 +126,11 @@ def draw_kernels(size: int, rng: np.random.Generator) -> Kernels:
     return Kernels(*map(torch.from_numpy, (slope, width, share < BOXES)))
 
 
+def _spawned(rng: np.random.Generator, number: int) -> list[np.random.SeedSequence]:
+    """Seeds of the generators that `rng.spawn` would give, which take more memory."""
+    return cast(np.random.SeedSequence, rng.bit_generator.seed_seq).spawn(number)
+
+
 def _simulated_distances(survey: Survey) -> Simulated:
     """Distribution of simulated distances; `InputError` for real galaxies."""
     if not isinstance(survey.distances, Simulated):
@@ -141,7 +150,7 @@ def fresh_views(
     device: torch.device,
     random_kernels: bool = False,
     limits_mpc: tuple[float, float] | None = None,
-) -> Callable[[NDArray[np.integer]], tuple[Tensor, Tensor]]:
+) -> Draw:
     """Return a function that places images of a dataset at new random distances in each call.
 
     Each image keeps its peculiar velocity, since a survey has one redshift per galaxy. If
@@ -170,8 +179,9 @@ def fresh_views(
     Returns
     -------
     callable
-        Maps row numbers (n,) of the dataset to images (n, band, pixels, pixels), W/m/m^2/sr, and
-        labels (n,), Mpc, both on the device.
+        Draws all random numbers for row numbers (n,) of the dataset. It returns a function that
+        makes images (n, band, pixels, pixels), W/m/m^2/sr, and labels (n,), Mpc, both on the
+        device. These functions give the same in any order.
 
     Raises
     ------
@@ -202,10 +212,19 @@ def fresh_views(
             )
     shift_mpc = (table["distance_z_mpc"] - table["distance_mpc"]).to_value(u.Mpc)
 
-    def draw(rows: NDArray[np.integer]) -> tuple[Tensor, Tensor]:
-        galaxy, camera = np.divmod(rows, cameras)
+    def draw(rows: NDArray[np.integer]) -> See:
         distance_mpc = draw_distances_mpc(law, len(rows), rng)
         kernels = draw_kernels(len(rows), rng) if random_kernels else None
+        seeds = [] if survey.instrument is None else _spawned(rng, len(rows))
+        return partial(see, rows, distance_mpc, kernels, seeds)
+
+    def see(
+        rows: NDArray[np.integer],
+        distance_mpc: NDArray[np.float64],
+        kernels: Kernels | None,
+        seeds: Sequence[np.random.SeedSequence],
+    ) -> tuple[Tensor, Tensor]:
+        galaxy, camera = np.divmod(rows, cameras)
         kpc = kpc_per_pixel[galaxy, camera]
         middle = None
         if survey.instrument is None:  # an instrument needs a margin, so the complete image
@@ -218,7 +237,7 @@ def fresh_views(
             offset[galaxy],
             pixels,
             survey,
-            [] if survey.instrument is None else rng.spawn(len(rows)),
+            [np.random.default_rng(seed) for seed in seeds],
             device,
             kernels,
         )

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from peculiar.core.errors import InputError, one_sentence
-from peculiar.core.files import replace_folder
+from peculiar.core.files import files_sha256, replace_folder
 from peculiar.core.params import load
 from peculiar.pipeline.paths import Paths
 from peculiar.registry import ledger, models
@@ -169,13 +169,13 @@ def check_model(run: record.Run) -> None:
         raise InputError(
             f"MLflow has no run {run.run_id} of {run.network}: restore its mlruns/, or {again}"
         )
-    if logged.model_sha256(run.model_uri) != run.model_sha256:
-        raise InputError(
-            f"the files of {run.model_uri} changed since {run.network} was trained: restore "
-            f"MLflow's artifacts, or {again}"
-        )
     with tempfile.TemporaryDirectory() as folder:
         files = logged.fetch_model(run.model_uri, Path(folder))
+        if files_sha256(files) != run.model_sha256:
+            raise InputError(
+                f"the files of {run.model_uri} changed since {run.network} was trained: restore "
+                f"MLflow's artifacts, or {again}"
+            )
         blueprint = stored.read_model(files, f"{run.model_uri} of {run.network}").blueprint
     if blueprint != run.blueprint:
         raise InputError(f"{run.model_uri} is not the network of {run.network}'s run.json: {again}")

@@ -21,7 +21,7 @@ from peculiar.networks.params import NetworkSection
 from peculiar.pipeline.paths import Paths
 from peculiar.runs import logged, record, tracking
 from peculiar.runs.blueprint import Blueprint
-from peculiar.runs.validity import validity_of
+from peculiar.runs.validity import Validity, validity_once
 from peculiar.training import torchrun
 from peculiar.training.calibration import Sharpness
 from peculiar.training.params import Train
@@ -90,6 +90,7 @@ def train_on_dataset(
     best = [paths.best] if network_name == "best" else []
     raw = [paths.fetched] if spec.fresh else []
     inputs = digests([paths.observed(dataset), *best, *raw], paths.root)
+    observed_name = paths.observed(dataset).relative_to(paths.root).as_posix()
     history: list[dict[str, float]] = []
     logged = logged_run(params, spec, observed.survey, network_name, inputs, paths)
     start = time.monotonic()
@@ -126,6 +127,7 @@ def train_on_dataset(
             network_name=network_name,
             seed=params.seed,
             data=inputs,
+            validity=validity_once(observed, inputs[observed_name], paths.root),
             run_id=run_id,
             start_s=start,
         )
@@ -177,6 +179,7 @@ def measure_run(
     network_name: str,
     seed: int,
     data: dict[str, str],
+    validity: Validity,
     run_id: str,
     start_s: float,
 ) -> tuple[record.Run, record.Predicted]:
@@ -190,7 +193,7 @@ def measure_run(
         Its dataset.
     sharpness : Sharpness or None
         Its calibration; None for a point head.
-    spec, network_name, seed, data, run_id
+    spec, network_name, seed, data, validity, run_id
         See `peculiar.runs.record.Run`.
     start_s : float
         `time.monotonic` at the start of the training, s.
@@ -207,7 +210,7 @@ def measure_run(
     if sharpness is not None:
         calibration = {"sharpness": sharpness.value, "sharpness_error": sharpness.error}
         tracking.log_metrics(run_id, calibration)
-    blueprint = Blueprint.of(network, observed.survey, spec, seed, sigma_D, validity_of(observed))
+    blueprint = Blueprint.of(network, observed.survey, spec, seed, sigma_D, validity)
     model_uri = logged.log_model(network, blueprint)
     run = record.Run(
         **dict(blueprint),

@@ -23,7 +23,7 @@ from peculiar.core.provenance import who
 from peculiar.registry import ledger, models, signature
 from peculiar.registry.index import Index
 from peculiar.registry.tags import check_agrees, description_of
-from peculiar.runs import logged, record, stored, tracking
+from peculiar.runs import record, stored, tracking
 from peculiar.runs.blueprint import Blueprint
 
 SUMS, INDEX = "SHA256SUMS", "registry.json"
@@ -167,7 +167,7 @@ def check(folder: Path) -> Index:
     for number, entry in index.versions.items():
         below, name = folder / "versions" / number, f"version {number} of {index.model}"
         stored.check_no_program(below, name)
-        digest = files_sha256(below / "model", logged.BESIDE)
+        digest = files_sha256(below / "model")
         if digest != entry.tags.get(models.DIGEST):
             raise InputError(f"{below / 'model'} is not what was promoted as {name}: {again}")
         blueprint = stored.read_model(below / "model", name).blueprint

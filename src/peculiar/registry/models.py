@@ -72,7 +72,7 @@ def check(version: ModelVersion, folder: Path) -> None:
             f"{name} has no tag {DIGEST} to check its files by, and is not loaded: promote it "
             "with `peculiar promote`"
         )
-    found = files_sha256(folder, logged.BESIDE)
+    found = files_sha256(folder)
     if found != known:
         raise InputError(
             f"the files of {name} changed since promotion (sha256 {found[:12]}..., promoted "

@@ -74,7 +74,7 @@ def fetch_model(uri: str, folder: Path) -> Path:
 def model_sha256(uri: str) -> str:
     """sha256 over the files of a logged model."""
     with tempfile.TemporaryDirectory() as folder:
-        return files_sha256(fetch_model(uri, Path(folder)), BESIDE)
+        return files_sha256(fetch_model(uri, Path(folder)))
 
 
 def _recorded_at(uri: str) -> str:

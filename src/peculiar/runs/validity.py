@@ -4,7 +4,9 @@ Outside these ranges the errors of a network are unknown. All but the distance a
 the frame of each image.
 """
 
+import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Literal
 
 import astropy.units as u
@@ -13,6 +15,7 @@ from numpy.typing import NDArray
 from pydantic import AfterValidator
 
 from peculiar.core.dataset import Observed
+from peculiar.core.once import FOLDER, remembered
 from peculiar.core.params import Section
 from peculiar.core.photometry import (
     fine_structure,
@@ -20,6 +23,8 @@ from peculiar.core.photometry import (
     magnitudes,
     pixel_noise_w_m3_sr,
 )
+from peculiar.core.progress import progress_bar
+from peculiar.core.provenance import imported_code_digest
 
 Array = NDArray[np.float64]
 IMAGES_AT_ONCE = 256
@@ -81,12 +86,14 @@ def validity_of(observed: Observed, split: str = "train") -> Validity:
     survey, rows = observed.survey, observed.rows(split)
     scale, bands = survey.pixel_scale_arcsec, survey.bands
     mags, radii, noises, structures = [], [], [], []
-    for start in range(0, len(rows), IMAGES_AT_ONCE):
-        images = observed.images[rows[start : start + IMAGES_AT_ONCE]]
-        mags.append(magnitudes(images, bands, scale))
-        radii.append(half_light_arcsec(images, scale))
-        noises.append(pixel_noise_w_m3_sr(images))
-        structures.append(fine_structure(images))
+    with progress_bar("ranges of the images", len(rows)) as bar:
+        for start in range(0, len(rows), IMAGES_AT_ONCE):
+            images = observed.images[rows[start : start + IMAGES_AT_ONCE]]
+            mags.append(magnitudes(images, bands, scale))
+            radii.append(half_light_arcsec(images, scale))
+            noises.append(pixel_noise_w_m3_sr(images))
+            structures.append(fine_structure(images))
+            bar.update(len(images))
     mag, radius = np.concatenate(mags), np.concatenate(radii)
     noise, structure = np.concatenate(noises), np.concatenate(structures)
     distance = observed.table["distance_mpc"][rows].to_value(u.Mpc)
@@ -101,6 +108,24 @@ def validity_of(observed: Observed, split: str = "train") -> Validity:
         fine_structure=None if np.isnan(structure).all() else _ends(structure),
         prior="flat",
     )
+
+
+def validity_once(observed: Observed, data: str, root: Path) -> Validity:
+    """`validity_of` the training split, measured once for all networks of a dataset.
+
+    Parameters
+    ----------
+    observed : Observed
+        Dataset.
+    data : str
+        Digest of its folder, from `core.provenance.digest`.
+    root : Path
+        Folder of the repository, which keeps the ranges; see `core.once`.
+    """
+    key = [data, imported_code_digest("peculiar.runs.validity")]
+    path = root / FOLDER / f"validity-{observed.survey.dataset}.json"
+    kept = remembered(path, key, lambda: validity_of(observed).model_dump(mode="json"))
+    return Validity.model_validate_json(json.dumps(kept))
 
 
 def _ends(values: Array | Sequence[float]) -> tuple[float, float]:

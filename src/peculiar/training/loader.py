@@ -1,10 +1,11 @@
 """Load training images: scaled once, kept on the device if they fit, one batch ahead."""
 
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import chain
+from operator import itemgetter
 from typing import NamedTuple
 
 import numpy as np
@@ -12,14 +13,17 @@ import psutil
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from tqdm import tqdm
 
 from peculiar.core.dataset import Observed
 from peculiar.core.errors import InputError
+from peculiar.core.progress import progress_bar
+from peculiar.mock.images import Draw, See
 from peculiar.networks.heads import Network
 from peculiar.networks.inference import FRONT_BATCH, Images, Scaled, load_images, pieces_of
 
-Draw = Callable[[NDArray[np.integer]], tuple[Tensor, Tensor]]  # row numbers to images and labels
-RESIDENT_BYTES = 6 * 1024**3  # of a computer's memory; the training images of the paper are 4.6e9
+GIB = 1024**3
+RESIDENT_BYTES = 6 * GIB  # of a computer's memory; the training images of the paper are 4.6e9
 
 
 def resident_bytes(device: torch.device) -> int:
@@ -36,9 +40,27 @@ def resident_bytes(device: torch.device) -> int:
     return min(RESIDENT_BYTES, int(psutil.virtual_memory().available) // 2)
 
 
+def needed_bytes(rows: int, example: Tensor) -> int:
+    """Memory of `rows` times an example (1, ...), bytes."""
+    return rows * example.numel() * example.element_size()
+
+
 def fits_on_device(rows: int, example: Tensor) -> bool:
     """Whether `rows` times an example (1, ...) fits on its device."""
-    return rows * example.numel() * example.element_size() <= resident_bytes(example.device)
+    return needed_bytes(rows, example) <= resident_bytes(example.device)
+
+
+def streamed(rows: int, example: Tensor) -> str:
+    """Say that `rows` times an example (1, ...) does not fit, and what to do."""
+    needed, device = needed_bytes(rows, example), example.device.type
+    remedy = f"free {2 * needed / GIB:.3g} GiB of memory"
+    if device == "cpu" and needed > RESIDENT_BYTES:
+        remedy = "take a smaller crop"
+    return (
+        f"{rows} images need {needed / GIB:.3g} GiB of memory ({device}), of which "
+        f"{resident_bytes(example.device) / GIB:.3g} may be used: they are read from their files "
+        f"again in each epoch, which is slower (docs/cluster.md): {remedy} to keep them"
+    )
 
 
 def dense(scaled: Tensor) -> Tensor:
@@ -68,12 +90,16 @@ def scaled_images(
         pieces += pieces_of(more, FRONT_BATCH)
         rows = np.concatenate([rows, more])
     if not fits_on_device(len(rows), example):
+        tqdm.write(streamed(len(rows), example), file=sys.stderr)
         return lambda batch: dense(front(load_images(images, batch, device)))
     kept = dense(torch.empty((len(rows), *example.shape[1:]), device=device))
     place = np.zeros(images.shape[0], dtype=np.int64)
     place[rows] = np.arange(len(rows))
-    for piece in pieces:
-        kept[torch.from_numpy(place[piece]).to(device)] = front(load_images(images, piece, device))
+    with progress_bar("scaling images", len(rows)) as bar:
+        for piece in pieces:
+            at = torch.from_numpy(place[piece]).to(device)
+            kept[at] = front(load_images(images, piece, device))
+            bar.update(len(piece))
     return lambda batch: kept[torch.from_numpy(place[batch]).to(device)]
 
 
@@ -90,12 +116,12 @@ def batches(rows: NDArray[np.integer], size: int) -> Iterator[NDArray[np.integer
             yield rows[start : start + size]
 
 
-def one_ahead(draw: Draw, pieces: Iterable[NDArray[np.integer]]) -> Iterator[tuple[Tensor, Tensor]]:
-    """Draw each piece in a thread while the network learns from the one before."""
+def one_ahead(of: Iterable[See]) -> Iterator[tuple[Tensor, Tensor]]:
+    """Make each batch in a thread while the network learns from the one before."""
     with ThreadPoolExecutor(1) as pool:
         coming: Future[tuple[Tensor, Tensor]] | None = None
-        for rows in pieces:
-            ready, coming = coming, pool.submit(draw, rows)
+        for see in of:
+            ready, coming = coming, pool.submit(see)
             if ready is not None:
                 yield ready.result()
         if coming is not None:
@@ -147,6 +173,22 @@ class Shared:
     views: KeptViews | None = None
 
 
+Piece = tuple[slice, See]  # which views, and what makes them
+
+
+def _drawn(draw: Draw, rows: NDArray[np.integer], views: int, after: int) -> list[Piece]:
+    """Draw views of all rows, and list them by their place among the rows.
+
+    They are numbered from `after` in the order in which they are drawn.
+    """
+    starts = range(0, len(rows) * views, FRONT_BATCH)
+    drawn = [
+        (start % len(rows), slice(after + start, after + start + len(piece)), draw(piece))
+        for start, piece in zip(starts, pieces_of(np.tile(rows, views), FRONT_BATCH), strict=True)
+    ]
+    return [(at, see) for _, at, see in sorted(drawn, key=itemgetter(0))]
+
+
 def keep_views(
     network: Network,
     fresh: Draw,
@@ -156,25 +198,28 @@ def keep_views(
 ) -> KeptViews:
     """The front's output for each image at `views` fresh distances, and their labels, Mpc.
 
-    `more` are further rows, drawn after the others by a function of their own.
+    `more` are further rows, drawn by a function of their own. The random numbers are drawn view by
+    view. The views are then made row by row, so that each raw image is read from the disk once; its
+    further views find it in the system's cache.
 
     Raises
     ------
     InputError
         When they do not fit; see `resident_bytes`.
     """
-    parts = [(fresh, np.tile(rows, views))]
+    parts = [(fresh, rows)] if more is None else [(fresh, rows), more]
+    wanted = np.concatenate([np.tile(part, views) for _, part in parts])
+    number, pieces = len(wanted), _drawn(fresh, rows, views, 0)
     if more is not None:
-        parts.append((more[0], np.tile(more[1], views)))
-    wanted = np.concatenate([part for _, part in parts])
-    number, filled = len(wanted), 0
-    drawn = (one_ahead(draw, pieces_of(part, FRONT_BATCH)) for draw, part in parts)
-    with torch.inference_mode(), half_the_threads():
-        for images, label in chain.from_iterable(drawn):
+        pieces += _drawn(*more, views, len(rows) * views)
+    kept = labels = torch.empty(0)
+    seen = one_ahead(see for _, see in pieces)
+    with torch.inference_mode(), half_the_threads(), progress_bar("making views", number) as bar:
+        for (at, _), (images, label) in zip(pieces, seen, strict=True):
             scaled = network.front(images)
-            if not filled:
+            if not len(kept):
                 if not fits_on_device(number, scaled[:1]):
-                    gib = resident_bytes(scaled.device) / 1024**3
+                    gib = resident_bytes(scaled.device) / GIB
                     raise InputError(
                         f"params.yaml: train: {views} views of {number // views} images need more "
                         f"than {gib:.3g} GiB: take fewer views, a smaller crop, or null for new "
@@ -182,9 +227,8 @@ def keep_views(
                     )
                 kept = torch.empty((number, *scaled.shape[1:]), device=scaled.device)
                 labels = torch.empty(number, device=scaled.device)
-            kept[filled : filled + len(label)] = scaled
-            labels[filled : filled + len(label)] = label
-            filled += len(label)
+            kept[at], labels[at] = scaled, label
+            bar.update(len(label))
     return KeptViews(dense(kept), labels, wanted)
 
 

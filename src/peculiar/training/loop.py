@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from typing import cast
 
 import numpy as np
@@ -13,12 +14,12 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from peculiar.mock.images import Draw, See
 from peculiar.networks.heads import Network
 from peculiar.networks.inference import Images, Scaled, in_pieces
 from peculiar.networks.params import NetworkSection, Schedule
 from peculiar.training import torchrun
 from peculiar.training.loader import (
-    Draw,
     KeptViews,
     batches,
     dense,
@@ -170,8 +171,7 @@ def fit(
     scaled : callable, optional
         From `scaled_images` for both splits, if several networks with one scaling share it.
     fresh : callable, optional
-        Replaces the training images and labels: row numbers to images, W/m/m^2/sr, on the device
-        and their labels, Mpc.
+        Replaces the training images and labels; see `mock.images.fresh_views`.
     kept : KeptViews, optional
         Views of the training images, and perhaps of others, which are then not used. By default
         `fresh` draws `views` of them.
@@ -197,11 +197,11 @@ def fit(
         if fresh is None:
             return map(stored, pieces)
 
-        def draw_views(rows: NDArray[np.integer]) -> tuple[Tensor, Tensor]:
-            views, label = fresh(rows)
+        def front_of(see: See) -> tuple[Tensor, Tensor]:
+            views, label = see()
             return dense(network.front(views)), label
 
-        return one_ahead(draw_views, pieces)
+        return one_ahead(partial(front_of, fresh(rows)) for rows in pieces)
 
     optimiser = torch.optim.AdamW(
         network.parameters(),

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from peculiar.core.dataset import Observed
 from peculiar.core.device import best_device
 from peculiar.core.errors import InputError
-from peculiar.mock.images import fresh_views
+from peculiar.mock.images import Draw, fresh_views
 from peculiar.networks.heads import (
     DistanceNetwork,
     DistributionNetwork,
@@ -33,7 +33,7 @@ from peculiar.training.calibration import (
     joined,
     rows_of_folds,
 )
-from peculiar.training.loader import Draw, Shared, first_images, keep_views, scaled_images
+from peculiar.training.loader import Shared, first_images, keep_views, scaled_images
 from peculiar.training.loop import fit, target_scaling
 from peculiar.training.predictions import column_mpc, predict_split, validate, velocity_of
 from peculiar.training.prior import distance_prior, law_in_force
