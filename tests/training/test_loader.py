@@ -273,6 +273,10 @@ def test_what_takes_long_is_shown_and_what_does_not_is_not(monkeypatch, capsys):
         assert ("making views" in capsys.readouterr().err) == shown
         scaled_images(net.front, Recorder(), TRAIN, CPU)
         assert ("scaling images" in capsys.readouterr().err) == shown
+        run_network(net, Recorder(), TEST, CPU, "predicting")
+        assert ("predicting" in capsys.readouterr().err) == shown
+        run_network(net, Recorder(), TEST, CPU)
+        assert capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize(

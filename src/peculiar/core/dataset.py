@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from peculiar.core.errors import InputError
 from peculiar.core.params import validate
-from peculiar.core.shard import Shard
+from peculiar.core.shard import Part, Shard
 from peculiar.core.survey import Survey
 
 TABLE = "table.ecsv"
@@ -158,14 +158,23 @@ class Shards:
         if len(cameras) and not 0 <= cameras.min() <= cameras.max() < per_row:
             raise IndexError(f"cameras {cameras.min()} to {cameras.max()} of {per_row}")
         rim = 0 if middle is None else max(0, (min(height, width) - middle) // 2)
-        lines = np.empty((len(rows), bands, height - 2 * rim, width), dtype=np.float32)
+        out = np.empty((len(rows), bands, height - 2 * rim, width - 2 * rim), dtype=np.float32)
+        # of one image, complete lines; new memory for all would cost more than to copy these
+        lines = np.empty((bands, height - 2 * rim, width), dtype=np.float32)
+
+        def parts(places: list[int], inside: list[int]) -> Iterator[Part]:
+            for k, row in zip(places, inside, strict=True):
+                image = (row * per_row + int(cameras[k])) * bands
+                if not rim:
+                    yield out[k], image * height * width
+                    continue
+                for band in range(bands):
+                    yield lines[band], ((image + band) * height + rim) * width
+                out[k] = lines[..., rim : width - rim]  # which are read by now
+
         for shard, places, inside in self._where(rows):
-            shard.read(
-                (lines[k, band], (((row * per_row + camera) * bands + band) * height + rim) * width)
-                for k, row, camera in zip(places, inside, cameras[places].tolist(), strict=True)
-                for band in range(bands)
-            )
-        return np.ascontiguousarray(lines[..., rim : width - rim])
+            shard.read(parts(places, inside))
+        return out
 
 
 def write_table(table: QTable, folder: Path, columns: tuple[str, ...]) -> None:

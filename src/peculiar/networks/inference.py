@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from peculiar.core.progress import progress_bar
 from peculiar.networks.heads import Network
 
 # row numbers to the front's output for their images, on the device
@@ -40,11 +41,25 @@ def pieces_of(rows: NDArray[np.integer], size: int) -> list[NDArray[np.integer]]
 
 
 def run_network(
-    network: Network, images: Images, rows: NDArray[np.integer], device: torch.device
+    network: Network,
+    images: Images,
+    rows: NDArray[np.integer],
+    device: torch.device,
+    doing: str = "",
 ) -> NDArray[np.float64]:
-    """Run a network over images: distances (n,), Mpc, or p(D | image), (n, G)."""
+    """Run a network over images: distances (n,), Mpc, or p(D | image), (n, G).
+
+    `doing` is shown with a bar if it takes long.
+    """
     network.eval()
-    return in_pieces(lambda piece: network(load_images(images, piece, device)), rows, device)
+    with progress_bar(doing, len(rows)) as bar:
+
+        def of(piece: NDArray[np.integer]) -> Tensor:
+            bar.update(len(piece))
+            output: Tensor = network(load_images(images, piece, device))
+            return output
+
+        return in_pieces(of, rows, device)
 
 
 def in_pieces(of: Scaled, rows: NDArray[np.integer], device: torch.device) -> NDArray[np.float64]:

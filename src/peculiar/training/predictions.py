@@ -40,7 +40,8 @@ def predict_split(network: Network, observed: Observed, split: str) -> Array:
     """
     device = best_device()
     with law_in_force(network.to(device), observed):
-        return run_network(network, observed.images, observed.rows(split), device)
+        rows, doing = observed.rows(split), f"predicting ({split})"
+        return run_network(network, observed.images, rows, device, doing)
 
 
 def calibrate(observed: Observed, split: str, D_p_mpc: Array) -> float:
