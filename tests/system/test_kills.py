@@ -37,10 +37,17 @@ from peculiar import parallel
 from peculiar.cli.main import main
 from peculiar.pipeline import evaluate, fetch, nulls, observe, promote, search, train
 from peculiar.predict import batch
-from peculiar.registry import exchange
+from peculiar.registry import exchange, models
 from peculiar.registry.rollback import roll_back
+from peculiar.runs import tracking
 
 parallel.ProcessPoolExecutor = Here
+
+def next_writer():
+    tracking.connect()
+    with models.locked("peculiar-velocity"):
+        pass
+
 RUN = {
     "fetch": lambda: fetch.main([]),
     "observe": lambda: observe.main(["--dataset", "uniform"]),
@@ -54,6 +61,7 @@ RUN = {
     "import": lambda: main(["registry", "import", "given", "--store", "new"]),
     "rollback": lambda: main(["registry", "rollback", "--why", "a test"]),
     "list": lambda: main(["registry", "list"]),
+    "next": next_writer,
 }
 """
 )
@@ -192,16 +200,16 @@ class Torture:
         before = COMMANDS[name].read(work) if name == "rollback" else None
         kills = sum(self.killed(step, f"{name} {work}") for step in steps)
         self.killed(NEVER, f"list {work}")  # who looks changes nothing
-        if before is None or self._rolled_back_to(before, work):
-            self.killed(NEVER, f"{name} {work}")
+        begun = before is not None and not self._unchanged(before, work)
+        self.killed(NEVER, f"{'next' if begun else name} {work}")
         # a lock may stay, which hinders nobody
         partial = [path for path in work.rglob(".*") if path.suffix in (".partial", ".old")]
         left = [path.name for path in partial if ".lock" not in path.suffixes]
         assert not left
         return kills, COMMANDS[name].read(work)
 
-    def _rolled_back_to(self, before: dict[str, Any], work: Path) -> bool:
-        """Whether a killed rollback was not begun; one that was needs no second."""
+    def _unchanged(self, before: dict[str, Any], work: Path) -> bool:
+        """Whether a killed rollback was not begun; a second one would undo one that was."""
         now = COMMANDS["rollback"].read(work)
         return not now["pending"] and now["history"] == before["history"]
 

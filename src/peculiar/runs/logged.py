@@ -62,7 +62,7 @@ def fetch_model(uri: str, folder: Path) -> Path:
         if not (files / MLMODEL).is_file():  # a folder that is gone comes as an empty one
             raise FileNotFoundError("there are none")
     except (MlflowException, OSError) as error:
-        reason = str(error).splitlines()[0]
+        reason = " ".join(str(error).split())[:500] or type(error).__name__
         raise InputError(
             f"the files of {uri} cannot be read ({reason}): restore MLflow's artifacts, or "
             "promote another network"

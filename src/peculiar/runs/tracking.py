@@ -172,7 +172,7 @@ def _experiment(uri: str) -> str | None:
 
 def _reason(error: BaseException) -> str:
     """The first line of an error, which may be MLflow's of SQLAlchemy's of SQLite's."""
-    return str(error).splitlines()[0].rstrip(":")
+    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(":")
 
 
 def attach(uri: str) -> None:
