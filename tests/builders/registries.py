@@ -73,7 +73,7 @@ def signed_again(folder, *, digest=True):
     path = folder / exchange.INDEX
     if digest:
         index = json.loads(path.read_text())
-        total = files_sha256(folder / "versions/1/model", "")
+        total = files_sha256(folder / "versions/1/model")
         index["versions"]["1"]["tags"][models.DIGEST] = total
         path.write_text(json.dumps(index))
     lines = [

@@ -39,7 +39,8 @@ def test_networks_of_measured_distances_reach_promotion(pipeline, tmp_path, caps
         mlflow.MlflowClient().delete_registered_model("peculiar-velocity")
         promote.main([])
         champion = models.aliased("peculiar-velocity")
-        assert champion.aliases == ["champion", "champion-measured-stand-in"]
+        aliases = models.aliases_of("peculiar-velocity")
+        assert aliases == {"champion": "1", "champion-measured-stand-in": "1"}
     decision = json.loads((folder / "results/promote/decision.json").read_text())
     assert decision["promoted"] is True
     score = float(champion.tags["validation_l2_dz_mpc"])

@@ -43,7 +43,7 @@ def test_a_trial_whose_worker_died_before_it_said_who_it_is(tmp_path, storage, a
     assert search.dead(trial, params) is dead
     trial.set_user_attr(search.PROCESS, processes.this_worker())
     assert search.dead(trial, params) is False
-    trial.set_user_attr(search.PROCESS, processes.this_worker() + "1")
+    trial.set_user_attr(search.PROCESS, processes.this_worker().replace("@", "@1", 1))
     assert search.dead(trial, params) is True
 
 

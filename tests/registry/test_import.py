@@ -234,6 +234,6 @@ def model_changed(folder):
     """Whether the files of the model changed, while the index can be read."""
     try:
         tags = index_of(folder)["versions"]["1"]["tags"]
-        return tags[models.DIGEST] != files_sha256(folder / VERSION / "model", "")
+        return tags[models.DIGEST] != files_sha256(folder / VERSION / "model")
     except (ValueError, RecursionError, LookupError, TypeError):
         return False

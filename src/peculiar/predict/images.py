@@ -92,7 +92,7 @@ class Dataset:
     @property
     def simulated(self) -> bool:
         """Whether its galaxies are simulated ones, placed by `observe`."""
-        _, _, survey, _ = _open(self.folder)
+        _, _, survey, _ = _open(self.folder, _state_of_set(self.folder))
         return survey is not None and not survey.measured
 
     def galaxy(self, row: Row, champion: Champion) -> tuple[Galaxy, int]:
