@@ -79,9 +79,7 @@ def test_a_database_that_is_none_is_named(tmp_path):
     with pytest.raises(SystemExit, match=r"mlflow\.db cannot be read .*: restore it from a copy"):
         main(["registry", "list", "--store", str(tmp_path)])
     (tmp_path / "mlflow.db").write_bytes(b"")
-    with pytest.raises(
-        SystemExit, match="was not finished by the process that made it"
-    ):
+    with pytest.raises(SystemExit, match="was not finished by the process that made it"):
         main(["registry", "list", "--store", str(tmp_path)])
     assert (tmp_path / "mlflow.db").read_bytes() == b""
 
