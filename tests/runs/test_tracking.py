@@ -136,10 +136,11 @@ def test_the_logged_model_predicts_the_same(experiment, tmp_path, changes):
         uri = logged.log_model(network, blueprint)
     loaded = stored.read_model(logged.fetch_model(uri, tmp_path), "it")
     assert loaded.blueprint == blueprint
+    rng = torch.Generator().manual_seed(1)
     for n in (1, 2, 5):
-        batch = 1e4 * torch.rand(n, 2, 16, 16)
-        with torch.inference_mode():
-            torch.testing.assert_close(loaded.network(batch), network(batch))
+        batch = 1e4 * torch.rand(n, 2, 16, 16, generator=rng)
+        with torch.inference_mode():  # rounding depends on where the weights are in memory
+            torch.testing.assert_close(loaded.network(batch), network(batch), rtol=1e-5, atol=1e-4)
     info = mlflow.models.get_model_info(uri)  # what MLflow's pages show
     assert info.signature.inputs.inputs[0].shape == (-1, 2, 16, 16)
     assert info.signature.outputs.inputs[0].shape == ((-1, 50) if "head" in changes else (-1,))
