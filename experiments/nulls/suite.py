@@ -9,7 +9,6 @@ within bins of magnitude (d); trees on order, zeros, bits and compression (e).
 """
 
 import argparse
-import hashlib
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from experiments.kept import read_kept
+from experiments.kept import identity_of, read_kept
 from experiments.nulls.metadata import places, readable, traces
 from experiments.nulls.shown import (
     PARTS,
@@ -147,7 +146,7 @@ def kept(path: Path, identity: str, make: Callable[[], dict[str, Numbers]]) -> d
 
 def identity(*parts: object) -> str:
     """Digest of what decides numbers: parameters, run or dataset, and code."""
-    return hashlib.sha256(json.dumps([*parts, code_digest()]).encode()).hexdigest()
+    return identity_of(*parts, code_digest())
 
 
 def parts_lines(found: dict[str, dict[str, Numbers]]) -> Iterator[str]:

@@ -14,8 +14,6 @@ command to resume; the table shows the rows that are there.
 """
 
 import argparse
-import hashlib
-import json
 import multiprocessing
 import shutil
 import zlib
@@ -31,7 +29,7 @@ import yaml
 from filelock import FileLock
 
 from experiments.datasets import make_dataset, make_raw
-from experiments.kept import read_kept
+from experiments.kept import identity_of, read_kept
 from experiments.paper.judged import train_and_judge
 from experiments.paper.size_shown import Found, write_tables
 from experiments.paper.table import CNNS, DISTANCES, Row, rows
@@ -39,6 +37,7 @@ from experiments.paper.which_reading import CODE, Reading, raw_folder
 from experiments.paper.which_reading import parameters as parameters_of_reading
 from peculiar.core.errors import InputError, one_sentence
 from peculiar.core.params import PARAMS, load
+from peculiar.core.processes import end_with_parent
 from peculiar.core.provenance import imported_code_digest
 from peculiar.networks.params import NetworkSection
 from peculiar.training.params import Train
@@ -148,8 +147,7 @@ class Task:
         code = [imported_code_digest(module) for module in CODE]
         for one in self.trainings:
             spec = one.spec(train, self.epochs)
-            parts = [params, spec.model_dump(), one.own_seed, *code]
-            identity = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+            identity = identity_of(params, spec.model_dump(), one.own_seed, *code)
             path = self.work / "runs" / f"{one.name}, {self.galaxies} galaxies.json"
             yield one, spec, path, identity
 
@@ -235,7 +233,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             threads = max(1, torch.get_num_threads() // chosen.processes)
             # spawned, not forked: a fork copies locks that other threads hold
             context = multiprocessing.get_context("spawn")
-            with ProcessPoolExecutor(chosen.processes, context) as pool:
+            with ProcessPoolExecutor(chosen.processes, context, end_with_parent) as pool:
                 done = [pool.submit(train_dataset, task, threads) for task in tasks]
                 for future in as_completed(done):
                     future.result()

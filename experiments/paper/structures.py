@@ -14,8 +14,6 @@ interrupted, rerun the same command to resume.
 """
 
 import argparse
-import hashlib
-import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -31,7 +29,7 @@ from astropy.table import QTable
 from numpy.typing import NDArray
 
 from experiments.datasets import make_raw
-from experiments.kept import read_kept
+from experiments.kept import identity_of, read_kept
 from experiments.paper.judged import train_and_judge
 from experiments.paper.paper_size import GALAXIES, parameters
 from experiments.paper.which_reading import CODE, Reading, raw_folder
@@ -225,10 +223,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         code = [imported_code_digest(module) for module in CODE]
         results: dict[str, list[Mapping[str, float]]] = {}
         for name, setting in SETTINGS.items():
-            identities = {}
-            for seed in chosen.seeds:
-                parts = [params, asdict(setting), chosen.use, spec.model_dump(), seed, *code]
-                identities[seed] = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+            decided_by = [params, asdict(setting), chosen.use, spec.model_dump()]
+            identities = {seed: identity_of(*decided_by, seed, *code) for seed in chosen.seeds}
             results[name] = found_in(
                 chosen.work / "structures" / f"{name}, {chosen.use} galaxies",
                 partial(observed_in, raw, params, chosen.use, setting),

@@ -17,8 +17,6 @@ own; the same command for all readings and seeds then makes the table of all.
 """
 
 import argparse
-import hashlib
-import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -32,7 +30,7 @@ import yaml
 from filelock import FileLock
 
 from experiments.datasets import make_dataset, make_raw
-from experiments.kept import read_kept
+from experiments.kept import identity_of, read_kept
 from experiments.paper.judged import train_and_judge
 from experiments.paper.reading_shown import draw_frames, write_tables
 from peculiar.core.dataset import Observed
@@ -184,8 +182,8 @@ class Training:
 
     def identity(self, params: Mapping[str, Any]) -> str:
         """What decides its result: data, network and code."""
-        parts = [params, self.spec.model_dump(), self.seed, *map(imported_code_digest, CODE)]
-        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+        code = map(imported_code_digest, CODE)
+        return identity_of(params, self.spec.model_dump(), self.seed, *code)
 
 
 def trainings(

@@ -12,7 +12,6 @@ command to resume; results of other parameters, data or code there are refused. 
 
 import argparse
 import csv
-import hashlib
 import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,7 +25,7 @@ from astropy.table import Table
 from safetensors.torch import save_file
 
 from experiments.datasets import make_dataset
-from experiments.kept import read_kept
+from experiments.kept import identity_of, read_kept
 from experiments.spread import spread
 from peculiar.core.dataset import Observed
 from peculiar.core.errors import one_sentence
@@ -168,8 +167,7 @@ def identity(learn: Observed, spec: NetworkSection, seed: int, work: Path) -> st
     """What decides a result: data, network and code."""
     data = {name: (work / name / "params.yaml").read_text() for name in ("learn", "judge")}
     rows = {name: len(learn.rows(name)) for name in ("train", "validation")}
-    parts = [data, rows, spec.model_dump(), seed, code_digest()]
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+    return identity_of(data, rows, spec.model_dump(), seed, code_digest())
 
 
 def run(

@@ -68,6 +68,14 @@ def write_registry(store, **changes):
     return run, tags
 
 
+def write_export(folder):
+    """Export a tiny registry into a folder below `folder`; returns it."""
+    store = folder / "mlruns"
+    write_registry(store)
+    exchange.export(MODEL, folder / "export", store)
+    return folder / "export"
+
+
 def signed_again(folder, *, digest=True):
     """Make all digests of an export right again, as who wants to deceive would."""
     path = folder / exchange.INDEX

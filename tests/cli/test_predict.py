@@ -1,3 +1,4 @@
+import argparse
 import subprocess
 import sys
 
@@ -7,8 +8,11 @@ from astropy.table import QTable
 from builders import champions, nsa
 from builders.pipeline import ROOT, inside
 from builders.standin import small_standin
+from peculiar.cli import predict as predict_command
 from peculiar.cli.main import main
+from peculiar.core.frames import FRAMES
 from peculiar.galaxies.standin.simulation import make_broadband
+from peculiar.predict.cosmography import COSMOLOGIES
 
 pytestmark = pytest.mark.xdist_group("pipeline")
 
@@ -206,6 +210,15 @@ def test_faults_are_one_sentence(pipeline, arguments, message):
     with inside(pipeline), pytest.raises(SystemExit, match=message) as stop:
         main(arguments)
     assert "\n" not in str(stop.value)
+
+
+def test_frames_and_laws_are_those_of_the_package():
+    """The command names them itself, since `--help` does not wait for numpy."""
+    commands = argparse.ArgumentParser().add_subparsers()
+    predict_command.add(commands)
+    offered = {action.dest: action.choices for action in commands.choices["predict"]._actions}
+    assert offered["frame"] == FRAMES
+    assert offered["cosmology"] == COSMOLOGIES
 
 
 def test_cameras_are_checked(pipeline, file, tmp_path):

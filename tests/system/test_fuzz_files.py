@@ -12,7 +12,7 @@ import pytest
 
 from builders import layouts
 from builders.fuzz import check, outcome, spoil_fits, spoil_json, spoil_text
-from builders.registries import MODEL, signed_again, write_registry
+from builders.registries import signed_again, write_export
 from peculiar.cli.main import main
 from peculiar.core.params import load
 from peculiar.galaxies.params import Fetch
@@ -69,11 +69,7 @@ def test_parameters(tmp_path, params_file, number):
 
 @pytest.fixture(scope="module")
 def export(tmp_path_factory):
-    store = tmp_path_factory.mktemp("sender") / "mlruns"
-    write_registry(store)
-    folder = store.parent / "export"
-    exchange.export(MODEL, folder, store)
-    return folder
+    return write_export(tmp_path_factory.mktemp("sender"))
 
 
 @pytest.mark.parametrize("number", LENGTHS)

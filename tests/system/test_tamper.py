@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from builders.fuzz import check, outcome
-from builders.registries import MODEL, signed_again, write_registry
+from builders.registries import MODEL, signed_again, write_export
 from peculiar.core.errors import InputError
 from peculiar.registry import exchange
 from peculiar.registry.champion import load_champion
@@ -26,11 +26,7 @@ WATCHED: list[bool] = []
 
 @pytest.fixture(scope="module")
 def export(tmp_path_factory):
-    store = tmp_path_factory.mktemp("sender") / "mlruns"
-    write_registry(store)
-    folder = store.parent / "export"
-    exchange.export(MODEL, folder, store)
-    return folder
+    return write_export(tmp_path_factory.mktemp("sender"))
 
 
 @pytest.fixture
