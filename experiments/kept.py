@@ -1,16 +1,16 @@
 """Results of trainings that are kept, so that the same command resumes."""
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
 from peculiar.core.errors import InputError
+from peculiar.core.files import json_sha256
 
 
 def identity_of(*parts: Any) -> str:
     """Digest of all that decides a result, JSON values, for `read_kept`."""
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+    return json_sha256(parts)
 
 
 def read_kept(path: Path, identity: str) -> dict[str, Any] | None:

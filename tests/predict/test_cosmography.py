@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.integrate import quad
 
+from peculiar.core.frames import convert_cz_kms
 from peculiar.predict.cosmography import COSMOLOGIES, Cosmography, log_distance_ratio
 from peculiar.velocity.grid import cells_mpc, gaussian, moments
 from peculiar.velocity.hubble import peculiar_velocity_kms, redshift_distance_mpc
@@ -99,6 +100,15 @@ def test_a_posterior_in_x_is_the_direct_integral():
     assert abs(by_hubble.mean_kms[0] - found.mean_kms[0]) > 15  # what is at stake
 
 
+def test_every_redshift_that_can_be_used_has_a_distance():
+    """A row beyond the table would have neither numbers nor a flag."""
+    cz = C_KMS * np.array([-0.999, 0.3, 0.6, 1.0])
+    cz_cmb = np.array([convert_cz_kms(cz, 168, -7, "heliocentric", "cmb")])
+    assert np.isfinite(FLAT.distance_mpc(cz_cmb)).all()
+    theirs = FlatLambdaCDM(H0=70, Om0=0.3, Tcmb0=0).comoving_distance([0.3, 0.6, 1.0]).value
+    np.testing.assert_allclose(FLAT.distance_mpc(cz[1:]), theirs, rtol=1e-6)
+
+
 def test_eta_is_the_logarithm_of_the_ratio():
     grid = cells_mpc((20, 200), 0.1)
     p = gaussian([80.0, 100.0, 100.0, 100.0], 4.0, grid)
@@ -112,6 +122,6 @@ def test_eta_is_the_logarithm_of_the_ratio():
 def test_a_law_describes_itself_and_ends_where_its_table_ends():
     assert HUBBLE.describe() == "hubble, H0 = 70"
     assert FLAT.describe() == "flat_lambda_cdm, H0 = 70, Om0 = 0.3"
-    assert np.isnan(FLAT.distance_mpc(0.6 * C_KMS))
+    assert np.isnan(FLAT.distance_mpc(1.2 * C_KMS))
     assert np.isnan(FLAT.cosmological_cz_kms(5000))
     assert np.isnan(FLAT.velocity_kms(np.nan, 100))

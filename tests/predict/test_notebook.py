@@ -98,6 +98,15 @@ def test_the_law_of_distance_and_redshift_is_chosen_and_said(model):
         notebook.predict_velocity(images(1), cz, model, cosmology="planck")
 
 
+@pytest.mark.parametrize("cosmology", [None, "hubble"])
+def test_a_redshift_far_beyond_the_model_is_flagged_by_each_law(model, cosmology):
+    cz = [30000, 170000, 290000] * SPEED
+    table = notebook.predict_velocity(images(3), cz, model, frame="cmb", cosmology=cosmology)
+    assert np.isfinite(table["D_z"].value).all()
+    assert all("cz_beyond" in flags for flags in table["flags"])
+    assert np.isnan(table["v_hat"].value).all()
+
+
 def test_an_error_of_the_redshift_is_used_and_images_are_resampled(model):
     sharp = notebook.predict_velocity(images(1)[0], 5000 * SPEED, model)
     wide = notebook.predict_velocity(images(1)[0], 5000 * SPEED, model, cz_error=300 * SPEED)

@@ -3,11 +3,13 @@
 import ctypes
 import errno
 import hashlib
+import json
 import os
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
@@ -140,6 +142,11 @@ def write_atomically(path: Path, content: bytes) -> None:
     """
     with replace_file(path) as partial:
         partial.write_bytes(content)
+
+
+def json_sha256(value: Any) -> str:
+    """sha256 of JSON values, whatever the order of their keys."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
 def files_sha256(folder: Path) -> str:

@@ -6,7 +6,7 @@ seen from the moving Sun with
     1 + z_obs = (1 + z_cos) (1 + z_pec) (1 + z_sun),  1 + z_sun = 1 / (gamma (1 + beta cos theta)),
 
 where theta is the angle between the galaxy and the apex of the Sun's motion. It is a product, not a
-sum of velocities, which errs by z v_sun: 12 km/s at 100 Mpc.
+sum of velocities, which errs by z v_sun: 9 km/s at 100 Mpc.
 """
 
 from collections.abc import Mapping

@@ -1,6 +1,5 @@
 """Keep what takes long to compute, for later processes that would compute the same."""
 
-import hashlib
 import json
 import os
 import tempfile
@@ -8,6 +7,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+from peculiar.core.files import json_sha256
 
 FOLDER = Path(".peculiar")  # below the root of a repository, and ignored by git
 
@@ -29,19 +30,15 @@ def remembered(path: Path, key: Any, make: Callable[[], Any]) -> Any:
     JSON values
         Those of `make`; a damaged file counts as none.
     """
-    digest = _digest(key)
+    digest = json_sha256(key)
     with suppress(OSError, ValueError, KeyError, TypeError):
         kept = json.loads(path.read_bytes())
-        if kept["key"] == digest and kept["sha256"] == _digest(kept["value"]):
+        if kept["key"] == digest and kept["sha256"] == json_sha256(kept["value"]):
             return kept["value"]
     value = make()
     with suppress(OSError):
-        _write(path, {"key": digest, "value": value, "sha256": _digest(value)})
+        _write(path, {"key": digest, "value": value, "sha256": json_sha256(value)})
     return value
-
-
-def _digest(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
 def _write(path: Path, kept: Any) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from peculiar.core.errors import InputError
-from peculiar.core.files import alone, replace_folder, write_atomically
+from peculiar.core.files import alone, json_sha256, replace_folder, write_atomically
 from peculiar.core.shard import FLOAT32, Shard
 
 KEY = "key"
@@ -154,7 +154,7 @@ def begun(
         When another process writes the same output.
     """
     kept = folder.with_name(f".{folder.name}.begun.partial")
-    key = hashlib.sha256(json.dumps(decided_by, sort_keys=True).encode()).hexdigest()
+    key = json_sha256(decided_by)
     with alone(folder):
         if kept.exists() and not _has_key(kept, key):
             print(f"{folder}: begun with other parameters or code: what was done is removed")

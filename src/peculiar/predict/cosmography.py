@@ -15,6 +15,7 @@ v = cz - H0 D is kept as it is: x = D.
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -25,7 +26,7 @@ from peculiar.velocity.grid import cells_mpc
 Array = NDArray[np.float64]
 C_KMS = speed_of_light * 1e-3
 OM0 = 0.3  # matter; distances below 400 Mpc change by 0.5 % from 0.25 to 0.35
-Z_MAX = 0.5  # of the table of distances; galaxies of images end well below
+Z_MAX = 1.1  # of the table of distances; a redshift is below 1, and the Sun's motion adds to it
 HUBBLE, FLAT_LAMBDA_CDM = "hubble", "flat_lambda_cdm"
 COSMOLOGIES = (HUBBLE, FLAT_LAMBDA_CDM)
 
@@ -70,7 +71,7 @@ class Cosmography:
         cz = np.asarray(cz_kms, dtype=float)
         if self.name == HUBBLE:
             return np.asarray(cz / self.H0_kms_mpc)
-        z, D = self._table()
+        z, D = _comoving(self.H0_kms_mpc, self.Om0)
         return np.asarray(np.sign(cz) * np.interp(np.abs(cz) / C_KMS, z, D, right=np.nan))
 
     def cosmological_cz_kms(self, D_mpc: ArrayLike) -> Array:
@@ -89,7 +90,7 @@ class Cosmography:
         D = np.asarray(D_mpc, dtype=float)
         if self.name == HUBBLE:
             return np.asarray(D * self.H0_kms_mpc)
-        z, distance = self._table()
+        z, distance = _comoving(self.H0_kms_mpc, self.Om0)
         return np.asarray(np.sign(D) * C_KMS * np.interp(np.abs(D), distance, z, right=np.nan))
 
     def velocity_kms(self, cz_kms: ArrayLike, D_mpc: ArrayLike) -> Array:
@@ -160,14 +161,16 @@ class Cosmography:
         moved = np.array([np.diff(np.interp(ends, edges, row)) for row in below])
         return moved.reshape(len(p), len(x)), x
 
-    def _table(self) -> tuple[Array, Array]:
-        """Redshifts (k,) from 0 on and their comoving distances (k,), Mpc, to 1e-7 in between."""
-        z = np.linspace(0, Z_MAX, 5001)
-        middle = (z[1:] + z[:-1]) / 2
-        slope = [1 / np.sqrt(self.Om0 * (1 + at) ** 3 + 1 - self.Om0) for at in (z, middle)]
-        # Simpson's rule
-        pieces = (slope[0][1:] + 4 * slope[1] + slope[0][:-1]) * (z[1] - z[0]) / 6
-        return z, C_KMS / self.H0_kms_mpc * np.concatenate([[0.0], np.cumsum(pieces)])
+
+@lru_cache(maxsize=4)
+def _comoving(H0_kms_mpc: float, Om0: float) -> tuple[Array, Array]:
+    """Redshifts (k,) from 0 to `Z_MAX` and their comoving distances (k,), Mpc."""
+    z = np.linspace(0, Z_MAX, round(Z_MAX * 1e4) + 1)
+    middle = (z[1:] + z[:-1]) / 2
+    ends, between = (1 / np.sqrt(Om0 * (1 + at) ** 3 + 1 - Om0) for at in (z, middle))
+    # Simpson's rule
+    pieces = (ends[1:] + 4 * between + ends[:-1]) * (z[1] - z[0]) / 6
+    return z, C_KMS / H0_kms_mpc * np.concatenate([[0.0], np.cumsum(pieces)])
 
 
 def log_distance_ratio(p: Array, grid_mpc: Array, D_z_mpc: ArrayLike) -> tuple[Array, Array]:

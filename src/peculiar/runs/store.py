@@ -83,7 +83,7 @@ def check_finished(database: Path) -> None:
     """Check that the process that made a database was not killed, or out of disk, meanwhile.
 
     We move a database to its place when it is finished (`peculiar.runs.tracking.connect`); MLflow's
-    own commands, and we before 2026-11-30, make it there. The last step adds an experiment.
+    own commands, and we before 2026-11-29, make it there. The last step adds an experiment.
 
     Raises
     ------
