@@ -19,6 +19,7 @@ from builders.standin import small_standin
 from peculiar.cli.main import main
 from peculiar.core.dataset import Observed
 from peculiar.core.errors import InputError
+from peculiar.core.files import alone
 from peculiar.core.frames import convert_cz_kms
 from peculiar.galaxies.nsa import read_catalogue, read_nsa
 from peculiar.galaxies.standin.simulation import make_broadband
@@ -417,13 +418,11 @@ def test_a_set_of_images_that_is_replaced_is_opened_anew(raw_folder, tmp_path):
 
 
 def test_two_runs_into_one_file_are_refused(champion, galaxies, tmp_path):
-    from filelock import FileLock
-
     given = tmp_path / "few.csv"
     write_catalogue(given, 2)
     with (
-        FileLock(tmp_path / ".out.csv.lock"),
-        pytest.raises(InputError, match=r"another run writes .*out\.csv: wait for it"),
+        alone(tmp_path / "out.csv"),
+        pytest.raises(InputError, match=r"another process writes .*out\.csv: wait until it has"),
     ):
         batch.predict_catalogue(
             champion, job_of(champion, Files(galaxies)), given, tmp_path / "out.csv"

@@ -19,12 +19,11 @@ import numpy as np
 import pyarrow as pa  # type: ignore[import-untyped]
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
 from astropy.table import QTable
-from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from peculiar.core.dataset import TABLE
 from peculiar.core.errors import InputError, NotFinite
-from peculiar.core.files import replace_file
+from peculiar.core.files import alone, replace_file
 from peculiar.core.frames import UNKNOWN
 from peculiar.parallel import in_order, pool
 from peculiar.predict import catalogue
@@ -264,7 +263,7 @@ def predict_catalogue(
     ------
     InputError
         When the catalogue cannot be read, it or its images change all the time meanwhile, or
-        another run writes the same output.
+        another process writes the same output.
     """
     read = rows_of if given.is_dir() else catalogue.chunks
     # refuse what cannot be read or done before anything is written
@@ -272,38 +271,32 @@ def predict_catalogue(
     if job.prior is not None:
         check_prior(champion, job.prior)
     folder = output.with_name(f".{output.name}.parts")
-    folder.mkdir(exist_ok=True)
-    try:
-        with FileLock(folder.with_suffix(".lock"), timeout=0):
-            identity = _identity(job, given, rows_at_once)
-            _keep(folder, identity)
-            for _ in range(PASSES):
-                chunks = read(given, rows_at_once)
-                parts, written = _write_parts(champion, job, chunks, folder, scheduler, store)
-                if not written:
-                    break
-            if written or _identity(job, given, rows_at_once) != identity:
-                what = "images" if written else "rows"
-                raise InputError(
-                    f"the {what} of {given} change while they are predicted: wait until all is "
-                    "written, and run the same command again"
-                )
-            prior = job.prior or default_prior(champion)
-            frames = (pq.read_table(part, columns=["frame"])["frame"] for part in parts)
-            meta = {
-                **champion.describe(),
-                "prior": prior.name,
-                "frame": frames_in(name for part in frames for name in part.to_pylist()),
-                "law": laws_said(champion, job.cosmology),
-                "input": given.name,
-            }
-            count = assemble(parts, ALL_COLUMNS, meta, output)
-            shutil.rmtree(folder)
-    except Timeout:
-        raise InputError(
-            f"another run writes {output}: wait for it, or name another file"
-        ) from None
-    folder.with_suffix(".lock").unlink(missing_ok=True)
+    with alone(output):
+        folder.mkdir(exist_ok=True)
+        identity = _identity(job, given, rows_at_once)
+        _keep(folder, identity)
+        for _ in range(PASSES):
+            chunks = read(given, rows_at_once)
+            parts, written = _write_parts(champion, job, chunks, folder, scheduler, store)
+            if not written:
+                break
+        if written or _identity(job, given, rows_at_once) != identity:
+            what = "images" if written else "rows"
+            raise InputError(
+                f"the {what} of {given} change while they are predicted: wait until all is "
+                "written, and run the same command again"
+            )
+        prior = job.prior or default_prior(champion)
+        frames = (pq.read_table(part, columns=["frame"])["frame"] for part in parts)
+        meta = {
+            **champion.describe(),
+            "prior": prior.name,
+            "frame": frames_in(name for part in frames for name in part.to_pylist()),
+            "law": laws_said(champion, job.cosmology),
+            "input": given.name,
+        }
+        count = assemble(parts, ALL_COLUMNS, meta, output)
+        shutil.rmtree(folder)
     return count
 
 
