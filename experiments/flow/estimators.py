@@ -21,6 +21,7 @@ from experiments.flow.mocks import Drawn, Mock, drawn
 from experiments.kept import identity_of, read_kept
 from peculiar.core.files import replace_file
 from peculiar.flow import fit, likelihood
+from peculiar.flow.likelihood import Galaxies
 from peculiar.velocity.grid import moments
 from peculiar.velocity.posterior import velocity_on_grid
 
@@ -29,9 +30,9 @@ SIGMA_D_MPC = (10.0, 20.0)
 FIELDS = ("V", "error")  # of a kept estimate, with the monopole: (4,) each, km/s
 
 
-def by_flow(mock: Mock, one: Drawn) -> tuple[Array, Array]:
+def by_flow(mock: Mock, galaxies: Galaxies) -> tuple[Array, Array]:
     """V and the monopole at the mean depth, and their errors, (4,) each, km/s, by our command."""
-    found = fit.fit_flow([one.galaxies], mock.H0_kms_mpc)
+    found = fit.fit_flow([galaxies], mock.H0_kms_mpc)
     scale: Array = np.array([1, 1, 1, mock.H0_kms_mpc * found.depth_mpc])
     V = np.append(found.V_kms, found.zero_point)
     errors: Array = np.sqrt(np.diag(found.covariance))
@@ -58,7 +59,7 @@ def of_v_hat(mock: Mock, one: Drawn) -> Array:
 def of_v_p(mock: Mock, one: Drawn, p: Array) -> Array:
     """v_p = H0 (D_z - D_p) (n,), km/s."""
     D_p, _ = moments(p, one.galaxies.x_mpc)
-    return mock.H0_kms_mpc * (one.galaxies.X_mpc - D_p)
+    return np.asarray(mock.H0_kms_mpc * (one.galaxies.X_mpc - D_p))
 
 
 def of_eta(mock: Mock, one: Drawn) -> Array:
@@ -69,7 +70,10 @@ def of_eta(mock: Mock, one: Drawn) -> Array:
 
 
 ESTIMATORS: Mapping[str, Callable[[Mock, Drawn], tuple[Array, Array]]] = {
-    "`peculiar flow`": by_flow,
+    "`peculiar flow`, prior of the survey": lambda mock, one: by_flow(mock, one.galaxies),
+    "`peculiar flow`, uniform prior": lambda mock, one: by_flow(
+        mock, replace(one.galaxies, p=one.flat)
+    ),
     "v_p, prior of the survey": lambda mock, one: least_squares(
         of_v_p(mock, one, one.galaxies.p), one.galaxies.towards
     ),
