@@ -66,7 +66,7 @@ def of_eta(mock: Mock, one: Drawn) -> Array:
     """H0 D_z ln(10) eta (n,), km/s, the velocity to first order."""
     D_z = np.maximum(one.galaxies.X_mpc, 1e-3)
     eta = np.log10(D_z) - one.galaxies.p @ np.log10(one.galaxies.x_mpc)
-    return mock.H0_kms_mpc * D_z * np.log(10) * eta
+    return np.asarray(mock.H0_kms_mpc * D_z * np.log(10) * eta)
 
 
 ESTIMATORS: Mapping[str, Callable[[Mock, Drawn], tuple[Array, Array]]] = {
