@@ -10,11 +10,11 @@ from astropy.coordinates import SkyCoord
 from astropy.table import Table
 from numpy.typing import NDArray
 
+from peculiar.core.cosmography import COSMOLOGIES, Cosmography
 from peculiar.core.errors import InputError
 from peculiar.flow.fit import Flow, fit_flow
 from peculiar.flow.likelihood import Galaxies
 from peculiar.predict.columns import FLAGS
-from peculiar.predict.cosmography import COSMOLOGIES, Cosmography
 from peculiar.predict.densities import read_densities
 
 Array = NDArray[np.float64]
@@ -107,7 +107,9 @@ def _check(path: Path, table: Table, accepted: Collection[str]) -> None:
 
 def _numbers(table: Table, name: str) -> Array:
     """A column (n,) of plain numbers, NaN where it is masked."""
-    column = np.ma.asarray(getattr(table[name], "value", table[name]), dtype=float)
+    column: np.ma.MaskedArray = np.ma.asarray(
+        getattr(table[name], "value", table[name]), dtype=float
+    )
     return np.asarray(column.filled(np.nan))
 
 
