@@ -10,13 +10,13 @@ from builders import champions, nsa
 from builders.standin import small_standin
 from peculiar.galaxies.formats import read_galaxy
 from peculiar.galaxies.galaxy import Galaxy
-from peculiar.predict.batch import Job, predict_rows
 from peculiar.predict.catalogue import chunks
 from peculiar.predict.columns import COLUMNS, FLAGS
 from peculiar.predict.estimate import predict_images
 from peculiar.predict.files import predict_galaxy, predict_real
 from peculiar.predict.images import Files
 from peculiar.predict.notebook import predict_velocity
+from peculiar.predict.rows import Job, predict_rows
 from peculiar.predict.server import Served
 from peculiar.predict.units import BRIGHTNESS
 from peculiar.predict.view import View, view_galaxy

@@ -266,8 +266,9 @@ def _predict_catalogue(arguments: argparse.Namespace) -> None:
     """Write the predictions for a catalogue or a folder of images."""
     _check_catalogue(arguments)
     from peculiar.core.frames import UNKNOWN
-    from peculiar.predict.batch import Job, predict_catalogue
+    from peculiar.predict.batch import predict_catalogue
     from peculiar.predict.images import source_of
+    from peculiar.predict.rows import Job
     from peculiar.registry.champion import load_champion
 
     given, pictures = arguments.files[0], arguments.pictures
