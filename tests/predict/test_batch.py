@@ -212,6 +212,10 @@ def test_redshifts_of_real_galaxies_are_converted_or_flagged(champion, tmp_path)
     ]
     assert np.abs(np.diff(expected)).min() > 30
     np.testing.assert_allclose(table["D_z"], np.array(expected) / champion.H0_kms_mpc)
+    np.testing.assert_allclose(table["cz"], expected)
+    assert table["cz_error"] == [0, 0, 0]
+    np.testing.assert_allclose(table["ra"], [at.ra_deg, at.ra_deg, 168])
+    np.testing.assert_allclose(table["dec"], [at.dec_deg, at.dec_deg, -7])
     assert table["frame"] == ["cmb"] * 3
     assert not any("frame" in flags.split(", ") for flags in table["flags"])
     unknown = predict_rows(champion, replace(job, frame="unknown"), rows).to_pydict()
@@ -219,6 +223,7 @@ def test_redshifts_of_real_galaxies_are_converted_or_flagged(champion, tmp_path)
     assert unknown["flags"][0].split(", ").count("frame") == 1
     assert "taken as it is: give its cz_frame, and ra and dec" in unknown["reason"][0]
     assert unknown["D_z"] == table["D_z"]
+    assert unknown["cz"] == table["cz"]
 
 
 def test_a_redshift_beyond_a_champion_s_grid_leaves_the_distance(untrained, tmp_path):
@@ -230,6 +235,8 @@ def test_a_redshift_beyond_a_champion_s_grid_leaves_the_distance(untrained, tmp_
     assert "cz_beyond" in table["flags"][1]
     assert table["reason"] == ["", "cz 20000 km/s is beyond the champion's distances"]
     assert np.isfinite(table["v_hat"]).tolist() == [True, False]
+    assert table["cz"] == [5000, 20000]
+    assert np.isnan([*table["ra"], *table["dec"]]).all()
     assert np.isfinite(table["D_p"]).all()
     for name in ("000000-broadband_3.fits.png", "000001-broadband_3.fits.png"):
         assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")

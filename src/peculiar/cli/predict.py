@@ -180,6 +180,7 @@ def _predict_images(arguments: argparse.Namespace) -> None:
     from astropy.table import vstack
 
     from peculiar.galaxies.nsa import read_catalogue
+    from peculiar.predict.columns import USED
     from peculiar.predict.tables import write_table
     from peculiar.registry.champion import load_champion
 
@@ -196,7 +197,8 @@ def _predict_images(arguments: argparse.Namespace) -> None:
         f"{named}, trained on {champion.data_source}, bands {champion.bands}{limits}, "
         f"prior {prior.describe()}"
     )
-    print("\n".join(table.pformat(max_lines=-1, max_width=-1)))
+    shown = table[[name for name in table.colnames if name not in USED]]
+    print("\n".join(shown.pformat(max_lines=-1, max_width=-1)))
     if arguments.output:
         write_table(table, arguments.output)
 

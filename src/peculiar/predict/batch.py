@@ -33,7 +33,7 @@ from peculiar.registry.champion import Champion
 from peculiar.runs.store import store_folder
 
 ROWS_AT_ONCE = 256
-FORMAT = 6  # of the parts
+FORMAT = 7  # of the parts
 STATE = b"images"  # of a part: in what state the images were when they were read
 PASSES = 3  # over a catalogue whose images change meanwhile
 

@@ -13,7 +13,7 @@ from astropy.table import QTable
 from numpy.typing import ArrayLike, NDArray
 
 from peculiar.core.frames import UNKNOWN
-from peculiar.predict.columns import COLUMNS, FLAGS, TEXT_COLUMNS
+from peculiar.predict.columns import COLUMNS, FLAGS, NUMBERS, TEXT_COLUMNS
 from peculiar.predict.cosmography import HUBBLE, Cosmography, log_distance_ratio
 from peculiar.predict.limits import beyond, outside_training
 from peculiar.predict.priors import (
@@ -22,7 +22,14 @@ from peculiar.predict.priors import (
     distance_grid,
     distances_given_image,
 )
-from peculiar.predict.redshifts import cz_in_cmb_frame, frames_in, laws_of, laws_said, usable
+from peculiar.predict.redshifts import (
+    cz_in_cmb_frame,
+    frames_in,
+    laws_of,
+    laws_said,
+    positions,
+    usable,
+)
 from peculiar.predict.view import View
 from peculiar.registry.champion import Champion
 from peculiar.velocity.grid import moments
@@ -71,10 +78,11 @@ def predict_images(
     Returns
     -------
     QTable, n rows
-        `peculiar.predict.columns.COLUMNS`; `frame`, that of the redshift in them; and `flags`,
+        `peculiar.predict.columns.NUMBERS`; `frame`, that of the redshift in them; and `flags`,
         those of the view and of the prediction in the order of `FLAGS`. A row without an image has
-        no numbers. One without a usable redshift, or with one that no distance of the champion's
-        grid fits, has no posterior. The champion, the prior and the frames are in `meta`.
+        none of `COLUMNS`. One without a usable redshift, or with one that no distance of the
+        champion's grid fits, has no posterior. The champion, the prior and the frames are in
+        `meta`.
 
     Raises
     ------
@@ -84,7 +92,8 @@ def predict_images(
     n = len(views)
     prior = prior or default_prior(champion)
     cz, error, flags_of_cz = usable(np.broadcast_to(cz_kms, n), np.broadcast_to(cz_error_kms, n))
-    cz, frames = cz_in_cmb_frame(views, cz, frame, ra_deg, dec_deg)
+    ra, dec = positions(views, ra_deg, dec_deg)
+    cz, frames = cz_in_cmb_frame(views, cz, frame, ra, dec)
     flags = [{*view.flags} for view in views]
     columns = {name: np.full(n, np.nan) for name in COLUMNS}
     images = [view.image for view in views if view.image is not None]
@@ -106,7 +115,8 @@ def predict_images(
         if not flags[k] & {"no_cz", "bad_cz"}:  # a catalogue has said which already
             flags[k].add(flag)
     about = {"prior": prior.name, "frame": frames_in(frames), "law": laws_said(champion, cosmology)}
-    return _table({**champion.describe(), **about}, columns, frames, flags)
+    used = {"cz": cz, "cz_error": error, "ra": ra, "dec": dec}
+    return _table({**champion.describe(), **about}, used | columns, frames, flags)
 
 
 def _table(
@@ -116,12 +126,12 @@ def _table(
     flags: Sequence[set[str]],
 ) -> QTable:
     table = QTable(meta=dict(meta))
-    for name, column in COLUMNS.items():
+    for name, column in NUMBERS.items():
         table[name] = columns[name] * u.Unit(column.unit)
     words = [", ".join(flag for flag in FLAGS if flag in present) or "ok" for present in flags]
     table["frame"] = frames
     table["flags"] = np.array(words, dtype=str)
-    for name, column in (COLUMNS | TEXT_COLUMNS).items():
+    for name, column in (NUMBERS | TEXT_COLUMNS).items():
         table[name].info.description = column.description
         table[name].info.format = column.format
     return table

@@ -13,7 +13,7 @@ from astropy.table import QTable
 from peculiar.core.errors import InputError, NotFinite
 from peculiar.core.frames import UNKNOWN
 from peculiar.predict.catalogue import Row
-from peculiar.predict.columns import COLUMNS, TEXT_COLUMNS, Column
+from peculiar.predict.columns import COLUMNS, NUMBERS, TEXT_COLUMNS, Column
 from peculiar.predict.estimate import outputs, predict_images
 from peculiar.predict.figures import draw_galaxy
 from peculiar.predict.images import Dataset, Files
@@ -28,7 +28,7 @@ ABOUT_ROWS = {
     "camera": Column("", "which of the galaxy's images", None),
 }
 REASON = {"reason": Column("", "why numbers are missing, or the frame is not the CMB's", None)}
-ALL_COLUMNS = ABOUT_ROWS | COLUMNS | TEXT_COLUMNS | REASON
+ALL_COLUMNS = ABOUT_ROWS | NUMBERS | TEXT_COLUMNS | REASON
 _loading = Lock()
 
 
@@ -96,7 +96,7 @@ def predict_rows(champion: Champion, job: Job, rows: list[Row]) -> pa.Table:
             "row": pa.array([row.number for row in rows], pa.int64()),
             "name": texts(row.name for row in rows),
             "camera": pa.array([row.camera for row in rows], pa.int64()),
-            **{name: pa.array(table[name].value, pa.float64()) for name in COLUMNS},
+            **{name: pa.array(table[name].value, pa.float64()) for name in NUMBERS},
             "frame": pa.array(table["frame"].tolist(), pa.string()),
             "flags": pa.array(flags, pa.string()),
             "reason": texts(reasons),
