@@ -24,8 +24,9 @@ from peculiar.core.files import replace_file
 from peculiar.parallel import in_order, pool
 from peculiar.predict import catalogue
 from peculiar.predict.catalogue import Row
+from peculiar.predict.densities import check_density, describe_grid
 from peculiar.predict.images import rows_of
-from peculiar.predict.priors import check_prior, default_prior
+from peculiar.predict.priors import check_prior, default_prior, distance_grid
 from peculiar.predict.redshifts import frames_in, laws_said
 from peculiar.predict.rows import ALL_COLUMNS, Job, Part, predict_on_worker, predict_rows
 from peculiar.predict.tables import assemble, write_part
@@ -97,6 +98,8 @@ def predict_catalogue(
     next(read(given, 1))
     if job.prior is not None:
         check_prior(champion, job.prior)
+    if job.density:
+        check_density(champion)
     folder = output.with_name(f".{output.name}.parts")
     folder.mkdir(exist_ok=True)
     try:
@@ -122,6 +125,7 @@ def predict_catalogue(
                 "frame": frames_in(name for part in frames for name in part.to_pylist()),
                 "law": laws_said(champion, job.cosmology),
                 "input": given.name,
+                **(describe_grid(distance_grid(champion)) if job.density else {}),
             }
             count = assemble(parts, ALL_COLUMNS, meta, output)
             shutil.rmtree(folder)

@@ -65,6 +65,11 @@ FLAGS = {
 }
 """Every flag and its meaning, in the order in which `flags` lists them."""
 
+DENSITY = {
+    "p_D": Column("", "p(D | image), probability of each cell of the grid in the metadata", None)
+}
+"""Column of tables that are asked to hold the distribution itself, `peculiar.predict.densities`."""
+
 TEXT_COLUMNS = {
     "frame": Column("", "frame of cz, and so of D_z and all velocities", None),
     "flags": Column("", 'problems, separated by commas; "ok" if none', None),

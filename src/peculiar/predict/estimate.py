@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from peculiar.core.frames import UNKNOWN
 from peculiar.predict.columns import COLUMNS, FLAGS, NUMBERS, TEXT_COLUMNS
 from peculiar.predict.cosmography import HUBBLE, Cosmography, log_distance_ratio
+from peculiar.predict.densities import add_densities
 from peculiar.predict.limits import beyond, outside_training
 from peculiar.predict.priors import (
     DistancePrior,
@@ -51,6 +52,7 @@ def predict_images(
     ra_deg: ArrayLike = np.nan,
     dec_deg: ArrayLike = np.nan,
     cosmology: str | None = None,
+    density: bool = False,
 ) -> QTable:
     """Predict distances and velocities of galaxies, in the frame of the CMB where it is possible.
 
@@ -74,6 +76,8 @@ def predict_images(
     cosmology : str, optional
         Law of distance and redshift, one of `peculiar.predict.cosmography.COSMOLOGIES`. By default
         Hubble's, as in the paper, for simulated galaxies, and flat LambdaCDM for real ones.
+    density : bool
+        Whether to add p(D | image), see `peculiar.predict.densities`.
 
     Returns
     -------
@@ -96,11 +100,14 @@ def predict_images(
     cz, frames = cz_in_cmb_frame(views, cz, frame, ra, dec)
     flags = [{*view.flags} for view in views]
     columns = {name: np.full(n, np.nan) for name in COLUMNS}
+    p = np.full((n, len(distance_grid(champion))), np.nan, np.float32) if density else None
     images = [view.image for view in views if view.image is not None]
     rows = np.array([k for k, view in enumerate(views) if view.image is not None], dtype=int)
     if images:
         stack = np.stack(images)
         output = outputs(champion, stack)
+        if p is not None:
+            p[rows] = distances_given_image(champion, output, prior)
         predicted = {name: np.full(len(rows), np.nan) for name in COLUMNS}
         for law, at in laws_of(champion, [views[k] for k in rows], cosmology):
             found = estimates(champion, output[at], cz[rows][at], error[rows][at], prior, law)
@@ -116,7 +123,10 @@ def predict_images(
             flags[k].add(flag)
     about = {"prior": prior.name, "frame": frames_in(frames), "law": laws_said(champion, cosmology)}
     used = {"cz": cz, "cz_error": error, "ra": ra, "dec": dec}
-    return _table({**champion.describe(), **about}, used | columns, frames, flags)
+    table = _table({**champion.describe(), **about}, used | columns, frames, flags)
+    if p is not None:
+        add_densities(table, champion, p)
+    return table
 
 
 def _table(

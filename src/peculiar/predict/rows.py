@@ -13,12 +13,12 @@ from astropy.table import QTable
 from peculiar.core.errors import InputError, NotFinite
 from peculiar.core.frames import UNKNOWN
 from peculiar.predict.catalogue import Row
-from peculiar.predict.columns import COLUMNS, NUMBERS, TEXT_COLUMNS, Column
+from peculiar.predict.columns import COLUMNS, DENSITY, NUMBERS, TEXT_COLUMNS, Column
 from peculiar.predict.estimate import outputs, predict_images
 from peculiar.predict.figures import draw_galaxy
 from peculiar.predict.images import Dataset, Files
 from peculiar.predict.priors import DistancePrior, default_prior, distances_given_image
-from peculiar.predict.tables import texts
+from peculiar.predict.tables import numbers, texts
 from peculiar.predict.view import View, is_real, view_galaxy
 from peculiar.registry.champion import Champion, load_champion
 
@@ -28,7 +28,7 @@ ABOUT_ROWS = {
     "camera": Column("", "which of the galaxy's images", None),
 }
 REASON = {"reason": Column("", "why numbers are missing, or the frame is not the CMB's", None)}
-ALL_COLUMNS = ABOUT_ROWS | NUMBERS | TEXT_COLUMNS | REASON
+ALL_COLUMNS = ABOUT_ROWS | NUMBERS | TEXT_COLUMNS | REASON | DENSITY
 _loading = Lock()
 
 
@@ -52,6 +52,8 @@ class Job:
         Frame of the redshifts of rows that name none.
     cosmology : str or None
         Law of distance and redshift, see `peculiar.predict.redshifts.laws_of`.
+    density : bool
+        Whether to add p(D | image).
     """
 
     model: str
@@ -63,6 +65,7 @@ class Job:
     prior: DistancePrior | None = None
     frame: str = UNKNOWN
     cosmology: str | None = None
+    density: bool = False
 
 
 def predict_rows(champion: Champion, job: Job, rows: list[Row]) -> pa.Table:
@@ -72,7 +75,7 @@ def predict_rows(champion: Champion, job: Job, rows: list[Row]) -> pa.Table:
     -------
     pyarrow.Table
         `row`, `name`, `camera`; the columns of `predict_images`; `reason`, a sentence where
-        numbers are missing.
+        numbers are missing; and p(D | image) if it is asked for.
     """
     views = [_view(champion, job, row) for row in rows]
     cz, error = [row.cz_kms for row in rows], [row.cz_error_kms for row in rows]
@@ -86,6 +89,7 @@ def predict_rows(champion: Champion, job: Job, rows: list[Row]) -> pa.Table:
         ra_deg=[row.ra_deg for row in rows],
         dec_deg=[row.dec_deg for row in rows],
         cosmology=job.cosmology,
+        density=job.density,
     )
     if job.pictures is not None:
         _draw(job, job.pictures, champion, rows, views, table)
@@ -100,6 +104,7 @@ def predict_rows(champion: Champion, job: Job, rows: list[Row]) -> pa.Table:
             "frame": pa.array(table["frame"].tolist(), pa.string()),
             "flags": pa.array(flags, pa.string()),
             "reason": texts(reasons),
+            **{name: numbers(table[name]) for name in DENSITY if job.density},
         }
     )
 
