@@ -12,9 +12,9 @@ import torch
 from astropy.table import QTable
 from numpy.typing import ArrayLike, NDArray
 
+from peculiar.core.cosmography import HUBBLE, Cosmography
 from peculiar.core.frames import UNKNOWN
 from peculiar.predict.columns import COLUMNS, FLAGS, NUMBERS, TEXT_COLUMNS
-from peculiar.predict.cosmography import HUBBLE, Cosmography, log_distance_ratio
 from peculiar.predict.densities import add_densities
 from peculiar.predict.limits import beyond, outside_training
 from peculiar.predict.priors import (
@@ -33,7 +33,7 @@ from peculiar.predict.redshifts import (
 )
 from peculiar.predict.view import View
 from peculiar.registry.champion import Champion
-from peculiar.velocity.grid import moments
+from peculiar.velocity.grid import log_distance_ratio, moments, moved
 from peculiar.velocity.hubble import velocity_posterior_kms
 from peculiar.velocity.posterior import normal, velocity_on_grid
 
@@ -74,7 +74,7 @@ def predict_images(
     ra_deg, dec_deg : array_like, (n,) or ()
         Position (ICRS), deg; NaN for that of the galaxy's file, if it has one.
     cosmology : str, optional
-        Law of distance and redshift, one of `peculiar.predict.cosmography.COSMOLOGIES`. By default
+        Law of distance and redshift, one of `peculiar.core.cosmography.COSMOLOGIES`. By default
         Hubble's, as in the paper, for simulated galaxies, and flat LambdaCDM for real ones.
     density : bool
         Whether to add p(D | image), see `peculiar.predict.densities`.
@@ -240,7 +240,9 @@ def _posterior(
         sigma = np.hypot((high - low) / 2, error / H0)
         v = normal(*velocity_posterior_kms(H0 * (X - law.x_mpc(given)), sigma, sigma_v, H0))
     else:
-        p, x = law.in_x(given, distance_grid(champion))
+        p, x = given, distance_grid(champion)
+        if law.name != HUBBLE:  # whose x is D
+            p, x = moved(p, x, law.x_mpc)
         v = velocity_on_grid(p, x, X, sigma_v, H0, cz_error_kms=error)
     lows = {f"v_low{level}": values for level, values in v.low_kms.items()}
     highs = {f"v_high{level}": values for level, values in v.high_kms.items()}
