@@ -12,9 +12,10 @@ import torch
 from astropy.table import QTable
 from numpy.typing import ArrayLike, NDArray
 
+from peculiar.core.cosmography import HUBBLE, Cosmography
 from peculiar.core.frames import UNKNOWN
-from peculiar.predict.columns import COLUMNS, FLAGS, TEXT_COLUMNS
-from peculiar.predict.cosmography import HUBBLE, Cosmography, log_distance_ratio
+from peculiar.predict.columns import COLUMNS, FLAGS, NUMBERS, TEXT_COLUMNS
+from peculiar.predict.densities import add_densities
 from peculiar.predict.limits import beyond, outside_training
 from peculiar.predict.priors import (
     DistancePrior,
@@ -22,10 +23,17 @@ from peculiar.predict.priors import (
     distance_grid,
     distances_given_image,
 )
-from peculiar.predict.redshifts import cz_in_cmb_frame, frames_in, laws_of, laws_said, usable
+from peculiar.predict.redshifts import (
+    cz_in_cmb_frame,
+    frames_in,
+    laws_of,
+    laws_said,
+    positions,
+    usable,
+)
 from peculiar.predict.view import View
 from peculiar.registry.champion import Champion
-from peculiar.velocity.grid import moments
+from peculiar.velocity.grid import log_distance_ratio, moments, moved
 from peculiar.velocity.hubble import velocity_posterior_kms
 from peculiar.velocity.posterior import normal, velocity_on_grid
 
@@ -44,6 +52,7 @@ def predict_images(
     ra_deg: ArrayLike = np.nan,
     dec_deg: ArrayLike = np.nan,
     cosmology: str | None = None,
+    density: bool = False,
 ) -> QTable:
     """Predict distances and velocities of galaxies, in the frame of the CMB where it is possible.
 
@@ -65,16 +74,19 @@ def predict_images(
     ra_deg, dec_deg : array_like, (n,) or ()
         Position (ICRS), deg; NaN for that of the galaxy's file, if it has one.
     cosmology : str, optional
-        Law of distance and redshift, one of `peculiar.predict.cosmography.COSMOLOGIES`. By default
+        Law of distance and redshift, one of `peculiar.core.cosmography.COSMOLOGIES`. By default
         Hubble's, as in the paper, for simulated galaxies, and flat LambdaCDM for real ones.
+    density : bool
+        Whether to add p(D | image), see `peculiar.predict.densities`.
 
     Returns
     -------
     QTable, n rows
-        `peculiar.predict.columns.COLUMNS`; `frame`, that of the redshift in them; and `flags`,
+        `peculiar.predict.columns.NUMBERS`; `frame`, that of the redshift in them; and `flags`,
         those of the view and of the prediction in the order of `FLAGS`. A row without an image has
-        no numbers. One without a usable redshift, or with one that no distance of the champion's
-        grid fits, has no posterior. The champion, the prior and the frames are in `meta`.
+        none of `COLUMNS`. One without a usable redshift, or with one that no distance of the
+        champion's grid fits, has no posterior. The champion, the prior and the frames are in
+        `meta`.
 
     Raises
     ------
@@ -84,14 +96,18 @@ def predict_images(
     n = len(views)
     prior = prior or default_prior(champion)
     cz, error, flags_of_cz = usable(np.broadcast_to(cz_kms, n), np.broadcast_to(cz_error_kms, n))
-    cz, frames = cz_in_cmb_frame(views, cz, frame, ra_deg, dec_deg)
+    ra, dec = positions(views, ra_deg, dec_deg)
+    cz, frames = cz_in_cmb_frame(views, cz, frame, ra, dec)
     flags = [{*view.flags} for view in views]
     columns = {name: np.full(n, np.nan) for name in COLUMNS}
+    p = np.full((n, len(distance_grid(champion))), np.nan, np.float32) if density else None
     images = [view.image for view in views if view.image is not None]
     rows = np.array([k for k, view in enumerate(views) if view.image is not None], dtype=int)
     if images:
         stack = np.stack(images)
         output = outputs(champion, stack)
+        if p is not None:
+            p[rows] = distances_given_image(champion, output, prior)
         predicted = {name: np.full(len(rows), np.nan) for name in COLUMNS}
         for law, at in laws_of(champion, [views[k] for k in rows], cosmology):
             found = estimates(champion, output[at], cz[rows][at], error[rows][at], prior, law)
@@ -106,7 +122,11 @@ def predict_images(
         if not flags[k] & {"no_cz", "bad_cz"}:  # a catalogue has said which already
             flags[k].add(flag)
     about = {"prior": prior.name, "frame": frames_in(frames), "law": laws_said(champion, cosmology)}
-    return _table({**champion.describe(), **about}, columns, frames, flags)
+    used = {"cz": cz, "cz_error": error, "ra": ra, "dec": dec}
+    table = _table({**champion.describe(), **about}, used | columns, frames, flags)
+    if p is not None:
+        add_densities(table, champion, p)
+    return table
 
 
 def _table(
@@ -116,12 +136,12 @@ def _table(
     flags: Sequence[set[str]],
 ) -> QTable:
     table = QTable(meta=dict(meta))
-    for name, column in COLUMNS.items():
+    for name, column in NUMBERS.items():
         table[name] = columns[name] * u.Unit(column.unit)
     words = [", ".join(flag for flag in FLAGS if flag in present) or "ok" for present in flags]
     table["frame"] = frames
     table["flags"] = np.array(words, dtype=str)
-    for name, column in (COLUMNS | TEXT_COLUMNS).items():
+    for name, column in (NUMBERS | TEXT_COLUMNS).items():
         table[name].info.description = column.description
         table[name].info.format = column.format
     return table
@@ -220,7 +240,9 @@ def _posterior(
         sigma = np.hypot((high - low) / 2, error / H0)
         v = normal(*velocity_posterior_kms(H0 * (X - law.x_mpc(given)), sigma, sigma_v, H0))
     else:
-        p, x = law.in_x(given, distance_grid(champion))
+        p, x = given, distance_grid(champion)
+        if law.name != HUBBLE:  # whose x is D
+            p, x = moved(p, x, law.x_mpc)
         v = velocity_on_grid(p, x, X, sigma_v, H0, cz_error_kms=error)
     lows = {f"v_low{level}": values for level, values in v.low_kms.items()}
     highs = {f"v_high{level}": values for level, values in v.high_kms.items()}
