@@ -111,8 +111,11 @@ def chunks(path: Path, size: int) -> Iterator[list[Row]]:
     """
     if not path.is_file():
         raise InputError(f"{path} is missing: fix the path")
-    units, cells = read_cells(path)
-    factors = {name: unit_factor(path, name, units.get(name), unit) for name, unit in UNITS.items()}
+    fields, cells = read_cells(path)
+    factors = {
+        name: unit_factor(path, name, fields[name].unit if name in fields else None, unit)
+        for name, unit in UNITS.items()
+    }
     rows = (_row(number, row, factors) for number, row in enumerate(cells))
     first = True
     while chunk := list(islice(rows, size)):

@@ -1,8 +1,9 @@
 """What the cells of a catalogue are, whatever its format, and which of its columns are ours."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from difflib import get_close_matches
 from math import inf, isnan
 from numbers import Number
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import astropy.units as u
+import pyarrow as pa  # type: ignore[import-untyped]
 
 from peculiar.core.errors import InputError
 
@@ -27,8 +29,31 @@ COLUMNS = (
 Cells = dict[str, Any] | str
 """What one row has in each of the `COLUMNS` of its file, as the file has it and None where it says
 that there is nothing; or why the row cannot be read."""
-Read = tuple[Mapping[str, str], Iterator[Cells]]
-"""Units by column, as text, and the rows."""
+
+
+@dataclass(frozen=True)
+class Field:
+    """What a file says of a column.
+
+    Attributes
+    ----------
+    unit, description : str
+        As text; empty where the file says nothing.
+    kind : pyarrow.DataType or None
+        Type of its cells: text, truth values, numbers, or vectors of these; `NOT_PASSED` for
+        any other; None where the cells are text, and say themselves what they hold.
+    """
+
+    unit: str = ""
+    description: str = ""
+    kind: pa.DataType | None = None
+
+
+NOT_PASSED = pa.null()
+Read = tuple[Mapping[str, Field], Iterator[Cells]]
+"""What the file says of each column, and the rows."""
+Choose = Callable[[Path, list[str]], Mapping[str, str]]
+"""Maps the path and the file's columns to the file's name of each column that is read."""
 # as pandas, astropy, TOPCAT and databases write it
 MISSING = {"", "nan", "+nan", "-nan", "null", "none", "n/a", "na", "<na>", "--", "---", "-"}
 # Python's own `float` also reads 5_012 and the digits of every script
@@ -71,6 +96,22 @@ def our_columns(path: Path, names: list[str]) -> dict[str, str]:
     if "cz_kms" not in columns:
         raise InputError(f"{path} has no column cz_kms: add it, with empty cells where unknown")
     return {name: columns[name] for name in COLUMNS if name in columns}
+
+
+def all_columns(path: Path, names: list[str]) -> dict[str, str]:
+    """Give all columns of a file by their own names, but for those that mask others.
+
+    Raises
+    ------
+    InputError
+        When a column is there twice: a table of predictions repeats both.
+    """
+    for name in names:
+        if names.count(name) > 1:
+            said = f"the column {name}" if name.strip() else "a column without a name"
+            raise InputError(f"{path} has {said} more than once: keep one, or name them apart")
+    masks = {f"{name}.mask" for name in names}
+    return {name: name for name in names if name not in masks}
 
 
 def unit_factor(path: Path, name: str, unit: str | None, wanted: u.Unit) -> float:

@@ -5,13 +5,13 @@ from pathlib import Path
 
 from peculiar.core.errors import InputError
 from peculiar.galaxies.fits import ENDINGS
-from peculiar.predict.cells import Read
+from peculiar.predict.cells import Choose, Read, our_columns
 from peculiar.predict.cells_binary import read_fits, read_parquet
 from peculiar.predict.cells_ipac import read_ipac
 from peculiar.predict.cells_text import read_text
 from peculiar.predict.cells_votable import read_votable
 
-READERS: Mapping[str, Callable[[Path], Read]] = {
+READERS: Mapping[str, Callable[[Path, Choose], Read]] = {
     ".csv": read_text,
     ".tsv": read_text,
     ".ecsv": read_text,
@@ -36,18 +36,20 @@ def ending(path: Path) -> str:
     return Path(name).suffix
 
 
-def read_cells(path: Path) -> Read:
+def read_cells(path: Path, choose: Choose = our_columns) -> Read:
     """Open a catalogue, in the format of its ending, and read its rows one by one.
 
     Parameters
     ----------
     path : Path
         Existing file.
+    choose : callable
+        Which columns to read; by default ours.
 
     Returns
     -------
-    mapping of str to str, iterator of dict or str
-        Units of the columns that have one, and the cells of each row by `COLUMNS`, or why the row
+    mapping of str to Field, iterator of dict or str
+        What the file says of the columns, and the cells of each row by column, or why the row
         cannot be read.
 
     Raises
@@ -59,4 +61,4 @@ def read_cells(path: Path) -> Read:
     reader = READERS.get(ending(path))
     if reader is None:
         raise InputError(f"{path}: unsupported extension: give a catalogue as {', '.join(READERS)}")
-    return reader(path)
+    return reader(path, choose)
