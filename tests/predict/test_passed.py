@@ -42,8 +42,8 @@ def predict(tmp_path_factory):
         pixel_scale_arcsec=5.44,
     )
 
-    def table(path, output, rows_at_once=2):
-        job = Job("m", "1", "", Files(folder, by_id=True), np.nan, None)
+    def table(path, output, rows_at_once=2, columns=()):
+        job = Job("m", "1", "", Files(folder, by_id=True), np.nan, None, columns=columns)
         predict_catalogue(champion, job, path, output, rows_at_once=rows_at_once)
         return read(output)
 
@@ -135,6 +135,15 @@ def test_what_no_table_holds_is_named(predict, tmp_path):
     table = predict(tmp_path / "x.parquet", tmp_path / "o.ecsv")
     assert table.meta["left_out"] == "lists, map"
     assert table["large"].tolist() == [str(2**63)] * 3
+
+
+def test_columns_given_by_another_name_pass_under_their_own(predict, tmp_path):
+    path = tmp_path / "x.csv"
+    path.write_text("number;CZ;D\n3;5250;70\n3;5300;80\n")
+    names = (("id", "number"), ("cz_kms", "CZ"), ("distance_mpc", "D"))
+    table = predict(path, tmp_path / "o.parquet", columns=names)
+    assert table["cz"].tolist() == table["CZ_in"].tolist() == [5250, 5300]
+    assert table["D"].tolist() == [70, 80]
 
 
 def test_rows_that_cannot_be_read_have_no_cells(predict, tmp_path):

@@ -10,6 +10,7 @@ import os
 import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 
@@ -95,14 +96,14 @@ def predict_catalogue(
         another run writes the same output.
     """
     whole_set = given.is_dir()
-    read = rows_of if whole_set else catalogue.chunks
+    read = rows_of if whole_set else partial(catalogue.chunks, columns=dict(job.columns))
     # refuse what cannot be read or done before anything is written
     next(read(given, 1))
     if job.prior is not None:
         check_prior(champion, job.prior)
     if job.density:
         check_density(champion)
-    passed = None if whole_set else passed_columns(given, [*ALL_COLUMNS])
+    passed = None if whole_set else passed_columns(given, [*ALL_COLUMNS], dict(job.columns))
     folder = output.with_name(f".{output.name}.parts")
     folder.mkdir(exist_ok=True)
     try:

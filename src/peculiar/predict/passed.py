@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pyarrow as pa  # type: ignore[import-untyped]
@@ -46,12 +47,15 @@ class Passed:
         What the file says of them, all with a kind.
     left_out : sequence of str
         Columns of the file that no table can hold.
+    given : mapping of str to str
+        See `peculiar.predict.catalogue.chunks`.
     """
 
     path: Path
     names: Mapping[str, str]
     fields: Mapping[str, Field]
     left_out: Sequence[str]
+    given: Mapping[str, str]
 
     @property
     def columns(self) -> dict[str, Column]:
@@ -73,7 +77,7 @@ class Passed:
 
     def tables(self, size: int) -> Iterator[pa.Table]:
         """The columns, `size` rows at a time; a row that cannot be read has none of its cells."""
-        _, rows = read_cells(self.path, self._choose)
+        _, rows = read_cells(self.path, self._choose, self.given)
         while chunk := list(islice(rows, size)):
             yield pa.table(
                 {
@@ -89,7 +93,9 @@ class Passed:
         return {name: name for name in self.names}
 
 
-def passed_columns(path: Path, taken: Sequence[str]) -> Passed:
+def passed_columns(
+    path: Path, taken: Sequence[str], given: Mapping[str, str] = MappingProxyType({})
+) -> Passed:
     """Find the columns of a catalogue to pass on, their names and their types.
 
     Parameters
@@ -99,13 +105,15 @@ def passed_columns(path: Path, taken: Sequence[str]) -> Passed:
     taken : sequence of str
         Names of columns that are ours. A column of the file of such a name, in any case, gets the
         suffix `_in`.
+    given : mapping of str to str
+        See `peculiar.predict.catalogue.chunks`.
 
     Raises
     ------
     InputError
         When the file cannot be read, or has a column twice.
     """
-    fields, rows = read_cells(path, all_columns)
+    fields, rows = read_cells(path, all_columns, given)
     unsaid = [name for name, field in fields.items() if field.kind is None]
     kinds = _kinds(rows, unsaid) if unsaid else {}
     kept = {
@@ -114,13 +122,14 @@ def passed_columns(path: Path, taken: Sequence[str]) -> Passed:
         if field.kind != NOT_PASSED
     }
     used, names = {name.lower() for name in taken}, {}
-    for number, given in enumerate(kept, start=1):
-        name = printable(given.strip()) or f"column_{number}"
+    for number, column in enumerate(kept, start=1):
+        name = printable(column.strip()) or f"column_{number}"
         while name.lower() in used:
             name += SUFFIX
         used.add(name.lower())
-        names[given] = name
-    return Passed(path, names, kept, [printable(name) for name in fields if name not in kept])
+        names[column] = name
+    left_out = [printable(name) for name in fields if name not in kept]
+    return Passed(path, names, kept, left_out, given)
 
 
 def _kinds(rows: Iterator[Cells], names: Sequence[str]) -> dict[str, pa.DataType]:
