@@ -54,6 +54,8 @@ class Job:
         Law of distance and redshift, see `peculiar.predict.redshifts.laws_of`.
     density : bool
         Whether to add p(D | image).
+    columns : tuple of (str, str)
+        Our name and the file's of columns that a catalogue calls otherwise.
     """
 
     model: str
@@ -66,6 +68,7 @@ class Job:
     frame: str = UNKNOWN
     cosmology: str | None = None
     density: bool = False
+    columns: tuple[tuple[str, str], ...] = ()
 
 
 def predict_rows(champion: Champion, job: Job, rows: list[Row]) -> pa.Table:
