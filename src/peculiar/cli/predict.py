@@ -47,7 +47,8 @@ def add(commands: Commands) -> None:
         metavar="INPUT",
         help="FITS images (Illustris, TNG SKIRT or NASA-Sloan Atlas), or one folder, or one "
         "catalogue (CSV, ECSV, Parquet, FITS, VOTable or IPAC) with the columns path or id, "
-        "cz_kms, and optionally cz_error_kms, cz_frame, ra, dec, distance_mpc, camera",
+        "cz_kms, and optionally cz_error_kms, cz_frame, ra, dec, v_prior_kms, v_prior_error_kms, "
+        "distance_mpc, camera",
     )
     add_distances(command)
     command.add_argument(

@@ -41,12 +41,13 @@ from peculiar.predict.priors import (
 )
 from peculiar.predict.redshifts import frames_in, laws_said
 from peculiar.predict.tables import assemble, texts, write_part
+from peculiar.predict.velocity_priors import NOT_USABLE, OF_ROWS, velocity_priors_said
 from peculiar.predict.view import View, is_real, view_galaxy
 from peculiar.registry.champion import Champion, load_champion
 from peculiar.runs.store import store_folder
 
 ROWS_AT_ONCE = 256
-FORMAT = 6  # of the parts
+FORMAT = 7  # of the parts
 STATE = b"images"  # of a part: in what state the images were when they were read
 PASSES = 3  # over a catalogue whose images change meanwhile
 ABOUT_ROWS = {
@@ -113,6 +114,8 @@ def predict_rows(champion: Champion, job: Job, rows: list[Row]) -> pa.Table:
         ra_deg=[row.ra_deg for row in rows],
         dec_deg=[row.dec_deg for row in rows],
         cosmology=job.cosmology,
+        v_prior_kms=[row.v_prior_kms for row in rows],
+        v_prior_error_kms=[row.v_prior_error_kms for row in rows],
     )
     if job.pictures is not None:
         _draw(job, job.pictures, champion, rows, views, table)
@@ -159,6 +162,8 @@ def _reason(row: Row, view: View, flags: str) -> str:
         reasons.append("no distance that the prior allows fits the image")
     if "frame" in flags.split(", "):
         reasons.append("its redshift is taken as it is: give its cz_frame, and ra and dec")
+    if "bad_prior" in flags:
+        reasons.append(NOT_USABLE)
     if "cz_beyond" in flags:
         reasons.append(f"cz {row.cz_kms:.0f} km/s is beyond the champion's distances")
     return "; ".join(filter(None, reasons))
@@ -289,11 +294,10 @@ def predict_catalogue(
                     "written, and run the same command again"
                 )
             prior = job.prior or default_prior(champion)
-            frames = (pq.read_table(part, columns=["frame"])["frame"] for part in parts)
             meta = {
                 **champion.describe(),
                 "prior": prior.name,
-                "frame": frames_in(name for part in frames for name in part.to_pylist()),
+                **_of_rows(champion, parts),
                 "law": laws_said(champion, job.cosmology),
                 "input": given.name,
             }
@@ -305,6 +309,16 @@ def predict_catalogue(
         ) from None
     folder.with_suffix(".lock").unlink(missing_ok=True)
     return count
+
+
+def _of_rows(champion: Champion, parts: list[Path]) -> dict[str, str]:
+    """Velocity priors and frames of all rows, for the metadata."""
+    priors, frames = set(), set()
+    for part in parts:
+        rows = pq.read_table(part, columns=["v_prior", "v_prior_error", "frame"])
+        priors.add(velocity_priors_said(champion, rows["v_prior"], rows["v_prior_error"]))
+        frames.update(rows["frame"].to_pylist())
+    return {"v_prior": OF_ROWS if len(priors) > 1 else priors.pop(), "frame": frames_in(frames)}
 
 
 def _write_parts(

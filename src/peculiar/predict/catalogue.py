@@ -26,6 +26,8 @@ CAMERAS = 2**31  # a number of a camera is below
 UNITS = {
     "cz_kms": u.km / u.s,
     "cz_error_kms": u.km / u.s,
+    "v_prior_kms": u.km / u.s,
+    "v_prior_error_kms": u.km / u.s,
     "distance_mpc": u.Mpc,
     "ra": u.deg,
     "dec": u.deg,
@@ -59,6 +61,9 @@ class Row:
         none, or none of these.
     ra_deg, dec_deg : float
         Position (ICRS), deg; NaN where there is none, or none that can be used.
+    v_prior_kms, v_prior_error_kms : float
+        Mean and standard deviation of the prior on the velocity, km/s; NaN where there is none, as
+        they stand, for `peculiar.predict.velocity_priors` to judge.
     """
 
     number: int
@@ -72,6 +77,8 @@ class Row:
     frame: str = UNKNOWN
     ra_deg: float = math.nan
     dec_deg: float = math.nan
+    v_prior_kms: float = math.nan
+    v_prior_error_kms: float = math.nan
 
 
 def is_catalogue(path: Path) -> bool:
@@ -96,10 +103,10 @@ def chunks(path: Path, size: int) -> Iterator[list[Row]]:
     ----------
     path : Path
         Table in a format of `peculiar.predict.readers`, with the columns `path` or `id` and
-        `cz_kms`, and optionally `cz_error_kms`, `cz_frame`, `ra` and `dec`, `distance_mpc` (to
-        place a simulated galaxy at) and `camera`. Columns with a unit are converted; others are in
-        km/s, deg and Mpc. Without the column `cz_error_kms` redshifts have no error; an empty cell
-        in it is an unknown error.
+        `cz_kms`, and optionally `cz_error_kms`, `cz_frame`, `ra` and `dec`, `v_prior_kms` and
+        `v_prior_error_kms`, `distance_mpc` (to place a simulated galaxy at) and `camera`. Columns
+        with a unit are converted; others are in km/s, deg and Mpc. Without the column
+        `cz_error_kms` redshifts have no error; an empty cell in it is an unknown error.
     size : int
         Rows at once.
 
@@ -145,6 +152,9 @@ def _row(number: int, cells: Cells, factors: Mapping[str, float]) -> Row:
                 values[name] = math.nan
                 flags.append("bad_cz")
                 reasons.append("it has no cz_error_kms (write 0 for none)")
+            continue
+        if name.startswith("v_prior"):
+            values[name] = value * factor
             continue
         least, most = {
             "cz_kms": (-SPEED_OF_LIGHT_KMS, SPEED_OF_LIGHT_KMS),

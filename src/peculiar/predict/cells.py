@@ -19,6 +19,8 @@ COLUMNS = (
     "cz_kms",
     "cz_error_kms",
     "cz_frame",
+    "v_prior_kms",
+    "v_prior_error_kms",
     "ra",
     "dec",
     "distance_mpc",

@@ -4,7 +4,7 @@
 `peculiar serve` computes the same distances and errors.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import astropy.units as u
 import numpy as np
@@ -23,14 +23,20 @@ from peculiar.predict.priors import (
     distances_given_image,
 )
 from peculiar.predict.redshifts import cz_in_cmb_frame, frames_in, laws_of, laws_said, usable
+from peculiar.predict.velocity_priors import (
+    VelocityPriors,
+    velocity_priors,
+    velocity_priors_said,
+)
 from peculiar.predict.view import View
 from peculiar.registry.champion import Champion
-from peculiar.velocity.grid import moments
+from peculiar.velocity.grid import moments, split_cells
 from peculiar.velocity.hubble import velocity_posterior_kms
-from peculiar.velocity.posterior import normal, velocity_on_grid
+from peculiar.velocity.posterior import Velocity, normal, velocity_on_grid
 
 Array = NDArray[np.float64]
 IMAGES_AT_ONCE = 16  # what a processor's cache holds: twice as fast as 64
+CELLS_AT_ONCE = 2**22  # of the grids of posteriors: 32 MiB
 
 
 def predict_images(
@@ -44,6 +50,8 @@ def predict_images(
     ra_deg: ArrayLike = np.nan,
     dec_deg: ArrayLike = np.nan,
     cosmology: str | None = None,
+    v_prior_kms: ArrayLike = np.nan,
+    v_prior_error_kms: ArrayLike = np.nan,
 ) -> QTable:
     """Predict distances and velocities of galaxies, in the frame of the CMB where it is possible.
 
@@ -67,6 +75,10 @@ def predict_images(
     cosmology : str, optional
         Law of distance and redshift, one of `peculiar.predict.cosmography.COSMOLOGIES`. By default
         Hubble's, as in the paper, for simulated galaxies, and flat LambdaCDM for real ones.
+    v_prior_kms, v_prior_error_kms : array_like, (n,) or ()
+        Mean and standard deviation of a galaxy's velocity in the CMB's frame before the image is
+        seen, as a reconstruction of the flow gives them, km/s. Where both are NaN the velocity has
+        the champion's N(0, sigma_v).
 
     Returns
     -------
@@ -74,7 +86,8 @@ def predict_images(
         `peculiar.predict.columns.COLUMNS`; `frame`, that of the redshift in them; and `flags`,
         those of the view and of the prediction in the order of `FLAGS`. A row without an image has
         no numbers. One without a usable redshift, or with one that no distance of the champion's
-        grid fits, has no posterior. The champion, the prior and the frames are in `meta`.
+        grid fits, or with half a velocity prior, has no posterior. The champion, the priors and the
+        frames are in `meta`.
 
     Raises
     ------
@@ -85,6 +98,7 @@ def predict_images(
     prior = prior or default_prior(champion)
     cz, error, flags_of_cz = usable(np.broadcast_to(cz_kms, n), np.broadcast_to(cz_error_kms, n))
     cz, frames = cz_in_cmb_frame(views, cz, frame, ra_deg, dec_deg)
+    velocities = velocity_priors(champion, v_prior_kms, v_prior_error_kms, n)
     flags = [{*view.flags} for view in views]
     columns = {name: np.full(n, np.nan) for name in COLUMNS}
     images = [view.image for view in views if view.image is not None]
@@ -94,18 +108,28 @@ def predict_images(
         output = outputs(champion, stack)
         predicted = {name: np.full(len(rows), np.nan) for name in COLUMNS}
         for law, at in laws_of(champion, [views[k] for k in rows], cosmology):
-            found = estimates(champion, output[at], cz[rows][at], error[rows][at], prior, law)
+            of = rows[at]
+            found = estimates(champion, output[at], cz[of], error[of], prior, law, velocities[of])
             for name, values in found.items():
                 predicted[name][at] = values
         for name, values in predicted.items():
             columns[name][rows] = values
-        outside = outside_training(champion, stack, output, predicted, error[rows], prior)
+        outside = outside_training(
+            champion, stack, output, predicted, error[rows], prior, velocities[rows]
+        )
         for k, new in zip(rows, outside, strict=True):
             flags[k] |= {*new} | ({"frame"} if frames[k] != "cmb" and np.isfinite(cz[k]) else set())
     for k, flag in flags_of_cz.items():
         if not flags[k] & {"no_cz", "bad_cz"}:  # a catalogue has said which already
             flags[k].add(flag)
-    about = {"prior": prior.name, "frame": frames_in(frames), "law": laws_said(champion, cosmology)}
+    for bad in np.flatnonzero(np.isnan(velocities.mean_kms)):
+        flags[bad].add("bad_prior")
+    about = {
+        "prior": prior.name,
+        "v_prior": velocity_priors_said(champion, columns["v_prior"], columns["v_prior_error"]),
+        "frame": frames_in(frames),
+        "law": laws_said(champion, cosmology),
+    }
     return _table({**champion.describe(), **about}, columns, frames, flags)
 
 
@@ -154,6 +178,7 @@ def estimates(
     cz_error_kms: Array,
     prior: DistancePrior,
     law: Cosmography | None = None,
+    velocities: VelocityPriors | None = None,
 ) -> dict[str, Array]:
     """Compute distances and velocities from what the network gives.
 
@@ -171,6 +196,8 @@ def estimates(
         Prior on the distance.
     law : Cosmography, optional
         Law of distance and redshift; by default Hubble's.
+    velocities : VelocityPriors, optional
+        Priors on the velocities; by default the champion's N(0, sigma_v).
 
     Returns
     -------
@@ -182,6 +209,7 @@ def estimates(
     """
     law, p = law or Cosmography(HUBBLE, champion.H0_kms_mpc), None
     D_z = law.distance_mpc(cz_kms)
+    velocities = velocities or velocity_priors(champion, np.nan, np.nan, len(output))
     if champion.grid_mpc is None and prior.name == "uniform":
         D_p, D_error = output, np.full(len(output), champion.sigma_D_mpc)
         eta, eta_error = _log_ratio_of_points(D_z, D_p, D_error)
@@ -192,11 +220,15 @@ def estimates(
     v_p = law.velocity_kms(cz_kms, D_p)
     columns = {"D_p": D_p, "D_error": D_error, "D_z": D_z, "v_p": v_p}
     columns |= {"eta": eta, "eta_error": eta_error}
+    columns |= {"v_prior": velocities.mean_kms, "v_prior_error": velocities.deviation_kms}
     columns |= {name: np.full(len(output), np.nan) for name in COLUMNS if name not in columns}
-    fits = np.isfinite(D_p + D_z + cz_error_kms) & ~beyond(champion, prior, D_z, cz_error_kms)
+    expected = velocities.expected_mpc(D_z, champion.H0_kms_mpc)
+    spread = velocities.spread_mpc(cz_error_kms, champion.H0_kms_mpc)
+    fits = np.isfinite(D_p + expected + spread) & ~beyond(champion, prior, expected, spread)
     if fits.any():
         given = output[fits] if p is None else p[fits]
-        posterior = _posterior(champion, given, cz_kms[fits], cz_error_kms[fits], law)
+        cz, error = cz_kms[fits], cz_error_kms[fits]
+        posterior = _posterior(champion, given, cz, error, law, velocities[fits])
         for name, values in posterior.items():
             columns[name][fits] = values
     return columns
@@ -210,18 +242,54 @@ def _log_ratio_of_points(D_z: Array, D_p: Array, D_error: Array) -> tuple[Array,
 
 
 def _posterior(
-    champion: Champion, given: Array, cz_kms: Array, cz_error_kms: Array, law: Cosmography
+    champion: Champion,
+    given: Array,
+    cz_kms: Array,
+    cz_error_kms: Array,
+    law: Cosmography,
+    velocities: VelocityPriors,
 ) -> dict[str, Array]:
-    """Columns of the posterior of the peculiar velocity, km/s, of distances or p(D | image)."""
-    sigma_v, H0, X = champion.sigma_v_kms, champion.H0_kms_mpc, law.x_of_redshift_mpc(cz_kms)
+    """Columns of the posterior of the peculiar velocity, km/s, of distances or p(D | image).
+
+    It is that of the velocity less the prior's mean, see `peculiar.predict.velocity_priors`.
+    """
+    mean, sigma_v, H0 = velocities.mean_kms, velocities.deviation_kms, champion.H0_kms_mpc
+    X = law.x_of_redshift_mpc(cz_kms) - mean / H0
     error = law.x_error_kms(cz_kms, cz_error_kms)
     if given.ndim == 1:
         low, high = (law.x_mpc(given + k * champion.sigma_D_mpc) for k in (-1, 1))
         sigma = np.hypot((high - low) / 2, error / H0)
         v = normal(*velocity_posterior_kms(H0 * (X - law.x_mpc(given)), sigma, sigma_v, H0))
-    else:
-        p, x = law.in_x(given, distance_grid(champion))
-        v = velocity_on_grid(p, x, X, sigma_v, H0, cz_error_kms=error)
-    lows = {f"v_low{level}": values for level, values in v.low_kms.items()}
-    highs = {f"v_high{level}": values for level, values in v.high_kms.items()}
-    return {"v_hat": v.mean_kms, "v_error": v.deviation_kms, **lows, **highs}
+        return _moved(v, mean)
+    p, x = law.in_x(given, distance_grid(champion))
+    columns: dict[str, Array] = {}
+    for rows, parts in _by_width(champion.sigma_v_kms, sigma_v, error, len(x)):
+        fine, at = split_cells(p[rows], x, parts)
+        v = velocity_on_grid(fine, at, X[rows], sigma_v[rows], H0, cz_error_kms=error[rows])
+        for name, values in _moved(v, mean[rows]).items():
+            columns.setdefault(name, np.full(len(p), np.nan))[rows] = values
+    return columns
+
+
+def _by_width(
+    usual_kms: float, sigma_v_kms: Array, error_kms: Array, cells: int
+) -> Iterator[tuple[NDArray[np.intp], int]]:
+    """Rows (k,) that need each cell of the grid split into so many parts.
+
+    A narrow prior gets as many cells in a deviation as the usual one has.
+    """
+    wider = np.hypot(usual_kms, error_kms) / np.hypot(sigma_v_kms, error_kms)
+    parts = 2 ** np.ceil(np.log2(np.maximum(wider, 1))).astype(int)
+    for number in np.unique(parts):
+        rows = np.flatnonzero(parts == number)
+        at_once = max(CELLS_AT_ONCE // (number * cells), 1)
+        for first in range(0, len(rows), at_once):
+            yield rows[first : first + at_once], int(number)
+
+
+def _moved(v: Velocity, by_kms: Array) -> dict[str, Array]:
+    """Columns of posteriors that are moved by velocities (n,), km/s."""
+    ends = {f"v_low{level}": values for level, values in v.low_kms.items()}
+    ends |= {f"v_high{level}": values for level, values in v.high_kms.items()}
+    moved = {name: values + by_kms for name, values in ({"v_hat": v.mean_kms} | ends).items()}
+    return moved | {"v_error": v.deviation_kms}

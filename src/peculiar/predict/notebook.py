@@ -63,6 +63,8 @@ def predict_velocity(
     frame: str = UNKNOWN,
     position: "SkyCoord | None" = None,
     cosmology: str | None = None,
+    v_prior: u.Quantity | None = None,
+    v_prior_error: u.Quantity | None = None,
 ) -> QTable:
     """Predict distances and peculiar velocities of galaxies from their images and redshifts.
 
@@ -96,6 +98,11 @@ def predict_velocity(
     cosmology : {"flat_lambda_cdm", "hubble"}, optional
         Law of distance and redshift: with the matter density 0.3 (default), or D_z = cz / H0, as
         in the paper and in simulated images.
+    v_prior, v_prior_error : Quantity, (n,) or (), km/s, optional
+        Mean and standard deviation of the velocities in the CMB's frame before the image is seen,
+        such as those of a reconstruction of the flow. Galaxies without, also where both are NaN or
+        masked, have the model's N(0, sigma_v); those with one alone, or one that cannot be used,
+        have no posterior and the flag `bad_prior`.
 
     Returns
     -------
@@ -108,6 +115,8 @@ def predict_velocity(
             Mean and standard deviation of log10(D_z / D) over p(D | image).
         `v_p`
             Peculiar velocity of D_p and the redshift, km/s, positive away from us.
+        `v_prior`, `v_prior_error`
+            Mean and standard deviation of the prior on the peculiar velocity, km/s.
         `v_hat`, `v_error`
             Mean and standard deviation of the posterior of the peculiar velocity, km/s.
         `v_low68`, `v_high68`, `v_low95`, `v_high95`
@@ -162,6 +171,8 @@ def predict_velocity(
         ra_deg=ra_deg,
         dec_deg=dec_deg,
         cosmology=cosmology,
+        v_prior_kms=_kms_or_none("v_prior", v_prior, len(values)),
+        v_prior_error_kms=_kms_or_none("v_prior_error", v_prior_error, len(values)),
     )
 
 
@@ -207,6 +218,11 @@ def _kms(name: str, speed: u.Quantity, n: int) -> NDArray[np.float64]:
         return np.broadcast_to(_value(name, speed, u.km / u.s), n)
     except ValueError:
         raise InputError(f"{name} must have one value for each of {n} images") from None
+
+
+def _kms_or_none(name: str, speed: u.Quantity | None, n: int) -> NDArray[np.float64]:
+    """One speed for each of n images, km/s, NaN without one."""
+    return np.full(n, np.nan) if speed is None else _kms(name, speed, n)
 
 
 def _value(name: str, quantity: u.Quantity, unit: u.Unit) -> NDArray[np.float64]:
