@@ -41,7 +41,7 @@ from peculiar.predict.priors import (
 )
 from peculiar.predict.redshifts import frames_in, laws_said
 from peculiar.predict.tables import assemble, texts, write_part
-from peculiar.predict.velocity_priors import NOT_USABLE, OF_ROWS, velocity_priors_said
+from peculiar.predict.velocities import NOT_USABLE, OF_ROWS, velocity_priors_said
 from peculiar.predict.view import View, is_real, view_galaxy
 from peculiar.registry.champion import Champion, load_champion
 from peculiar.runs.store import store_folder

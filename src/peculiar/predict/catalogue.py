@@ -63,7 +63,7 @@ class Row:
         Position (ICRS), deg; NaN where there is none, or none that can be used.
     v_prior_kms, v_prior_error_kms : float
         Mean and standard deviation of the prior on the velocity, km/s; NaN where there is none, as
-        they stand, for `peculiar.predict.velocity_priors` to judge.
+        they stand, for `peculiar.predict.velocities` to judge.
     """
 
     number: int

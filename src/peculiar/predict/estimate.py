@@ -23,7 +23,7 @@ from peculiar.predict.priors import (
     distances_given_image,
 )
 from peculiar.predict.redshifts import cz_in_cmb_frame, frames_in, laws_of, laws_said, usable
-from peculiar.predict.velocity_priors import (
+from peculiar.predict.velocities import (
     VelocityPriors,
     velocity_priors,
     velocity_priors_said,
@@ -251,7 +251,7 @@ def _posterior(
 ) -> dict[str, Array]:
     """Columns of the posterior of the peculiar velocity, km/s, of distances or p(D | image).
 
-    It is that of the velocity less the prior's mean, see `peculiar.predict.velocity_priors`.
+    It is that of the velocity less the prior's mean, see `peculiar.predict.velocities`.
     """
     mean, sigma_v, H0 = velocities.mean_kms, velocities.deviation_kms, champion.H0_kms_mpc
     X = law.x_of_redshift_mpc(cz_kms) - mean / H0

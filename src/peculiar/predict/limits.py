@@ -18,7 +18,7 @@ from peculiar.predict.priors import (
     distances_given_image,
     prior_ratio,
 )
-from peculiar.predict.velocity_priors import VelocityPriors
+from peculiar.predict.velocities import VelocityPriors
 from peculiar.registry.champion import Champion
 from peculiar.runs.validity import Validity
 from peculiar.velocity.grid import share_between
@@ -40,7 +40,7 @@ def beyond(
     """Which redshifts (n,) no distance of the champion's grid fits that the prior allows.
 
     p(D | image, D_z) would end in the last such cell, with an error of next to nothing. Distances
-    and deviations (n,) are those of `peculiar.predict.velocity_priors.VelocityPriors`.
+    and deviations (n,) are those of `peculiar.predict.velocities.VelocityPriors`.
     """
     if champion.grid_mpc is None and prior.name == "uniform":
         return np.zeros(len(expected_mpc), dtype=bool)  # the posterior has a closed form
