@@ -35,12 +35,23 @@ ROOMS = {
     "search": {"core", "networks", "parallel", "runs", "training"},
     "registry": {"core", "mock", "runs", "velocity"},
     "predict": {"core", "galaxies", "mock", "parallel", "registry", "runs", "velocity"},
+    "flow": {"core", "predict", "velocity"},
     "pipeline": {
         *("core", "galaxies", "mock", "networks", "nulls", "parallel", "registry", "runs"),
         *("search", "training", "velocity"),
     },
     "cli": {
-        *("core", "galaxies", "mock", "networks", "parallel", "pipeline", "predict", "registry"),
+        *(
+            "core",
+            "flow",
+            "galaxies",
+            "mock",
+            "networks",
+            "parallel",
+            "pipeline",
+            "predict",
+            "registry",
+        ),
         *("runs", "search", "training", "velocity"),
     },
 }

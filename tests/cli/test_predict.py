@@ -10,9 +10,9 @@ from builders.pipeline import ROOT, inside
 from builders.standin import small_standin
 from peculiar.cli import predict as predict_command
 from peculiar.cli.main import main
+from peculiar.core.cosmography import COSMOLOGIES
 from peculiar.core.frames import FRAMES
 from peculiar.galaxies.standin.simulation import make_broadband
-from peculiar.predict.cosmography import COSMOLOGIES
 
 pytestmark = pytest.mark.xdist_group("pipeline")
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from scipy.stats import kstest, norm, truncnorm, uniform
 
 from builders.surveys import MEASURED
+from peculiar.core.cosmography import COSMOLOGIES
 from peculiar.core.dataset import (
     RAW_COLUMNS,
     Observed,
@@ -216,11 +217,13 @@ def test_another_camera_galaxy_or_distance_would_be_noticed(raw):
         assert float((other - image).abs().max()) > 1e-3 * float(image.max())
 
 
+@pytest.mark.parametrize("cosmology", COSMOLOGIES)
 @pytest.mark.parametrize("pixels", [4, 8])
-def test_smaller_fresh_views_are_the_middle_of_larger_ones(raw, observed_as, pixels):
+def test_smaller_fresh_views_are_the_middle_of_larger_ones(raw, observed_as, pixels, cosmology):
     rows, edge = np.array([1, 20, 7, 7]), (10 - pixels) // 2
-    whole, labels = fresh(observed_as["uniform"], raw)(rows)
-    part, same = fresh(observed_as["uniform"], raw, pixels=pixels)(rows)
+    observed = with_meta(observed_as["uniform"], cosmology=cosmology)
+    whole, labels = fresh(observed, raw)(rows)
+    part, same = fresh(observed, raw, pixels=pixels)(rows)
     assert torch.equal(labels, same)
     middle = whole[..., edge:-edge, edge:-edge]
     torch.testing.assert_close(part, middle, rtol=0, atol=1e-5 * float(whole.max()))

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from astropy.cosmology import FlatLambdaCDM
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -10,6 +11,7 @@ from scipy.ndimage import map_coordinates
 from scipy.special import erf
 
 from peculiar.core.device import best_device
+from peculiar.core.photometry import ARCSEC_RAD, GAUSSIAN_FWHM
 from peculiar.mock import resample
 from peculiar.mock.kernels import Kernels, keys_cubic, taps
 from peculiar.mock.resample import (
@@ -30,8 +32,10 @@ def column(values):
     return torch.as_tensor(np.atleast_1d(values), dtype=torch.float64)
 
 
-def placed(image, kpc, mpc, pixels=128, dimming="physical", kernel=None, box=False, psf=None):
-    """One image (y, x) of one band, placed, perhaps with a kernel (slope, width) or PSF."""
+def placed(
+    image, kpc, mpc, pixels=128, dimming="physical", kernel=None, box=False, psf=None, z=None
+):
+    """One image (y, x) of one band, placed, perhaps with a kernel (slope, width), PSF, redshift."""
     images = torch.as_tensor(np.ascontiguousarray(image))[None, None]
     return place(
         images,
@@ -41,6 +45,7 @@ def placed(image, kpc, mpc, pixels=128, dimming="physical", kernel=None, box=Fal
         pixel_scale_arcsec=SCALE,
         dimming=dimming,
         psf_fwhm_arcsec=psf,
+        redshift=None if z is None else column(z),
         kernels=kernel and Kernels(*map(column, kernel), torch.tensor([box])),
     )[0, 0].numpy()
 
@@ -157,6 +162,27 @@ def test_flux_falls_with_distance(dimming, power, mpc):
     flux = placed(image, KPC, mpc, dimming=dimming).sum(dtype=float)
     near = image.sum(dtype=float) * (float(arcsec_per_pixel(column(KPC), column(50))) / SCALE) ** 2
     assert flux / near == pytest.approx((mpc / 50) ** power, rel=5e-3)
+
+
+@pytest.mark.parametrize("psf", [None, 4.08])
+@given(z=st.floats(0.005, 0.1))
+def test_redshifted_images_have_astropy_s_angles_and_fluxes(psf, z):
+    """A size by the angular diameter distance, a flux by the luminosity distance, of one D."""
+    theirs = FlatLambdaCDM(H0=70, Om0=0.3, Tcmb0=0)
+    D = theirs.comoving_distance(z).value
+    image = blob(128, 6).astype(np.float32)
+    side = int(3 * 128 / ratio(KPC, D)) + 8
+    flux, _, size = moments(placed(image, KPC, D, side, psf=psf, z=z))
+    angle = KPC * 1e-3 / theirs.angular_diameter_distance(z).value / ARCSEC_RAD / SCALE
+    broad = 0 if psf is None else psf / GAUSSIAN_FWHM / SCALE
+    assert size == pytest.approx(np.hypot(6 * angle, broad), rel=0.03)
+    light = image.sum(dtype=float) * (KPC * 1e-3 / ARCSEC_RAD / SCALE) ** 2
+    assert flux == pytest.approx(light / theirs.luminosity_distance(z).value ** 2, rel=5e-3)
+
+
+def test_no_redshift_changes_nothing():
+    image = blob(64, 5).astype(np.float32)
+    np.testing.assert_array_equal(placed(image, KPC, 60, z=0.0), placed(image, KPC, 60))
 
 
 @given(mpc=st.floats(60, 150))

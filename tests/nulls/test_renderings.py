@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from builders.nulls import LIMITS
 from builders.standin import small_standin
 from builders.surveys import make_survey
+from peculiar.core.cosmography import COSMOLOGIES
 from peculiar.core.errors import InputError
 from peculiar.core.params import load
 from peculiar.galaxies.standin.simulation import Stars, simulate
@@ -177,10 +178,11 @@ def test_other_resamplers_reach_a_gaussian_psf():
     assert smooth.max() < 0.97 * cubic(48).max()
 
 
-def test_the_resamplers_of_the_suite_show_what_views_shows():
-    raw = blob()
-    seen = views(raw, KPC, D_MPC, np.zeros((2, 2)), 48, WIDE, [], resamplers.DEVICE).numpy()
-    found = dict(resamplers.resampled(raw, KPC, D_MPC, WIDE, list))
+@pytest.mark.parametrize("cosmology", COSMOLOGIES)
+def test_the_resamplers_of_the_suite_show_what_views_shows(cosmology):
+    raw, survey = blob(), WIDE.model_copy(update={"cosmology": cosmology})
+    seen = views(raw, KPC, D_MPC, np.zeros((2, 2)), 48, survey, [], resamplers.DEVICE).numpy()
+    found = dict(resamplers.resampled(raw, KPC, D_MPC, survey, list))
     assert "resampler: cubic" in found
     for images in found.values():
         np.testing.assert_allclose(images, seen, atol=0.02 * seen.max())

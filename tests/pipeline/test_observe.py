@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from astropy.cosmology import FlatLambdaCDM, z_at_value
 from astropy.table import QTable
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import kstest, norm, uniform
 
 from builders.limits import few_files
+from peculiar.core.cosmography import Cosmography
 from peculiar.core.dataset import (
     RAW_COLUMNS,
     SPLITS,
@@ -181,6 +183,33 @@ def test_every_image_is_its_galaxy_at_its_distance(params, raw_folder, tmp_path,
         np.testing.assert_allclose(observed.images[np.array([number])], alone, atol=1e-6)
 
 
+def test_images_of_an_expanding_universe_are_larger_and_fainter(params, raw_folder, tmp_path):
+    """By 1 + z and (1 + z)^4, with the distances, velocities and D_z of the paper's law."""
+    expanding = params.model_copy(update={"cosmology": "flat_lambda_cdm"})
+    for name, chosen in (("plain", params), ("expanding", expanding)):
+        observe_dataset(chosen, "uniform", raw_folder, tmp_path / name)
+    plain, ours = (Observed.read(tmp_path / name) for name in ("plain", "expanding"))
+    for column in ("distance_mpc", "distance_z_mpc", "velocity_kms"):
+        np.testing.assert_array_equal(plain.table[column], ours.table[column])
+    assert ours.survey.source == "test galaxies, dimmed by (1+z)^4"
+    assert ours.survey.law == Cosmography("flat_lambda_cdm", 70)
+    mpc = ours.table["distance_mpc"].to_value(u.Mpc)
+    z = z_at_value(FlatLambdaCDM(H0=70, Om0=0.3, Tcmb0=0).comoving_distance, mpc * u.Mpc).value
+    rows = np.arange(24)
+    # these fields fill the frame, so that their brightness alone tells
+    ratio = ours.images[rows].sum(axis=(1, 2, 3)) / plain.images[rows].sum(axis=(1, 2, 3))
+    np.testing.assert_allclose(ratio, (1 + z) ** -4, rtol=0.02)
+
+
+def test_the_paper_s_literal_dimming_is_of_its_euclidean_images(shipped):
+    shipped["observe"] |= {"cosmology": "flat_lambda_cdm"}
+    assert validate(Observe, shipped["observe"], "observe").cosmology == "flat_lambda_cdm"
+    shipped["observe"]["datasets"] = ["uniform", "paper-uniform"]
+    sentence = "dimming literal is of the paper's Euclidean images: paper-uniform takes cosmology"
+    with pytest.raises(InputError, match=f"{sentence} hubble"):
+        validate(Observe, shipped["observe"], "observe")
+
+
 def test_the_paper_s_datasets_are_read_as_it_reads_and_say_so(params, raw_folder, tmp_path):
     for name in ("uniform", "paper-uniform"):
         observe_dataset(params, name, raw_folder, tmp_path / name)
@@ -232,6 +261,7 @@ def test_table_has_units_and_records_how_it_was_made(params, raw_folder, tmp_pat
         "pixel_scale_arcsec": params.pixel_scale_arcsec,
         "scale": "header",
         "dimming": "physical",
+        "cosmology": "hubble",
         "psf_fwhm_arcsec": params.psf_fwhm_arcsec,
         "instrument": None,
         "measured_frame": "unknown",  # these are not measured

@@ -252,7 +252,7 @@ def test_killed_three_times_and_continued(pipeline, champion, galaxies, tmp_path
             command, cwd=pipeline, stderr=subprocess.DEVNULL, env=environment
         ) as killed:
             # not Path.glob, which fails where the folder vanishes while it is listed
-            while len(glob(f"{parts}/0*.parquet")) < wanted and killed.poll() is None:
+            while len(glob(f"{parts}/0*.parquet")) < wanted and killed.poll() is None:  # noqa: PTH207
                 time.sleep(0.02)
             assert killed.poll() is None
             killed.kill()

@@ -110,6 +110,13 @@ def test_images_read_with_another_scale_are_refused(observed_folder):
         Dataset(observed_folder).galaxy(Row(0, "100"), paper)
 
 
+def test_images_of_another_cosmology_are_refused(observed_folder):
+    expanding = mean_champion(bands="r", pixels=8, cosmology="flat_lambda_cdm")
+    words = "has cubic resampling, the champion cubic resampling, cosmology flat_lambda_cdm: obs"
+    with pytest.raises(InputError, match=words):
+        Dataset(observed_folder).galaxy(Row(0, "100"), expanding)
+
+
 def test_where_images_are(raw_folder, tmp_path):
     given = tmp_path / "catalogue.csv"
     given.write_text("id,cz_kms\n3,5000\n")

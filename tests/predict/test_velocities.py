@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from builders import champions, nsa
+from peculiar.core.cosmography import COSMOLOGIES, Cosmography
 from peculiar.core.errors import InputError
 from peculiar.predict.batch import Job, predict_catalogue
 from peculiar.predict.columns import COLUMNS
-from peculiar.predict.cosmography import COSMOLOGIES, Cosmography
 from peculiar.predict.estimate import estimates, predict_images
 from peculiar.predict.images import Files
 from peculiar.predict.notebook import predict_velocity

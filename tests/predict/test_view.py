@@ -4,14 +4,17 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from scipy.ndimage import gaussian_filter
 
 from builders import champions
 from builders.surveys import NORMAL
+from peculiar.core.cosmography import COSMOLOGIES
 from peculiar.core.errors import InputError
 from peculiar.core.params import load
 from peculiar.core.photometry import fine_structure, pixel_noise_w_m3_sr, surface_brightness
 from peculiar.galaxies.galaxy import Galaxy
+from peculiar.mock.images import views
 from peculiar.mock.instrument import observe_through, sky_noise
 from peculiar.mock.params import Observe
 from peculiar.predict.estimate import predict_images
@@ -119,6 +122,15 @@ def test_what_training_did_not_span_is_flagged():
     of_training = predict_images(far, views, 7350.0, prior=prior_named("training"))
     assert "distance" in of_training["flags"][0]
     assert of_training["D_p"][0].value < 110
+
+
+@pytest.mark.parametrize("cosmology", COSMOLOGIES)
+def test_a_simulated_galaxy_is_placed_as_the_training_images_were(cosmology):
+    some = champion(cosmology=cosmology, pixel_scale_arcsec=1.36)
+    kpc, mpc, middle = np.array([0.3]), np.array([90.0]), np.zeros((1, 2))
+    one = replace(real(galaxy(5.0)), kpc_per_pixel=kpc)
+    there = views(one.images, kpc, mpc, middle, 16, some.survey, [], torch.device("cpu"))
+    np.testing.assert_array_equal(view_galaxy(some, one, 0, 90.0).image, there[0].numpy())
 
 
 def galaxy(scale, sharp=1.0):

@@ -93,6 +93,7 @@ def place(arguments: argparse.Namespace) -> None:
         raise InputError(f"--bands {arguments.bands}: use letters of {BANDS}")
     check_inputs([arguments.file])
     from peculiar.cli.figures import placed_figure
+    from peculiar.core.cosmography import Cosmography
     from peculiar.core.params import load, params_or_defaults
     from peculiar.galaxies.formats import read_galaxy
     from peculiar.mock.images import read_kpc
@@ -116,6 +117,7 @@ def place(arguments: argparse.Namespace) -> None:
         pixel_scale_arcsec=survey.pixel_scale_arcsec,
         dimming=survey.dimming,
         psf_fwhm_arcsec=survey.psf_fwhm_arcsec,
+        law=Cosmography(survey.cosmology, survey.H0_kms_mpc),
     )
     images = placed[:, arguments.camera].numpy()
     figure = placed_figure(images, arguments.at, arguments.bands, galaxy.source)

@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Sequence
 
 from peculiar import __version__
-from peculiar.cli import galaxies, predict, registry, results, stages
+from peculiar.cli import flow, galaxies, predict, registry, results, stages
 from peculiar.cli.options import FORMATTER
 from peculiar.core.errors import one_sentence
 
@@ -32,6 +32,7 @@ def parser() -> argparse.ArgumentParser:
     )
     stages.add(commands)
     predict.add(commands)
+    flow.add(commands)
     galaxies.add(commands)
     predict.add_serve(commands)
     results.add(commands)

@@ -14,6 +14,7 @@ from pydantic import (
     model_validator,
 )
 
+from peculiar.core.cosmography import Cosmography, Cosmology
 from peculiar.core.params import DatasetName, Section
 from peculiar.core.photometry import Band
 
@@ -158,6 +159,9 @@ class Survey(Section):
     dimming : {"physical", "literal"}
         Surface brightness is constant with distance (physical), or falls as (50 Mpc / D)^2
         (literal: a reading of the paper, in which pixel values reveal the distance).
+    cosmology : {"hubble", "flat_lambda_cdm"}
+        Simulated images are placed by Euclid's rules (hubble), or larger by 1 + z and fainter by
+        (1 + z)^4, as real ones are (flat_lambda_cdm). D_z = D + v / H0 with both.
     psf_fwhm_arcsec : float or None
         FWHM of the Gaussian PSF with which the images are placed, the same at all distances,
         arcsec; None for cubic resampling (the paper's, and ours before 2026-11-26), whose sharpness
@@ -183,6 +187,7 @@ class Survey(Section):
     pixel_scale_arcsec: PositiveFloat
     scale: Scale = "header"
     dimming: Dimming
+    cosmology: Cosmology = "hubble"
     psf_fwhm_arcsec: PositiveFloat | None = None
     instrument: Instrument | None
     measured_frame: str = "unknown"
@@ -207,6 +212,11 @@ class Survey(Section):
         if len(set(self.bands)) < len(self.bands):
             raise ValueError(f"a band is listed twice in {''.join(self.bands)}")
         return self
+
+    @property
+    def law(self) -> Cosmography:
+        """Law of distance and redshift by which images are placed."""
+        return Cosmography(self.cosmology, self.H0_kms_mpc)
 
     @property
     def distribution(self) -> str:

@@ -92,7 +92,7 @@ def views(
     Tensor, (n, band, pixels, pixels), float32
         Surface brightness, W/m/m^2/sr, on the device.
     """
-    scale_arcsec = survey.pixel_scale_arcsec
+    scale_arcsec, redshift = survey.pixel_scale_arcsec, survey.law.redshift(distance_mpc)
 
     def placed(side: int) -> Tensor:
         return place(
@@ -103,6 +103,7 @@ def views(
             pixel_scale_arcsec=scale_arcsec,
             dimming=survey.dimming,
             psf_fwhm_arcsec=survey.psf_fwhm_arcsec,
+            redshift=None if redshift is None else torch.from_numpy(redshift).to(device),
             centre_offset=torch.from_numpy(centre_offset).to(device),
             kernels=kernels,
         )
@@ -228,7 +229,8 @@ def fresh_views(
         kpc = kpc_per_pixel[galaxy, camera]
         middle = None
         if survey.instrument is None:  # an instrument needs a margin, so the complete image
-            ratio = survey.pixel_scale_arcsec * kpc_per_arcsec(distance_mpc) / kpc
+            per_arcsec = kpc_per_arcsec(distance_mpc, survey.law.redshift(distance_mpc))
+            ratio = survey.pixel_scale_arcsec * per_arcsec / kpc
             middle = 2 * ceil(reach + np.abs(offset).max() + (pixels / 2 + reach) * ratio.max())
         seen = views(
             images.pick(galaxy, camera, middle),

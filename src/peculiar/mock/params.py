@@ -5,6 +5,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
+from peculiar.core.cosmography import HUBBLE, Cosmology
 from peculiar.core.params import DatasetName, Name, Section, check_known
 from peculiar.core.survey import Dimming, Distances, Instrument, Scale, SplitBy
 
@@ -41,6 +42,7 @@ class Observe(Reading):
     distances: Mapping[DatasetName, Distances]
     readings: Mapping[DatasetName, Reading]
     seed: NonNegativeInt
+    cosmology: Cosmology
     H0_kms_mpc: PositiveFloat
     sigma_v_kms: PositiveFloat
     pixels: PositiveInt
@@ -54,6 +56,12 @@ class Observe(Reading):
     def _known(self) -> Self:
         check_known("dataset", self.datasets, self.distances)
         check_known("dataset", tuple(self.readings), self.distances)
+        literal = [name for name in self.datasets if self.reading(name).dimming == "literal"]
+        if literal and self.cosmology != HUBBLE:
+            raise ValueError(
+                f"dimming literal is of the paper's Euclidean images: {literal[0]} takes cosmology "
+                "hubble"
+            )
         if self.instrument is not None:
             check_known("instrument", (self.instrument,), self.instruments)
         return self

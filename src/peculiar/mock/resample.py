@@ -8,6 +8,7 @@ output pixel is a weighted mean of input pixels, with a PSF or with a cubic kern
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -22,41 +23,57 @@ ILLUSTRIS_CAMERA_MPC = 50.0
 BLOCK = 16  # output pixels per matrix product on a CPU
 PIECE = 8  # images per thread and task; too few for torch to use threads of its own in `taps`
 # output pixels, the input pixels they depend on, and a matrix (output, input)
+Values = TypeVar("Values", NDArray[np.float64], Tensor)
 _Block = tuple[slice, slice, NDArray[np.floating]]
 
 
-def arcsec_per_pixel(kpc_per_pixel: Tensor, distance_mpc: Tensor) -> Tensor:
-    """Convert a physical pixel scale to an angle, in the small-angle, Euclidean approximation.
+def arcsec_per_pixel(
+    kpc_per_pixel: Tensor, distance_mpc: Tensor, redshift: Tensor | None = None
+) -> Tensor:
+    """Convert a physical pixel scale to a small angle.
 
     Parameters
     ----------
     kpc_per_pixel : Tensor, (n,)
         Physical pixel scale, kpc.
     distance_mpc : Tensor, (n,)
-        Distance, Mpc.
+        Comoving distance, Mpc.
+    redshift : Tensor, (n,), optional
+        By which angles are larger than by Euclid's rules, 1 + z times.
 
     Returns
     -------
     Tensor, (n,)
         Pixel scale, arcsec.
     """
-    return kpc_per_pixel * 1e-3 / distance_mpc / ARCSEC_RAD
+    euclid = kpc_per_pixel * 1e-3 / distance_mpc / ARCSEC_RAD
+    return euclid if redshift is None else euclid * (1 + redshift)
 
 
-def kpc_per_arcsec(distance_mpc: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Compute the length of one arcsec at a distance, small-angle and Euclidean.
+def kpc_per_arcsec(
+    distance_mpc: NDArray[np.float64], redshift: NDArray[np.float64] | None = None
+) -> NDArray[np.float64]:
+    """Compute the length of one arcsec at a distance.
 
     Parameters
     ----------
     distance_mpc : ndarray, any shape
-        Distance, Mpc.
+        Comoving distance, Mpc.
+    redshift : ndarray, same shape, optional
+        See `arcsec_per_pixel`.
 
     Returns
     -------
     ndarray, same shape
         Length of one arcsec, kpc.
     """
-    return distance_mpc * 1e3 * ARCSEC_RAD
+    euclid = distance_mpc * 1e3 * ARCSEC_RAD
+    return euclid if redshift is None else euclid / (1 + redshift)
+
+
+def dimming_of(redshift: Values) -> Values:
+    """Factor (n,) of surface brightness at redshifts (n,), in all light (Tolman 1930)."""
+    return (1 + redshift) ** -4
 
 
 def _dense(index: Tensor, weight: Tensor, size_in: int) -> Tensor:
@@ -146,6 +163,7 @@ def place(
     pixel_scale_arcsec: float,
     dimming: Dimming,
     psf_fwhm_arcsec: float | None,
+    redshift: Tensor | None = None,
     centre_offset: Tensor | None = None,
     kernels: Kernels | None = None,
 ) -> Tensor:
@@ -154,7 +172,8 @@ def place(
     The surface brightness of nearby galaxies does not change with distance; the flux falls as D^-2
     because the image shrinks (`physical`). `literal` also multiplies by (50 Mpc / D)^2, so the flux
     falls as D^-4: another reading of "pixel brightnesses were scaled ... using the inverse-square
-    law" (paper, section 3.1).
+    law" (paper, section 3.1). With redshifts images are larger by 1 + z and fainter by (1 + z)^4;
+    the shift of the spectrum through the bands (K-correction) is not made.
 
     Parameters
     ----------
@@ -172,6 +191,8 @@ def place(
         See above.
     psf_fwhm_arcsec : float or None
         FWHM of the Gaussian PSF of the result, pixels included, arcsec; None for the cubic kernel.
+    redshift : Tensor, (n,), optional
+        Cosmological redshifts; by default images are placed by Euclid's rules.
     centre_offset : Tensor, (n, 2), optional
         x and y of the galaxy from the middle of the input, input pixels; by default 0. The galaxy
         is moved to the middle of the output.
@@ -194,7 +215,7 @@ def place(
         if not bool((torch.isfinite(value) & (value > 0)).all()):
             raise ValueError(f"{name} must be positive and finite")
     # float64 weights would double the cost; float32 positions are accurate to 1e-5 pixel
-    scale_in = arcsec_per_pixel(kpc_per_pixel.double(), distance_mpc.double())
+    scale_in = arcsec_per_pixel(kpc_per_pixel.double(), distance_mpc.double(), redshift)
     ratio = (pixel_scale_arcsec / scale_in).to(images.dtype)
     offset = torch.zeros(len(ratio), 2) if centre_offset is None else centre_offset
     offset = offset.to(ratio).expand(len(ratio), 2)
@@ -213,4 +234,6 @@ def place(
     if dimming == "literal":
         factor = (ILLUSTRIS_CAMERA_MPC / distance_mpc) ** 2
         placed = placed * factor.to(placed.dtype)[:, None, None, None]
+    if redshift is not None:
+        placed = placed * dimming_of(redshift).to(placed.dtype)[:, None, None, None]
     return placed

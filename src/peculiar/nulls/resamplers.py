@@ -17,7 +17,7 @@ from peculiar.core.survey import Survey
 from peculiar.mock.images import views
 from peculiar.mock.instrument import photograph
 from peculiar.mock.kernels import Kernels
-from peculiar.mock.resample import kpc_per_arcsec
+from peculiar.mock.resample import dimming_of, kpc_per_arcsec
 
 Array = NDArray[np.float64]
 Images = NDArray[np.float32]
@@ -51,6 +51,12 @@ def bare(
     )
 
 
+def ratio_of(kpc_per_pixel: Array, distance_mpc: Array, survey: Survey) -> Array:
+    """Side of an output pixel over that of a raw pixel (n,)."""
+    per_arcsec = kpc_per_arcsec(distance_mpc, survey.law.redshift(distance_mpc))
+    return np.asarray(survey.pixel_scale_arcsec * per_arcsec / kpc_per_pixel)
+
+
 def psf_variance(
     kpc_per_pixel: float, distance_mpc: float, survey: Survey, *, box: bool | None = None
 ) -> float:
@@ -71,9 +77,7 @@ def psf_variance(
     -------
     float
     """
-    ratio = float(
-        survey.pixel_scale_arcsec * kpc_per_arcsec(np.array(distance_mpc)) / kpc_per_pixel
-    )
+    ratio = float(ratio_of(np.array(kpc_per_pixel), np.array(distance_mpc), survey))
     sigma = max(PROBE_SIGMA, PROBE_SIGMA * ratio)
     half = int(np.ceil(8 * sigma + 8 * ratio))
     edges = np.arange(2 * half + 1) - half
@@ -107,11 +111,15 @@ def by_spline(
     raw: Images, kpc_per_pixel: Array, distance_mpc: Array, survey: Survey, variance: Array
 ) -> Placed:
     """Gaussians of variances (n,), output pixels^2, on raw pixels, then SciPy's cubic spline."""
-    ratio = survey.pixel_scale_arcsec * kpc_per_arcsec(distance_mpc) / kpc_per_pixel
+    ratio = ratio_of(kpc_per_pixel, distance_mpc, survey)
+    redshift = survey.law.redshift(distance_mpc)
+    dimmed = np.ones_like(ratio) if redshift is None else dimming_of(redshift)
 
     def placed(side: int) -> Images:
         out = np.empty((*raw.shape[:2], side, side), np.float32)
-        for image, own, scale, target in zip(raw, variance, ratio, out, strict=True):
+        for image, own, scale, factor, target in zip(
+            raw, variance, ratio, dimmed, out, strict=True
+        ):
             at = (np.arange(side) - (side - 1) / 2) * scale + (raw.shape[-1] - 1) / 2
             where = np.stack(np.meshgrid(at, at, indexing="ij"))
             sigma = np.sqrt(own) * scale
@@ -119,7 +127,7 @@ def by_spline(
                 image.astype(float), (0, sigma, sigma), mode="constant", truncate=REACH
             )
             for band, plane in enumerate(smooth):
-                target[band] = map_coordinates(plane, where, order=3, mode="constant")
+                target[band] = factor * map_coordinates(plane, where, order=3, mode="constant")
         return out
 
     return placed
@@ -154,7 +162,7 @@ def resampled(
     """
     scales = list(zip(kpc_per_pixel.tolist(), distance_mpc.tolist(), strict=True))
     whole = np.array([psf_variance(*scale, survey) for scale in scales])
-    ratio = survey.pixel_scale_arcsec * kpc_per_arcsec(distance_mpc) / kpc_per_pixel
+    ratio = ratio_of(kpc_per_pixel, distance_mpc, survey)
     placed: dict[str, Placed] = {}
     for name, box in (("cubic", False), ("box", True)):
         missing = whole - np.array([psf_variance(*scale, survey, box=box) for scale in scales])

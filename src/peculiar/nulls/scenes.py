@@ -170,7 +170,8 @@ def scene_views(
     """
     raw = np.empty((len(kinds), len(survey.bands), grid_pixels, grid_pixels), np.float32)
     rngs = [np.random.default_rng([seed, SCENE, first + k]) for k in range(len(kinds))]
-    ratio = kpc_per_pixel / kpc_per_arcsec(distance_mpc) / survey.pixel_scale_arcsec
+    per_arcsec = kpc_per_arcsec(distance_mpc, survey.law.redshift(distance_mpc))
+    ratio = kpc_per_pixel / per_arcsec / survey.pixel_scale_arcsec
     # scenes share the cores, not matrix products, whose threads would wait for each other
     with threadpool_limits(1, "blas"):
         for image, kind, rng, scale in zip(raw, kinds, rngs, ratio, strict=True):

@@ -13,6 +13,7 @@ from astropy.table import QTable
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from peculiar.core.cosmography import FLAT_LAMBDA_CDM, HUBBLE
 from peculiar.core.dataset import (
     OBSERVED_COLUMNS,
     RAW_COLUMNS,
@@ -42,6 +43,8 @@ LABELS = {
     "paper": f", every frame taken as {PAPER_FIELD_KPC:g} kpc",
     "physical": "",
     "literal": ", literal dimming",
+    HUBBLE: "",
+    FLAT_LAMBDA_CDM: ", dimmed by (1+z)^4",
 }
 
 
@@ -68,6 +71,8 @@ def survey_of(
     measured = isinstance(params.distances[dataset], Measured)
     resampling = ", cubic resampling" if reading.psf_fwhm_arcsec is None and not measured else ""
     labels = LABELS[reading.scale] + LABELS[reading.dimming] + resampling + noise
+    if not measured:
+        labels = LABELS[params.cosmology] + labels
     return Survey(
         dataset=dataset,
         source=galaxies.meta["source"] + labels,
@@ -77,6 +82,7 @@ def survey_of(
         pixel_scale_arcsec=params.pixel_scale_arcsec,
         scale=reading.scale,
         dimming=reading.dimming,
+        cosmology=HUBBLE if measured else params.cosmology,
         psf_fwhm_arcsec=None if measured else reading.psf_fwhm_arcsec,
         instrument=None if name is None else params.instruments[name],
         measured_frame=measured_frame,

@@ -12,9 +12,9 @@ import torch
 from astropy.table import QTable
 from numpy.typing import ArrayLike, NDArray
 
+from peculiar.core.cosmography import HUBBLE, Cosmography
 from peculiar.core.frames import UNKNOWN
 from peculiar.predict.columns import COLUMNS, FLAGS, TEXT_COLUMNS
-from peculiar.predict.cosmography import HUBBLE, Cosmography, log_distance_ratio
 from peculiar.predict.limits import beyond, outside_training
 from peculiar.predict.priors import (
     DistancePrior,
@@ -30,7 +30,7 @@ from peculiar.predict.velocities import (
 )
 from peculiar.predict.view import View
 from peculiar.registry.champion import Champion
-from peculiar.velocity.grid import moments, split_cells
+from peculiar.velocity.grid import log_distance_ratio, moments, moved, split_cells
 from peculiar.velocity.hubble import velocity_posterior_kms
 from peculiar.velocity.posterior import Velocity, normal, velocity_on_grid
 
@@ -73,7 +73,7 @@ def predict_images(
     ra_deg, dec_deg : array_like, (n,) or ()
         Position (ICRS), deg; NaN for that of the galaxy's file, if it has one.
     cosmology : str, optional
-        Law of distance and redshift, one of `peculiar.predict.cosmography.COSMOLOGIES`. By default
+        Law of distance and redshift, one of `peculiar.core.cosmography.COSMOLOGIES`. By default
         Hubble's, as in the paper, for simulated galaxies, and flat LambdaCDM for real ones.
     v_prior_kms, v_prior_error_kms : array_like, (n,) or ()
         Mean and standard deviation of a galaxy's velocity in the CMB's frame before the image is
@@ -260,13 +260,15 @@ def _posterior(
         low, high = (law.x_mpc(given + k * champion.sigma_D_mpc) for k in (-1, 1))
         sigma = np.hypot((high - low) / 2, error / H0)
         v = normal(*velocity_posterior_kms(H0 * (X - law.x_mpc(given)), sigma, sigma_v, H0))
-        return _moved(v, mean)
-    p, x = law.in_x(given, distance_grid(champion))
+        return _columns_of(v, mean)
+    p, x = given, distance_grid(champion)
+    if law.name != HUBBLE:  # whose x is D
+        p, x = moved(p, x, law.x_mpc)
     columns: dict[str, Array] = {}
     for rows, parts in _by_width(champion.sigma_v_kms, sigma_v, error, len(x)):
         fine, at = split_cells(p[rows], x, parts)
         v = velocity_on_grid(fine, at, X[rows], sigma_v[rows], H0, cz_error_kms=error[rows])
-        for name, values in _moved(v, mean[rows]).items():
+        for name, values in _columns_of(v, mean[rows]).items():
             columns.setdefault(name, np.full(len(p), np.nan))[rows] = values
     return columns
 
@@ -287,9 +289,9 @@ def _by_width(
             yield rows[first : first + at_once], int(number)
 
 
-def _moved(v: Velocity, by_kms: Array) -> dict[str, Array]:
-    """Columns of posteriors that are moved by velocities (n,), km/s."""
+def _columns_of(v: Velocity, by_kms: Array) -> dict[str, Array]:
+    """Columns of posteriors, moved by velocities (n,), km/s."""
     ends = {f"v_low{level}": values for level, values in v.low_kms.items()}
     ends |= {f"v_high{level}": values for level, values in v.high_kms.items()}
-    moved = {name: values + by_kms for name, values in ({"v_hat": v.mean_kms} | ends).items()}
-    return moved | {"v_error": v.deviation_kms}
+    ends |= {"v_hat": v.mean_kms}
+    return {"v_error": v.deviation_kms, **{name: at + by_kms for name, at in ends.items()}}

@@ -13,6 +13,7 @@ import numpy as np
 from astropy.table import QTable, Table
 from numpy.typing import NDArray
 
+from peculiar.core.cosmography import HUBBLE
 from peculiar.core.dataset import (
     RAW_COLUMNS,
     TABLE,
@@ -121,14 +122,18 @@ class Dataset:
 
 
 def _placed(survey: Survey) -> str:
-    """PSF of placed images, and their scale where it is not the files'."""
+    """PSF of placed images, and their scale and cosmology where these are not the usual ones."""
     fwhm = survey.psf_fwhm_arcsec
-    psf = "cubic resampling" if fwhm is None else f"a PSF of {fwhm:g} arcsec"
-    return psf if survey.scale == "header" else f"{psf}, every frame taken as one size"
+    words = ["cubic resampling" if fwhm is None else f"a PSF of {fwhm:g} arcsec"]
+    if survey.scale != "header":
+        words.append("every frame taken as one size")
+    if survey.cosmology != HUBBLE:
+        words.append(f"cosmology {survey.cosmology}")
+    return ", ".join(words)
 
 
 def _check_placed_alike(folder: Path, survey: Survey, trained_on: Survey) -> None:
-    """Refuse placed images of another PSF or scale than the champion's."""
+    """Refuse placed images of another PSF, scale or cosmology than the champion's."""
     held, wanted = _placed(survey), _placed(trained_on)
     if held != wanted:
         raise InputError(f"{folder} has {held}, the champion {wanted}: observe it again")

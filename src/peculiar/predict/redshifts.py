@@ -5,10 +5,10 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from peculiar.core.cosmography import COSMOLOGIES, FLAT_LAMBDA_CDM, HUBBLE, Cosmography
 from peculiar.core.errors import InputError
 from peculiar.core.frames import in_cmb_frame
 from peculiar.core.photometry import SPEED_OF_LIGHT_KMS
-from peculiar.predict.cosmography import COSMOLOGIES, FLAT_LAMBDA_CDM, HUBBLE, Cosmography
 from peculiar.predict.view import View
 from peculiar.registry.champion import Champion
 

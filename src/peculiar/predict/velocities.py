@@ -3,7 +3,7 @@
 A velocity with the prior N(m, s) is v = m + w, where w has the prior N(0, s). By Hubble's law the
 redshift less m, cz - m = H0 D + w, then says of w what cz says of v under the prior N(0, s). The
 posterior of w on that redshift, moved by m, is that of v. In a flat universe the same holds for the
-coordinates x and X of `peculiar.predict.cosmography`, and m / H0.
+coordinates x and X of `peculiar.core.cosmography`, and m / H0.
 """
 
 from dataclasses import dataclass

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from peculiar.core.cosmography import HUBBLE, Cosmography
 from peculiar.core.errors import InputError
 from peculiar.core.survey import Dimming
 from peculiar.galaxies.galaxy import Galaxy
@@ -52,6 +53,7 @@ def place_galaxy(
     pixel_scale_arcsec: float,
     dimming: Dimming,
     psf_fwhm_arcsec: float | None,
+    law: Cosmography,
 ) -> torch.Tensor:
     """Place each camera's image at each distance.
 
@@ -63,6 +65,8 @@ def place_galaxy(
         Distances, Mpc.
     pixels, pixel_scale_arcsec, dimming, psf_fwhm_arcsec
         See `peculiar.mock.resample.place`.
+    law : Cosmography
+        Gives the redshifts.
 
     Returns
     -------
@@ -81,11 +85,18 @@ def place_galaxy(
             pixel_scale_arcsec=pixel_scale_arcsec,
             dimming=dimming,
             psf_fwhm_arcsec=psf_fwhm_arcsec,
+            redshift=_redshift(law, distance),
             centre_offset=offset,
         )
         for distance in distances_mpc
     ]
     return torch.stack(placed)
+
+
+def _redshift(law: Cosmography, distance_mpc: float) -> torch.Tensor | None:
+    """Redshift (1,) of a distance; None by Hubble's law."""
+    redshift = law.redshift([distance_mpc])
+    return None if redshift is None else torch.from_numpy(redshift)
 
 
 def is_real(galaxy: Galaxy) -> bool:
@@ -119,6 +130,7 @@ def resample_galaxy(
         pixel_scale_arcsec=pixel_scale_arcsec,
         dimming="physical",
         psf_fwhm_arcsec=psf_fwhm_arcsec,
+        law=Cosmography(HUBBLE, 1.0),  # no redshift: it has its own already
     )[0]
 
 
@@ -161,7 +173,7 @@ def view_galaxy(
         reason = f"{galaxy.source} has pixels that are not finite: mask or fix them"
         return View(None, ("nan_pixels",), reason)
     galaxy = replace(galaxy, images=image, kpc_per_pixel=kpc_per_pixel)
-    flags = image_flags(champion, galaxy, _scale_arcsec(galaxy, distance_mpc))
+    flags = image_flags(champion, galaxy, _scale_arcsec(galaxy, distance_mpc, champion.survey.law))
     if is_real(galaxy):
         seen, at = _resampled(champion, galaxy), (galaxy.ra_deg, galaxy.dec_deg)
         return View(seen, flags, ra_deg=at[0], dec_deg=at[1])
@@ -196,7 +208,7 @@ def view_images(
     return [view_galaxy(champion, galaxy, k, np.nan) for k in range(len(images))]
 
 
-def _scale_arcsec(galaxy: Galaxy, distance_mpc: float) -> float:
+def _scale_arcsec(galaxy: Galaxy, distance_mpc: float, law: Cosmography) -> float:
     """Angle that a pixel of the input subtends at the distance (NaN for a real galaxy), arcsec."""
     if is_real(galaxy):
         if not np.isnan(distance_mpc):
@@ -210,7 +222,8 @@ def _scale_arcsec(galaxy: Galaxy, distance_mpc: float) -> float:
             "distance_mpc or with --at"
         )
     kpc, distance = torch.from_numpy(galaxy.kpc_per_pixel), torch.tensor([distance_mpc])
-    return float(arcsec_per_pixel(kpc.double(), distance.double())[0])
+    redshift = _redshift(law, distance_mpc)
+    return float(arcsec_per_pixel(kpc.double(), distance.double(), redshift)[0])
 
 
 def image_flags(champion: Champion, galaxy: Galaxy, scale_arcsec: float) -> tuple[str, ...]:
@@ -249,6 +262,7 @@ def _photographed(
             pixel_scale_arcsec=scale,
             dimming=champion.dimming,
             psf_fwhm_arcsec=champion.survey.psf_fwhm_arcsec,
+            law=champion.survey.law,
         )
         return np.asarray(images[0].numpy())
 

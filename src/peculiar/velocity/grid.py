@@ -1,5 +1,6 @@
 """Distributions of distance on a grid of equal cells, uniform within each cell."""
 
+from collections.abc import Callable
 from math import ceil
 from typing import TYPE_CHECKING, TypeVar
 
@@ -134,3 +135,58 @@ def gaussian(mean_mpc: ArrayLike, sigma_mpc: float, grid_mpc: Array) -> Array:
     # relative to the largest, so that a mean far beyond the grid does not underflow to 0/0
     p = np.exp(-0.5 * (z**2 - (z**2).min(axis=1, keepdims=True)))
     return np.asarray(p / p.sum(axis=1, keepdims=True))
+
+
+def moved(p: Array, grid_mpc: Array, coordinate: Callable[[Array], Array]) -> tuple[Array, Array]:
+    """Move distributions of the distance to equal cells of another coordinate.
+
+    Parameters
+    ----------
+    p : ndarray, (n, G)
+        Distributions, each row summing to one, uniform within each cell.
+    grid_mpc : ndarray, (G,)
+        Middles of equal cells of the distance, Mpc.
+    coordinate : callable
+        Gives the coordinate, Mpc, of distances; it increases.
+
+    Returns
+    -------
+    p : ndarray, (n, G')
+        The same distributions.
+    x_mpc : ndarray, (G',)
+        Middles of equal cells of the coordinate, Mpc.
+    """
+    half = (grid_mpc[1] - grid_mpc[0]) / 2
+    edges = coordinate(np.append(grid_mpc - half, grid_mpc[-1] + half))
+    x = cells_mpc((float(edges[0]), float(edges[-1])), float(np.diff(edges).min()))
+    half_x = (x[1] - x[0]) / 2
+    below = np.concatenate([np.zeros((len(p), 1)), np.cumsum(p, axis=1)], axis=1)
+    ends = np.append(x - half_x, x[-1] + half_x)
+    found = np.array([np.diff(np.interp(ends, edges, row)) for row in below])
+    return found.reshape(len(p), len(x)), x
+
+
+def log_distance_ratio(p: Array, grid_mpc: Array, D_z_mpc: ArrayLike) -> tuple[Array, Array]:
+    """Compute eta = log10(D_z / D), which catalogues of distances exchange.
+
+    Parameters
+    ----------
+    p : ndarray, (n, G)
+        p(D | image), each row summing to one.
+    grid_mpc : ndarray, (G,)
+        Distances, Mpc.
+    D_z_mpc : array_like, (n,)
+        Redshift distances, Mpc; NaN, and those that are not positive, have no ratio.
+
+    Returns
+    -------
+    eta, error : ndarray, (n,)
+        Mean and standard deviation over p(D | image); D_z is taken as exact.
+    """
+    log_D = np.log10(grid_mpc)
+    mean = p @ log_D
+    deviation = np.sqrt(np.maximum(p @ log_D**2 - mean**2, 0))
+    D_z = np.asarray(D_z_mpc, dtype=float)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        eta = np.where(D_z > 0, np.log10(D_z) - mean, np.nan)
+    return eta, np.where(np.isfinite(eta), deviation, np.nan)

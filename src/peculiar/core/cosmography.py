@@ -1,9 +1,10 @@
 """Which distance a redshift means, and which velocity is left: Hubble's law or flat LambdaCDM.
 
 D, here and in what a network predicts, is the comoving distance along the line of sight. A network
-learns it from images that are placed by Euclid's rules, angles as 1/D and fluxes as 1/D^2. Real
-angles go with D / (1 + z) and real fluxes with D (1 + z) (Hogg 1999, astro-ph/9905116), 2 % either
-way at 100 Mpc, which is not corrected.
+learns it from images that are placed by Euclid's rules, angles as 1/D and fluxes as 1/D^2, if
+they are placed by Hubble's law. Real angles go with D / (1 + z) and real fluxes with D (1 + z), 2 %
+either way at 100 Mpc, so that surface brightness falls as (1 + z)^-4 (Tolman 1930, PNAS 16, 511;
+Hogg 1999, astro-ph/9905116): images are placed so in flat LambdaCDM (`Cosmography.redshift`).
 
 Light of a galaxy at D that moves by v is redshifted by 1 + z = (1 + z_cos(D)) (1 + v / c). With
 
@@ -16,19 +17,19 @@ v = cz - H0 D is kept as it is: x = D.
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.constants import speed_of_light
 
-from peculiar.velocity.grid import cells_mpc
+from peculiar.core.photometry import SPEED_OF_LIGHT_KMS
 
 Array = NDArray[np.float64]
-C_KMS = speed_of_light * 1e-3
 OM0 = 0.3  # matter; distances below 400 Mpc change by 0.5 % from 0.25 to 0.35
 Z_MAX = 1.1  # of the table of distances; a redshift is below 1, and the Sun's motion adds to it
-HUBBLE, FLAT_LAMBDA_CDM = "hubble", "flat_lambda_cdm"
-COSMOLOGIES = (HUBBLE, FLAT_LAMBDA_CDM)
+Cosmology = Literal["hubble", "flat_lambda_cdm"]
+COSMOLOGIES: tuple[Cosmology, ...] = get_args(Cosmology)
+HUBBLE, FLAT_LAMBDA_CDM = COSMOLOGIES
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,9 @@ class Cosmography:
         if self.name == HUBBLE:
             return np.asarray(cz / self.H0_kms_mpc)
         z, D = _comoving(self.H0_kms_mpc, self.Om0)
-        return np.asarray(np.sign(cz) * np.interp(np.abs(cz) / C_KMS, z, D, right=np.nan))
+        return np.asarray(
+            np.sign(cz) * np.interp(np.abs(cz) / SPEED_OF_LIGHT_KMS, z, D, right=np.nan)
+        )
 
     def cosmological_cz_kms(self, D_mpc: ArrayLike) -> Array:
         """Speed of light times the redshift z_cos of a comoving distance: inverts `distance_mpc`.
@@ -91,7 +94,26 @@ class Cosmography:
         if self.name == HUBBLE:
             return np.asarray(D * self.H0_kms_mpc)
         z, distance = _comoving(self.H0_kms_mpc, self.Om0)
-        return np.asarray(np.sign(D) * C_KMS * np.interp(np.abs(D), distance, z, right=np.nan))
+        return np.asarray(
+            np.sign(D) * SPEED_OF_LIGHT_KMS * np.interp(np.abs(D), distance, z, right=np.nan)
+        )
+
+    def redshift(self, D_mpc: ArrayLike) -> Array | None:
+        """Redshift by which light of a distance is shifted and dimmed, to place images.
+
+        Parameters
+        ----------
+        D_mpc : array_like, any shape
+            Mpc.
+
+        Returns
+        -------
+        ndarray, same shape, or None
+            z_cos; None by Hubble's law, with which images are placed by Euclid's rules.
+        """
+        if self.name == HUBBLE:
+            return None
+        return self.cosmological_cz_kms(D_mpc) / SPEED_OF_LIGHT_KMS
 
     def velocity_kms(self, cz_kms: ArrayLike, D_mpc: ArrayLike) -> Array:
         """Peculiar velocity: c (z - z_cos) / (1 + z_cos), or cz - H0 D by Hubble's law.
@@ -111,7 +133,7 @@ class Cosmography:
         cz, cosmological = np.asarray(cz_kms, dtype=float), self.cosmological_cz_kms(D_mpc)
         if self.name == HUBBLE:
             return np.asarray(cz - cosmological)
-        return np.asarray((cz - cosmological) / (1 + cosmological / C_KMS))
+        return np.asarray((cz - cosmological) / (1 + cosmological / SPEED_OF_LIGHT_KMS))
 
     def x_mpc(self, D_mpc: ArrayLike) -> Array:
         """The coordinate x of distances, Mpc, in which velocities are linear; see the module."""
@@ -124,42 +146,14 @@ class Cosmography:
         cz = np.asarray(cz_kms, dtype=float)
         if self.name == HUBBLE:
             return np.asarray(cz / self.H0_kms_mpc)
-        return np.asarray(C_KMS * np.log1p(cz / C_KMS) / self.H0_kms_mpc)
+        return np.asarray(SPEED_OF_LIGHT_KMS * np.log1p(cz / SPEED_OF_LIGHT_KMS) / self.H0_kms_mpc)
 
     def x_error_kms(self, cz_kms: ArrayLike, cz_error_kms: ArrayLike) -> Array:
         """Error of H0 X (n,), km/s, of redshifts (n,) and their errors (n,), km/s."""
         error = np.asarray(cz_error_kms, dtype=float)
         if self.name == HUBBLE:
             return error
-        return np.asarray(error / (1 + np.asarray(cz_kms, dtype=float) / C_KMS))
-
-    def in_x(self, p: Array, grid_mpc: Array) -> tuple[Array, Array]:
-        """Move distributions of D to equal cells of x.
-
-        Parameters
-        ----------
-        p : ndarray, (n, G)
-            Distributions, each row summing to one, uniform within each cell.
-        grid_mpc : ndarray, (G,)
-            Middles of equal cells of D, Mpc.
-
-        Returns
-        -------
-        p : ndarray, (n, G')
-            The same distributions.
-        x_mpc : ndarray, (G',)
-            Middles of equal cells of x, Mpc.
-        """
-        if self.name == HUBBLE:
-            return p, grid_mpc
-        half = (grid_mpc[1] - grid_mpc[0]) / 2
-        edges = self.x_mpc(np.append(grid_mpc - half, grid_mpc[-1] + half))
-        x = cells_mpc((float(edges[0]), float(edges[-1])), float(np.diff(edges).min()))
-        half_x = (x[1] - x[0]) / 2
-        below = np.concatenate([np.zeros((len(p), 1)), np.cumsum(p, axis=1)], axis=1)
-        ends = np.append(x - half_x, x[-1] + half_x)
-        moved = np.array([np.diff(np.interp(ends, edges, row)) for row in below])
-        return moved.reshape(len(p), len(x)), x
+        return np.asarray(error / (1 + np.asarray(cz_kms, dtype=float) / SPEED_OF_LIGHT_KMS))
 
 
 @lru_cache(maxsize=4)
@@ -170,30 +164,4 @@ def _comoving(H0_kms_mpc: float, Om0: float) -> tuple[Array, Array]:
     ends, between = (1 / np.sqrt(Om0 * (1 + at) ** 3 + 1 - Om0) for at in (z, middle))
     # Simpson's rule
     pieces = (ends[1:] + 4 * between + ends[:-1]) * (z[1] - z[0]) / 6
-    return z, C_KMS / H0_kms_mpc * np.concatenate([[0.0], np.cumsum(pieces)])
-
-
-def log_distance_ratio(p: Array, grid_mpc: Array, D_z_mpc: ArrayLike) -> tuple[Array, Array]:
-    """Compute eta = log10(D_z / D), which catalogues of distances exchange.
-
-    Parameters
-    ----------
-    p : ndarray, (n, G)
-        p(D | image), each row summing to one.
-    grid_mpc : ndarray, (G,)
-        Distances, Mpc.
-    D_z_mpc : array_like, (n,)
-        Redshift distances, Mpc; NaN, and those that are not positive, have no ratio.
-
-    Returns
-    -------
-    eta, error : ndarray, (n,)
-        Mean and standard deviation over p(D | image); D_z is taken as exact.
-    """
-    log_D = np.log10(grid_mpc)
-    mean = p @ log_D
-    deviation = np.sqrt(np.maximum(p @ log_D**2 - mean**2, 0))
-    D_z = np.asarray(D_z_mpc, dtype=float)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        eta = np.where(D_z > 0, np.log10(D_z) - mean, np.nan)
-    return eta, np.where(np.isfinite(eta), deviation, np.nan)
+    return z, SPEED_OF_LIGHT_KMS / H0_kms_mpc * np.concatenate([[0.0], np.cumsum(pieces)])

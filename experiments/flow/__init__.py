@@ -1,0 +1,1 @@
+"""Bulk flows of mock catalogues."""

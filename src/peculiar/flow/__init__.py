@@ -1,0 +1,1 @@
+"""The mean motion of many galaxies, from their distances and redshifts."""

@@ -1,0 +1,172 @@
+"""Galaxies of a table of predictions, as far as they tell of a flow."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import astropy.units as u
+import numpy as np
+from astropy.coordinates import SkyCoord
+from astropy.table import Table
+from numpy.typing import NDArray
+
+from peculiar.core.cosmography import COSMOLOGIES, Cosmography
+from peculiar.core.errors import InputError
+from peculiar.flow.fit import Flow, fit_flow
+from peculiar.flow.likelihood import Galaxies
+from peculiar.predict.columns import FLAGS
+from peculiar.predict.densities import read_densities
+
+Array = NDArray[np.float64]
+COLUMNS = ("cz", "cz_error", "ra", "dec", "frame", "flags", "D_z")
+# a galaxy far from its redshift's distance is one that moves: without it the flow would be smaller
+ACCEPTED = ("tension",)
+AGAIN = "predict it again with `peculiar predict --density`"
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A flow, and of what it is.
+
+    Attributes
+    ----------
+    flow : Flow
+        In galactic coordinates, x towards the centre, z towards the pole.
+    l_deg, b_deg, v_kms : ndarray, (n,)
+        Galactic position of the galaxies used, and their velocity, cz less that of the mean
+        distance that the image allows, km/s.
+    left_out : mapping of str to int
+        How many galaxies were not used, by reason: a flag, or what is missing.
+    meta : mapping
+        Metadata of the table.
+    """
+
+    flow: Flow
+    l_deg: Array
+    b_deg: Array
+    v_kms: Array
+    left_out: Mapping[str, int]
+    meta: Mapping[str, object]
+
+
+def measure_flow(
+    path: Path, accepted: Collection[str] = ACCEPTED, sigma_v_kms: float | None = None
+) -> Measured:
+    """Measure the bulk flow of the galaxies in a table of predictions.
+
+    Galaxies are used whose redshift is in the CMB's frame and whose only flags are accepted.
+
+    Parameters
+    ----------
+    path : Path
+        Table that `peculiar predict --density` wrote.
+    accepted : collection of str
+        Flags of `peculiar.predict.columns.FLAGS` that a galaxy may have.
+    sigma_v_kms : float, optional
+        See `peculiar.flow.fit.fit_flow`.
+
+    Returns
+    -------
+    Measured
+
+    Raises
+    ------
+    InputError
+        When the table lacks a column or p(D | image), has a galaxy twice, or its galaxies do not
+        determine a flow.
+    """
+    table, grid_mpc, p = read_densities(path)
+    _check(path, table, accepted)
+    left_out = _left_out(table, p, accepted)
+    used = np.flatnonzero(left_out == "")
+    reasons, counts = np.unique(left_out[left_out != ""], return_counts=True)
+    table, p = table[used], p[used]
+    at = SkyCoord(_numbers(table, "ra"), _numbers(table, "dec"), unit="deg").galactic
+    _check_once(path, table, used)
+    samples, v_kms = _samples(path, table, grid_mpc, p, at.cartesian.xyz.value.T, used)
+    return Measured(
+        fit_flow(samples, float(table.meta["H0"]), sigma_v_kms),
+        at.l.wrap_at(180 * u.deg).deg,
+        at.b.deg,
+        v_kms,
+        {str(reason): int(count) for reason, count in zip(reasons, counts, strict=True)},
+        dict(table.meta),
+    )
+
+
+def _check(path: Path, table: Table, accepted: Collection[str]) -> None:
+    for name in COLUMNS:
+        if name not in table.colnames:
+            raise InputError(f"{path} has no column {name}: {AGAIN}")
+    if not isinstance(table.meta.get("H0"), int | float):
+        raise InputError(f"{path} does not say its H0: {AGAIN}")
+    for flag in accepted:
+        if flag not in FLAGS:
+            raise InputError(f"flag {flag!r} is not known: give one of {', '.join(FLAGS)}")
+
+
+def _numbers(table: Table, name: str) -> Array:
+    """A column (n,) of plain numbers, NaN where it is masked."""
+    column: np.ma.MaskedArray = np.ma.asarray(
+        getattr(table[name], "value", table[name]), dtype=float
+    )
+    return np.asarray(column.filled(np.nan))
+
+
+def _left_out(table: Table, p: Array, accepted: Collection[str]) -> NDArray[np.str_]:
+    """Why each galaxy (n,) is not used; "" for one that is."""
+    why = np.full(len(table), "", dtype="U20")
+    for row, flags in enumerate(table["flags"]):
+        others = [flag for flag in str(flags).split(", ") if flag not in ("ok", *accepted)]
+        if others:
+            why[row] = others[0]
+    numbers = {name: _numbers(table, name) for name in ("cz", "cz_error", "ra", "dec")}
+    missing = {
+        "no position": ~np.isfinite(numbers["ra"] + numbers["dec"]),
+        "no cz": ~np.isfinite(numbers["cz"] + numbers["cz_error"]),
+        "no distance": ~np.isfinite(p).all(axis=1),
+        "frame": np.array([str(frame) != "cmb" for frame in table["frame"]]),
+    }
+    for reason, rows in missing.items():
+        why[rows & (why == "")] = reason
+    return why
+
+
+def _check_once(path: Path, table: Table, rows: NDArray[np.intp]) -> None:
+    """Refuse galaxies in one place, which are one galaxy and would count twice."""
+    places: dict[tuple[float, float], int] = {}
+    for row, place in zip(
+        rows, zip(_numbers(table, "ra"), _numbers(table, "dec"), strict=True), strict=True
+    ):
+        if place in places:
+            raise InputError(
+                f"{path}: rows {places[place]} and {row} have the same ra and dec: keep one row a "
+                "galaxy"
+            )
+        places[place] = row
+
+
+def _samples(
+    path: Path,
+    table: Table,
+    grid_mpc: Array,
+    p: Array,
+    towards: Array,
+    rows: NDArray[np.intp],
+) -> tuple[list[Galaxies], Array]:
+    """Galaxies by the law of distance that their D_z follows, and their velocities (n,), km/s."""
+    H0 = float(table.meta["H0"])
+    cz, error, D_z = (_numbers(table, name) for name in ("cz", "cz_error", "D_z"))
+    samples, v_kms, without = [], np.full(len(table), np.nan), np.ones(len(table), dtype=bool)
+    for law in (Cosmography(name, H0) for name in COSMOLOGIES):
+        own = without & np.isclose(law.distance_mpc(cz), D_z, rtol=1e-6, atol=0)
+        without &= ~own
+        if own.any():
+            x, X = law.x_mpc(grid_mpc), law.x_of_redshift_mpc(cz[own])
+            spread = law.x_error_kms(cz[own], error[own]) / H0
+            samples.append(Galaxies(p[own], x, X, spread, towards[own]))
+            v_kms[own] = H0 * (X - p[own] @ x)
+    if without.any():
+        row = rows[np.flatnonzero(without)[0]]
+        raise InputError(f"{path}: D_z of row {row} is not the distance of its cz: {AGAIN}")
+    return samples, v_kms
