@@ -56,6 +56,8 @@ def test_predict_leaves_a_real_galaxy_where_it_is(pipeline, file, tmp_path, caps
             "eta",
             "eta_error",
             "v_p",
+            "v_prior",
+            "v_prior_error",
             "v_hat",
             "v_error",
             *ends,

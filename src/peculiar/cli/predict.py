@@ -89,7 +89,8 @@ def add(commands: Commands) -> None:
         "--prior",
         metavar="NAME|FILE",
         help="prior on the distance: uniform, volume (D^2), flux-limited (SDSS' r < 17.77), "
-        "training (that of the training images), or a table of distance_mpc and density; "
+        "or of another survey 'flux-limited(limit=M, M_star=M, alpha=A)', training (that of the "
+        "training images), or a table of distance_mpc and density; "
         "default: uniform, or training for a model that was registered before there was a choice",
     )
     command.add_argument(
@@ -195,7 +196,7 @@ def _predict_images(arguments: argparse.Namespace) -> None:
     named = f"champion {version}" if arguments.model == CHAMPION else version
     print(
         f"{named}, trained on {champion.data_source}, bands {champion.bands}{limits}, "
-        f"prior {prior.describe()}"
+        f"prior {prior.describe(champion)}"
     )
     print("\n".join(table.pformat(max_lines=-1, max_width=-1)))
     if arguments.output:
@@ -293,7 +294,7 @@ def _predict_catalogue(arguments: argparse.Namespace) -> None:
     )
     print(
         f"{champion.model} version {champion.version}, {champion.digest[:12]}: wrote {count} rows "
-        f"to {arguments.output}, prior {prior.describe()}"
+        f"to {arguments.output}, prior {prior.describe(champion)}"
     )
 
 

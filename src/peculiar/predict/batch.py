@@ -296,7 +296,7 @@ def predict_catalogue(
             prior = job.prior or default_prior(champion)
             meta = {
                 **champion.describe(),
-                "prior": prior.name,
+                "prior": prior.describe(champion),
                 **_of_rows(champion, parts),
                 "law": laws_said(champion, job.cosmology),
                 "input": given.name,

@@ -125,7 +125,7 @@ def predict_images(
     for bad in np.flatnonzero(np.isnan(velocities.mean_kms)):
         flags[bad].add("bad_prior")
     about = {
-        "prior": prior.name,
+        "prior": prior.describe(champion),
         "v_prior": velocity_priors_said(champion, columns["v_prior"], columns["v_prior_error"]),
         "frame": frames_in(frames),
         "law": laws_said(champion, cosmology),

@@ -86,7 +86,8 @@ def predict_velocity(
         Angle that a pixel subtends, by default that of the model. Images of another pixel scale
         or size are resampled.
     prior : str or Path, optional
-        Prior on the distance: "uniform" (default), "volume", "flux-limited", "training" (that of
+        Prior on the distance: "uniform" (default), "volume", "flux-limited" (SDSS' r < 17.77; for
+        another survey "flux-limited(limit=17.77, M_star=-20.44, alpha=-1.05)"), "training" (that of
         the model's training images), or a CSV or ECSV file with the columns `distance_mpc` and
         `density`. See `peculiar.predict.priors`. An older model has "training" in what it gives,
         and that is its default.
