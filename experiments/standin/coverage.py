@@ -23,8 +23,9 @@ from peculiar.core.errors import InputError, one_sentence
 from peculiar.core.params import load
 from peculiar.galaxies.params import Fetch
 from peculiar.galaxies.standin.simulation import make_broadband
-from peculiar.predict.batch import Job, predict_catalogue
+from peculiar.predict.batch import predict_catalogue
 from peculiar.predict.images import Files
+from peculiar.predict.rows import Job
 from peculiar.registry.champion import Champion, load_champion
 from peculiar.registry.params import Promote
 from peculiar.velocity.posterior import SIGMAS

@@ -13,6 +13,7 @@ from peculiar.cli.main import main
 from peculiar.core.cosmography import COSMOLOGIES
 from peculiar.core.frames import FRAMES
 from peculiar.galaxies.standin.simulation import make_broadband
+from peculiar.predict.columns import USED
 
 pytestmark = pytest.mark.xdist_group("pipeline")
 
@@ -33,6 +34,8 @@ def test_predict_prints_and_writes_the_same_table(pipeline, file, tmp_path, caps
     table = QTable.read(output)
     assert len(table) == 8
     assert f"{table['D_p'][0].value:.1f}" in printed
+    assert set(USED) < set(table.colnames)
+    assert set(USED).isdisjoint(printed.split())  # what is printed fits a terminal
     assert str(table["v_hat"].unit) == "km / s"
 
 
@@ -50,14 +53,13 @@ def test_predict_leaves_a_real_galaxy_where_it_is(pipeline, file, tmp_path, caps
         )
         ends = ["v_low68", "v_high68", "v_low95", "v_high95"]
         assert table.colnames[2:] == [
+            *USED,
             "D_p",
             "D_error",
             "D_z",
             "eta",
             "eta_error",
             "v_p",
-            "v_prior",
-            "v_prior_error",
             "v_hat",
             "v_error",
             *ends,

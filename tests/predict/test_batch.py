@@ -29,6 +29,7 @@ from peculiar.predict import batch
 from peculiar.predict.catalogue import Row
 from peculiar.predict.images import Dataset, Files
 from peculiar.predict.priors import default_prior
+from peculiar.predict.rows import Job, predict_rows
 from peculiar.registry.champion import load_champion
 
 pytestmark = pytest.mark.xdist_group("pipeline")
@@ -68,7 +69,7 @@ def job_of(champion, source, **changes):
         "pictures": None,
         "prior": default_prior(champion),  # as the command line has it
     }
-    return batch.Job(**(values | changes))
+    return Job(**(values | changes))
 
 
 @pytest.fixture(scope="module")
@@ -188,7 +189,7 @@ def test_random_images_are_bad_rows(champion, tmp_path, content, ending):
     path = tmp_path / f"x{ending}"
     path.write_bytes(content)
     rows = [Row(0, path.name, 0, 5000.0)]
-    table = batch.predict_rows(champion, job_of(champion, Files(tmp_path)), rows).to_pydict()
+    table = predict_rows(champion, job_of(champion, Files(tmp_path)), rows).to_pydict()
     assert table["flags"] == ["unusable"]
     assert table["reason"][0].count("\n") == 0 < len(table["reason"][0])
 
@@ -202,7 +203,7 @@ def test_redshifts_of_real_galaxies_are_converted_or_flagged(champion, tmp_path)
         Row(1, path.name, 0, 5000.0, frame="heliocentric"),  # with the file's position
         Row(2, path.name, 0, 5000.0, frame="lg", ra_deg=168.0, dec_deg=-7.0),
     ]
-    table = batch.predict_rows(champion, job, rows).to_pydict()
+    table = predict_rows(champion, job, rows).to_pydict()
     at = read_nsa(path, "r", read_catalogue(atlas))
     expected = [
         5000,
@@ -211,24 +212,31 @@ def test_redshifts_of_real_galaxies_are_converted_or_flagged(champion, tmp_path)
     ]
     assert np.abs(np.diff(expected)).min() > 30
     np.testing.assert_allclose(table["D_z"], np.array(expected) / champion.H0_kms_mpc)
+    np.testing.assert_allclose(table["cz"], expected)
+    assert table["cz_error"] == [0, 0, 0]
+    np.testing.assert_allclose(table["ra"], [at.ra_deg, at.ra_deg, 168])
+    np.testing.assert_allclose(table["dec"], [at.dec_deg, at.dec_deg, -7])
     assert table["frame"] == ["cmb"] * 3
     assert not any("frame" in flags.split(", ") for flags in table["flags"])
-    unknown = batch.predict_rows(champion, replace(job, frame="unknown"), rows).to_pydict()
+    unknown = predict_rows(champion, replace(job, frame="unknown"), rows).to_pydict()
     assert unknown["frame"] == ["unknown", "cmb", "cmb"]
     assert unknown["flags"][0].split(", ").count("frame") == 1
     assert "taken as it is: give its cz_frame, and ra and dec" in unknown["reason"][0]
     assert unknown["D_z"] == table["D_z"]
+    assert unknown["cz"] == table["cz"]
 
 
 def test_a_redshift_beyond_a_champion_s_grid_leaves_the_distance(untrained, tmp_path):
     make_broadband(tmp_path / "broadband_3.fits", 3, small_standin())
     rows = [Row(k, "broadband_3.fits", 0, cz, 20.0, 70.0) for k, cz in enumerate([5000, 20000])]
     job = job_of(untrained, Files(tmp_path), pictures=tmp_path)
-    table = batch.predict_rows(untrained, job, rows).to_pydict()
+    table = predict_rows(untrained, job, rows).to_pydict()
     assert "cz_beyond" not in table["flags"][0]
     assert "cz_beyond" in table["flags"][1]
     assert table["reason"] == ["", "cz 20000 km/s is beyond the champion's distances"]
     assert np.isfinite(table["v_hat"]).tolist() == [True, False]
+    assert table["cz"] == [5000, 20000]
+    assert np.isnan([*table["ra"], *table["dec"]]).all()
     assert np.isfinite(table["D_p"]).all()
     for name in ("000000-broadband_3.fits.png", "000001-broadband_3.fits.png"):
         assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")

@@ -5,18 +5,19 @@ from math import nan
 import astropy.units as u
 import numpy as np
 import pytest
+from astropy.coordinates import SkyCoord
 
 from builders import champions, nsa
 from builders.standin import small_standin
 from peculiar.galaxies.formats import read_galaxy
 from peculiar.galaxies.galaxy import Galaxy
-from peculiar.predict.batch import Job, predict_rows
 from peculiar.predict.catalogue import chunks
-from peculiar.predict.columns import COLUMNS, FLAGS
+from peculiar.predict.columns import COLUMNS, FLAGS, NUMBERS
 from peculiar.predict.estimate import predict_images
 from peculiar.predict.files import predict_galaxy, predict_real
 from peculiar.predict.images import Files
 from peculiar.predict.notebook import predict_velocity
+from peculiar.predict.rows import Job, predict_rows
 from peculiar.predict.server import Served
 from peculiar.predict.units import BRIGHTNESS
 from peculiar.predict.view import View, view_galaxy
@@ -56,10 +57,11 @@ def test_four_ways_agree(path, kind, cz_kms, flag):
     from_file = predict_real(champion, galaxy, cz_kms, 30.0)[0]
     scale = galaxy.pixel_scale_arcsec * u.arcsec
     images = galaxy.images * BRIGHTNESS
-    options = {"cz_error": 30 * SPEED, "pixel_scale": scale}
+    at = SkyCoord(galaxy.ra_deg, galaxy.dec_deg, unit="deg")  # a file knows it
+    options = {"cz_error": 30 * SPEED, "pixel_scale": scale, "position": at}
     notebook = predict_velocity(images, cz_kms * SPEED, champion, **options)[0]
-    for name in COLUMNS:
-        assert notebook[name].unit == from_file[name].unit == u.Unit(COLUMNS[name].unit)
+    for name in NUMBERS:
+        assert notebook[name].unit == from_file[name].unit == u.Unit(NUMBERS[name].unit)
         np.testing.assert_array_equal(notebook[name].value, from_file[name].value, name)
         np.testing.assert_array_equal(notebook[name].value, row[name], name)
     assert notebook["flags"] == from_file["flags"] == row["flags"]
@@ -91,7 +93,7 @@ def test_files_and_catalogues_see_the_same_noise(tmp_path, params_file):
     (rows,) = chunks(catalogue, 9)
     job = Job("m", "1", "", Files(tmp_path), nan, None)
     found = predict_rows(champion, job, rows).to_pydict()
-    for name in COLUMNS:
+    for name in NUMBERS:
         np.testing.assert_array_equal(table[name].value, found[name], name)
     assert table["flags"].tolist() == found["flags"]
 
@@ -112,12 +114,12 @@ def test_a_bad_image_has_no_numbers_and_a_flag_in_files_and_notebooks():
 def test_every_column_has_unit_description_and_format():
     champion = champion_of("distributions")
     table = predict_images(champion, [View(np.ones((1, 16, 16), np.float32))], 5250.0)
-    assert table.colnames == [*COLUMNS, "frame", "flags"]
-    for name in COLUMNS:
+    assert table.colnames == [*NUMBERS, "frame", "flags"]
+    for name, column in NUMBERS.items():
         info = table[name].info
-        digits = ".4f" if name.startswith("eta") else ".1f"
-        assert (info.unit, info.format) == (u.Unit(COLUMNS[name].unit), digits)
-        assert info.description == COLUMNS[name].description
+        digits = {"eta": ".4f", "eta_error": ".4f", "ra": ".5f", "dec": ".5f"}.get(name, ".1f")
+        assert (info.unit, info.format) == (u.Unit(column.unit), digits)
+        assert info.description == column.description
     assert "problems" in table["flags"].info.description
     assert table.meta["training"] == "stand-in"
     empty = predict_images(champion, [], 5250.0)

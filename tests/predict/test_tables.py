@@ -3,11 +3,13 @@
 import numpy as np
 import pandas
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
-from astropy.table import QTable
+from astropy.table import QTable, Table
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from peculiar.core.errors import InputError
 from peculiar.core.files import replace_file
 from peculiar.predict.columns import Column
 from peculiar.predict.tables import assemble, printable, texts, write_part
@@ -99,3 +101,56 @@ def test_a_file_is_complete_or_unchanged(tmp_path):
         interrupted()
     assert path.read_text() == "before"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def kinds(draw, size):
+    """Columns of each type that a table may hold, with missing cells."""
+    whole = st.integers(-(2**31), 2**31 - 1)
+    real = st.floats(allow_nan=False, allow_infinity=False, width=32)
+
+    def cells(values):
+        return draw(st.lists(st.none() | values, min_size=size, max_size=size))
+
+    vectors = draw(st.lists(st.lists(real, min_size=2, max_size=2), min_size=size, max_size=size))
+    return {
+        "truth": pa.array(cells(st.booleans()), pa.bool_()),
+        "small": pa.array(cells(st.integers(-(2**15) + 1, 2**15 - 1)), pa.int16()),
+        "whole": pa.array(cells(whole), pa.int32()),
+        "large": pa.array(cells(st.integers(-(2**63) + 1, 2**63 - 1)), pa.int64()),
+        "single": pa.array(cells(real), pa.float32()),
+        "double": pa.array(cells(real), pa.float64()),
+        "vector": pa.FixedSizeListArray.from_arrays(pa.array(np.ravel(vectors), pa.float32()), 2),
+        "list": pa.FixedSizeListArray.from_arrays(
+            pa.array(cells(whole) + cells(whole), pa.int32()), 2
+        ),
+    }
+
+
+@pytest.mark.parametrize("ending", ["ecsv", "csv", "fits", "parquet"])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=12)
+@given(data=st.data(), size=st.integers(1, 4))
+def test_what_is_missing_stays_missing_and_the_rest_as_it_was(tmp_path, ending, data, size):
+    columns = kinds(data.draw, size)
+    output, part = tmp_path / f"o.{ending}", tmp_path / "part"
+    write_part(pa.table(columns), part)
+    assemble([part], {"whole": Column("km / s", "a speed", None)}, META, output)
+    if ending == "parquet":  # astropy gives columns with nulls other types
+        assert pq.read_table(output).to_pydict() == pa.table(columns).to_pydict()
+        return
+    table = Table.read(output, **({"format": "ascii.ecsv"} if ending == "csv" else {}))
+    assert str(table["whole"].unit) == "km / s"
+    for name, column in columns.items():
+        found = np.ma.asarray(table[name])
+        expected = [None if cell == [None, None] else cell for cell in column.to_pylist()]
+        seen = [None if cell == [None, None] else cell for cell in found.tolist()]
+        if name == "truth":  # a number in FITS, where truth values have no blank
+            seen = [None if cell is None else bool(cell) for cell in seen]
+        assert seen == expected, name
+
+
+def test_fits_has_no_number_left_for_what_is_missing(tmp_path):
+    part = tmp_path / "part"
+    write_part(pa.table({"n": pa.array([-(2**15), 2**15 - 1, None], pa.int16())}), part)
+    with pytest.raises(InputError, match="the column n has missing cells and both -32768 and 327"):
+        assemble([part], {}, META, tmp_path / "o.fits")
+    assert list(tmp_path.iterdir()) == [part]

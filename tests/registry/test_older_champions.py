@@ -17,7 +17,7 @@ from safetensors.numpy import save_file
 
 from builders.pipeline import inside
 from peculiar.core.errors import InputError
-from peculiar.predict.columns import COLUMNS
+from peculiar.predict.columns import COLUMNS, USED
 from peculiar.predict.notebook import predict_velocity
 from peculiar.predict.units import BRIGHTNESS
 from peculiar.registry.champion import Champion
@@ -88,7 +88,7 @@ def test_an_older_run_predicts_the_same(older):
     as_then = {"frame": "cmb", "cosmology": "hubble"}  # cz was taken as it was, by Hubble's law
     table = predict_velocity(images, cz, model, cz_error=30 * u.km / u.s, **as_then)
     before = QTable.read(older / "predictions.ecsv")
-    new = {"eta", "eta_error", "frame"}
+    new = {*USED, "eta", "eta_error", "frame"}
     assert [name for name in table.colnames if name not in new] == before.colnames
     for name in (name for name in COLUMNS if name not in new):
         expected = before[name].value

@@ -99,6 +99,12 @@ def add(commands: Commands) -> None:
         metavar="TABLE",
         help="table to write: .ecsv, .csv, .fits or .parquet; required for a catalogue",
     )
+    command.add_argument(
+        "--density",
+        action="store_true",
+        help="also write p(D | image) with the prior, the probability of each cell of a grid of "
+        "distances, as the column p_D",
+    )
     add_model(command)
     _add_catalogue_options(command)
 
@@ -149,6 +155,8 @@ def print_predictions(arguments: argparse.Namespace) -> None:
     for option in FOR_CATALOGUES:
         if getattr(arguments, option):
             raise InputError(f"--{option} is for catalogues: give a catalogue, or leave it out")
+    if arguments.density and not arguments.output:
+        raise InputError("--density is for tables in files: name one with --output")
     _predict_images(arguments)
 
 
@@ -182,12 +190,16 @@ def _predict_images(arguments: argparse.Namespace) -> None:
     from astropy.table import vstack
 
     from peculiar.galaxies.nsa import read_catalogue
+    from peculiar.predict.columns import DENSITY, USED
+    from peculiar.predict.densities import check_density
     from peculiar.predict.tables import write_table
     from peculiar.registry.champion import load_champion
 
     champion = load_champion(model_name(), arguments.store, arguments.model)
     atlas = read_catalogue(arguments.atlas) if arguments.atlas else None
     prior = _prior(champion, arguments)
+    if arguments.density:
+        check_density(champion)
     tables = [_predict_image(path, champion, atlas, arguments, prior) for path in arguments.files]
     table = vstack(tables, metadata_conflicts="silent")
     ends = champion.range_mpc
@@ -198,7 +210,8 @@ def _predict_images(arguments: argparse.Namespace) -> None:
         f"{named}, trained on {champion.data_source}, bands {champion.bands}{limits}, "
         f"prior {prior.describe(champion)}"
     )
-    print("\n".join(table.pformat(max_lines=-1, max_width=-1)))
+    shown = table[[name for name in table.colnames if name not in USED | DENSITY]]
+    print("\n".join(shown.pformat(max_lines=-1, max_width=-1)))
     if arguments.output:
         write_table(table, arguments.output)
 
@@ -239,6 +252,7 @@ def _predict_image(
             arguments.cz_error,
             prior,
             arguments.cosmology,
+            arguments.density,
         )
     elif arguments.at:
         raise InputError(f"{path} is of a real galaxy, which cannot be moved: drop --at")
@@ -259,6 +273,7 @@ def _predict_image(
             ra_deg=arguments.ra,
             dec_deg=arguments.dec,
             cosmology=arguments.cosmology,
+            density=arguments.density,
         )
     table.add_column([printable(path.name)] * len(table), name="file", index=0)
     return table
@@ -268,8 +283,9 @@ def _predict_catalogue(arguments: argparse.Namespace) -> None:
     """Write the predictions for a catalogue or a folder of images."""
     _check_catalogue(arguments)
     from peculiar.core.frames import UNKNOWN
-    from peculiar.predict.batch import Job, predict_catalogue
+    from peculiar.predict.batch import predict_catalogue
     from peculiar.predict.images import source_of
+    from peculiar.predict.rows import Job
     from peculiar.registry.champion import load_champion
 
     given, pictures = arguments.files[0], arguments.pictures
@@ -288,6 +304,7 @@ def _predict_catalogue(arguments: argparse.Namespace) -> None:
         prior,
         arguments.frame or UNKNOWN,
         arguments.cosmology,
+        arguments.density,
     )
     count = predict_catalogue(
         champion, job, given, arguments.output, arguments.scheduler, store=arguments.store

@@ -16,6 +16,16 @@ def _interval(end: str, per_cent: str) -> Column:
     return Column("km / s", f"{end} end of the central {per_cent} % interval of the posterior")
 
 
+USED = {
+    "cz": Column("km / s", "redshift used, times the speed of light, in the frame of the row"),
+    "cz_error": Column("km / s", "standard deviation of cz"),
+    "ra": Column("deg", "right ascension (ICRS) used, of the row or of the galaxy's file", ".5f"),
+    "dec": Column("deg", "declination (ICRS) used, of the row or of the galaxy's file", ".5f"),
+    "v_prior": Column("km / s", "mean of the prior on the peculiar velocity"),
+    "v_prior_error": Column("km / s", "standard deviation of that prior"),
+}
+"""Columns of what the numbers are computed from; a terminal does not show them."""
+
 COLUMNS = {
     "D_p": Column("Mpc", "distance predicted from the image"),
     "D_error": Column("Mpc", "standard deviation of D_p"),
@@ -23,8 +33,6 @@ COLUMNS = {
     "eta": Column("", "mean of log10(D_z / D) over the distances that the image allows", ".4f"),
     "eta_error": Column("", "standard deviation of eta", ".4f"),
     "v_p": Column("km / s", "peculiar velocity of D_p and the redshift, away from us"),
-    "v_prior": Column("km / s", "mean of the prior on the peculiar velocity"),
-    "v_prior_error": Column("km / s", "standard deviation of that prior"),
     "v_hat": Column("km / s", "mean of the posterior of the peculiar velocity"),
     "v_error": Column("km / s", "standard deviation of the posterior"),
     "v_low68": _interval("lower", "68.3"),
@@ -32,6 +40,9 @@ COLUMNS = {
     "v_low95": _interval("lower", "95.4"),
     "v_high95": _interval("upper", "95.4"),
 }
+"""Columns of what is predicted."""
+
+NUMBERS = USED | COLUMNS
 """Columns of numbers in every table of predictions."""
 
 FLAGS = {
@@ -57,7 +68,12 @@ FLAGS = {
 }
 """Every flag and its meaning, in the order in which `flags` lists them."""
 
+DENSITY = {
+    "p_D": Column("", "p(D | image), probability of each cell of the grid in the metadata", None)
+}
+"""Column of tables that are asked to hold the distribution itself, `peculiar.predict.densities`."""
+
 TEXT_COLUMNS = {
-    "frame": Column("", "frame of the redshift in D_z and all velocities", None),
+    "frame": Column("", "frame of cz, and so of D_z and all velocities", None),
     "flags": Column("", 'problems, separated by commas; "ok" if none', None),
 }

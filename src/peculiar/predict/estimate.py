@@ -4,7 +4,7 @@
 `peculiar serve` computes the same distances and errors.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import astropy.units as u
 import numpy as np
@@ -14,15 +14,24 @@ from numpy.typing import ArrayLike, NDArray
 
 from peculiar.core.cosmography import HUBBLE, Cosmography
 from peculiar.core.frames import UNKNOWN
-from peculiar.predict.columns import COLUMNS, FLAGS, TEXT_COLUMNS
+from peculiar.predict.columns import COLUMNS, FLAGS, NUMBERS, TEXT_COLUMNS
+from peculiar.predict.densities import add_densities
 from peculiar.predict.limits import beyond, outside_training
+from peculiar.predict.posteriors import posterior
 from peculiar.predict.priors import (
     DistancePrior,
     default_prior,
     distance_grid,
     distances_given_image,
 )
-from peculiar.predict.redshifts import cz_in_cmb_frame, frames_in, laws_of, laws_said, usable
+from peculiar.predict.redshifts import (
+    cz_in_cmb_frame,
+    frames_in,
+    laws_of,
+    laws_said,
+    positions,
+    usable,
+)
 from peculiar.predict.velocities import (
     VelocityPriors,
     velocity_priors,
@@ -30,13 +39,10 @@ from peculiar.predict.velocities import (
 )
 from peculiar.predict.view import View
 from peculiar.registry.champion import Champion
-from peculiar.velocity.grid import log_distance_ratio, moments, moved, split_cells
-from peculiar.velocity.hubble import velocity_posterior_kms
-from peculiar.velocity.posterior import Velocity, normal, velocity_on_grid
+from peculiar.velocity.grid import log_distance_ratio, moments
 
 Array = NDArray[np.float64]
 IMAGES_AT_ONCE = 16  # what a processor's cache holds: twice as fast as 64
-CELLS_AT_ONCE = 2**22  # of the grids of posteriors: 32 MiB
 
 
 def predict_images(
@@ -52,6 +58,7 @@ def predict_images(
     cosmology: str | None = None,
     v_prior_kms: ArrayLike = np.nan,
     v_prior_error_kms: ArrayLike = np.nan,
+    density: bool = False,
 ) -> QTable:
     """Predict distances and velocities of galaxies, in the frame of the CMB where it is possible.
 
@@ -79,15 +86,17 @@ def predict_images(
         Mean and standard deviation of a galaxy's velocity in the CMB's frame before the image is
         seen, as a reconstruction of the flow gives them, km/s. Where both are NaN the velocity has
         the champion's N(0, sigma_v).
+    density : bool
+        Whether to add p(D | image), see `peculiar.predict.densities`.
 
     Returns
     -------
     QTable, n rows
-        `peculiar.predict.columns.COLUMNS`; `frame`, that of the redshift in them; and `flags`,
+        `peculiar.predict.columns.NUMBERS`; `frame`, that of the redshift in them; and `flags`,
         those of the view and of the prediction in the order of `FLAGS`. A row without an image has
-        no numbers. One without a usable redshift, or with one that no distance of the champion's
-        grid fits, or with half a velocity prior, has no posterior. The champion, the priors and the
-        frames are in `meta`.
+        none of `COLUMNS`. One without a usable redshift, or with one that no distance of the
+        champion's grid fits, or with half a velocity prior, has no posterior. The champion, the
+        priors and the frames are in `meta`.
 
     Raises
     ------
@@ -97,15 +106,19 @@ def predict_images(
     n = len(views)
     prior = prior or default_prior(champion)
     cz, error, flags_of_cz = usable(np.broadcast_to(cz_kms, n), np.broadcast_to(cz_error_kms, n))
-    cz, frames = cz_in_cmb_frame(views, cz, frame, ra_deg, dec_deg)
+    ra, dec = positions(views, ra_deg, dec_deg)
+    cz, frames = cz_in_cmb_frame(views, cz, frame, ra, dec)
     velocities = velocity_priors(champion, v_prior_kms, v_prior_error_kms, n)
     flags = [{*view.flags} for view in views]
     columns = {name: np.full(n, np.nan) for name in COLUMNS}
+    p = np.full((n, len(distance_grid(champion))), np.nan, np.float32) if density else None
     images = [view.image for view in views if view.image is not None]
     rows = np.array([k for k, view in enumerate(views) if view.image is not None], dtype=int)
     if images:
         stack = np.stack(images)
         output = outputs(champion, stack)
+        if p is not None:
+            p[rows] = distances_given_image(champion, output, prior)
         predicted = {name: np.full(len(rows), np.nan) for name in COLUMNS}
         for law, at in laws_of(champion, [views[k] for k in rows], cosmology):
             of = rows[at]
@@ -126,11 +139,16 @@ def predict_images(
         flags[bad].add("bad_prior")
     about = {
         "prior": prior.describe(champion),
-        "v_prior": velocity_priors_said(champion, columns["v_prior"], columns["v_prior_error"]),
+        "v_prior": velocity_priors_said(champion, velocities.mean_kms, velocities.deviation_kms),
         "frame": frames_in(frames),
         "law": laws_said(champion, cosmology),
     }
-    return _table({**champion.describe(), **about}, columns, frames, flags)
+    used = {"cz": cz, "cz_error": error, "ra": ra, "dec": dec}
+    used |= {"v_prior": velocities.mean_kms, "v_prior_error": velocities.deviation_kms}
+    table = _table({**champion.describe(), **about}, used | columns, frames, flags)
+    if p is not None:
+        add_densities(table, champion, p)
+    return table
 
 
 def _table(
@@ -140,12 +158,12 @@ def _table(
     flags: Sequence[set[str]],
 ) -> QTable:
     table = QTable(meta=dict(meta))
-    for name, column in COLUMNS.items():
+    for name, column in NUMBERS.items():
         table[name] = columns[name] * u.Unit(column.unit)
     words = [", ".join(flag for flag in FLAGS if flag in present) or "ok" for present in flags]
     table["frame"] = frames
     table["flags"] = np.array(words, dtype=str)
-    for name, column in (COLUMNS | TEXT_COLUMNS).items():
+    for name, column in (NUMBERS | TEXT_COLUMNS).items():
         table[name].info.description = column.description
         table[name].info.format = column.format
     return table
@@ -220,7 +238,6 @@ def estimates(
     v_p = law.velocity_kms(cz_kms, D_p)
     columns = {"D_p": D_p, "D_error": D_error, "D_z": D_z, "v_p": v_p}
     columns |= {"eta": eta, "eta_error": eta_error}
-    columns |= {"v_prior": velocities.mean_kms, "v_prior_error": velocities.deviation_kms}
     columns |= {name: np.full(len(output), np.nan) for name in COLUMNS if name not in columns}
     expected = velocities.expected_mpc(D_z, champion.H0_kms_mpc)
     spread = velocities.spread_mpc(cz_error_kms, champion.H0_kms_mpc)
@@ -228,8 +245,8 @@ def estimates(
     if fits.any():
         given = output[fits] if p is None else p[fits]
         cz, error = cz_kms[fits], cz_error_kms[fits]
-        posterior = _posterior(champion, given, cz, error, law, velocities[fits])
-        for name, values in posterior.items():
+        found = posterior(champion, given, cz, error, law, velocities[fits])
+        for name, values in found.items():
             columns[name][fits] = values
     return columns
 
@@ -239,59 +256,3 @@ def _log_ratio_of_points(D_z: Array, D_p: Array, D_error: Array) -> tuple[Array,
     known = (D_z > 0) & (D_p > 0)
     ratio = np.where(known, D_z, np.nan) / np.where(known, D_p, np.nan)
     return np.log10(ratio), D_error / np.where(known, D_p, np.nan) / np.log(10)
-
-
-def _posterior(
-    champion: Champion,
-    given: Array,
-    cz_kms: Array,
-    cz_error_kms: Array,
-    law: Cosmography,
-    velocities: VelocityPriors,
-) -> dict[str, Array]:
-    """Columns of the posterior of the peculiar velocity, km/s, of distances or p(D | image).
-
-    It is that of the velocity less the prior's mean, see `peculiar.predict.velocities`.
-    """
-    mean, sigma_v, H0 = velocities.mean_kms, velocities.deviation_kms, champion.H0_kms_mpc
-    X = law.x_of_redshift_mpc(cz_kms) - mean / H0
-    error = law.x_error_kms(cz_kms, cz_error_kms)
-    if given.ndim == 1:
-        low, high = (law.x_mpc(given + k * champion.sigma_D_mpc) for k in (-1, 1))
-        sigma = np.hypot((high - low) / 2, error / H0)
-        v = normal(*velocity_posterior_kms(H0 * (X - law.x_mpc(given)), sigma, sigma_v, H0))
-        return _columns_of(v, mean)
-    p, x = given, distance_grid(champion)
-    if law.name != HUBBLE:  # whose x is D
-        p, x = moved(p, x, law.x_mpc)
-    columns: dict[str, Array] = {}
-    for rows, parts in _by_width(champion.sigma_v_kms, sigma_v, error, len(x)):
-        fine, at = split_cells(p[rows], x, parts)
-        v = velocity_on_grid(fine, at, X[rows], sigma_v[rows], H0, cz_error_kms=error[rows])
-        for name, values in _columns_of(v, mean[rows]).items():
-            columns.setdefault(name, np.full(len(p), np.nan))[rows] = values
-    return columns
-
-
-def _by_width(
-    usual_kms: float, sigma_v_kms: Array, error_kms: Array, cells: int
-) -> Iterator[tuple[NDArray[np.intp], int]]:
-    """Rows (k,) that need each cell of the grid split into so many parts.
-
-    A narrow prior gets as many cells in a deviation as the usual one has.
-    """
-    wider = np.hypot(usual_kms, error_kms) / np.hypot(sigma_v_kms, error_kms)
-    parts = 2 ** np.ceil(np.log2(np.maximum(wider, 1))).astype(int)
-    for number in np.unique(parts):
-        rows = np.flatnonzero(parts == number)
-        at_once = max(CELLS_AT_ONCE // (number * cells), 1)
-        for first in range(0, len(rows), at_once):
-            yield rows[first : first + at_once], int(number)
-
-
-def _columns_of(v: Velocity, by_kms: Array) -> dict[str, Array]:
-    """Columns of posteriors, moved by velocities (n,), km/s."""
-    ends = {f"v_low{level}": values for level, values in v.low_kms.items()}
-    ends |= {f"v_high{level}": values for level, values in v.high_kms.items()}
-    ends |= {"v_hat": v.mean_kms}
-    return {"v_error": v.deviation_kms, **{name: at + by_kms for name, at in ends.items()}}

@@ -42,7 +42,7 @@ def draw_galaxy(
     output : ndarray, () or (G,)
         A distance, Mpc, or p(D | image) with the prior.
     estimate : mapping of str to float
-        `peculiar.predict.columns.COLUMNS` of the galaxy.
+        `peculiar.predict.columns.NUMBERS` of the galaxy.
     flags : str
         Printed above.
 

@@ -25,6 +25,7 @@ def predict_galaxy(
     cz_error_kms: float = 0.0,
     prior: DistancePrior | None = None,
     cosmology: str | None = None,
+    density: bool = False,
 ) -> QTable:
     """Predict a simulated galaxy, placed at given distances.
 
@@ -40,7 +41,7 @@ def predict_galaxy(
         Its redshift times the speed of light, km/s; None where unknown.
     cz_error_kms : float
         Standard deviation of `cz_kms`, km/s.
-    prior, cosmology
+    prior, cosmology, density
         See `peculiar.predict.estimate.predict_images`.
 
     Returns
@@ -60,7 +61,9 @@ def predict_galaxy(
         for seed, (distance, camera) in enumerate(pairs)
     ]
     cz = nan if cz_kms is None else cz_kms
-    table = predict_images(champion, views, cz, cz_error_kms, prior, cosmology=cosmology)
+    table = predict_images(
+        champion, views, cz, cz_error_kms, prior, cosmology=cosmology, density=density
+    )
     table.meta["source"] = galaxy.source
     table.add_column([camera for _, camera in pairs], name="camera", index=0)
     table.add_column([float(distance) for distance, _ in pairs] * u.Mpc, name="placed_at", index=0)
@@ -79,6 +82,7 @@ def predict_real(
     ra_deg: float = nan,
     dec_deg: float = nan,
     cosmology: str | None = None,
+    density: bool = False,
 ) -> QTable:
     """Predict a real galaxy.
 
@@ -99,7 +103,7 @@ def predict_real(
         of the NASA-Sloan Atlas, is heliocentric.
     ra_deg, dec_deg : float
         Position (ICRS), deg; NaN for that of the file.
-    cosmology : str, optional
+    cosmology, density
         See `peculiar.predict.estimate.predict_images`.
 
     Returns
@@ -127,6 +131,7 @@ def predict_real(
         ra_deg=ra_deg,
         dec_deg=dec_deg,
         cosmology=cosmology,
+        density=density,
     )
     table.meta["source"] = galaxy.source
     table.add_column(list(cameras), name="camera", index=0)

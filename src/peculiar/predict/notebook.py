@@ -108,6 +108,10 @@ def predict_velocity(
     Returns
     -------
     QTable, n rows
+        `cz`, `cz_error`
+            Redshift used, times the speed of light, and its standard deviation, km/s.
+        `ra`, `dec`
+            Position used, deg; NaN without one.
         `D_p`, `D_error`
             Predicted distance and its standard deviation, Mpc.
         `D_z`
@@ -123,7 +127,7 @@ def predict_velocity(
         `v_low68`, `v_high68`, `v_low95`, `v_high95`
             Its central 68.3 and 95.4 per cent intervals, km/s.
         `frame`
-            Frame of the redshift in `D_z` and all velocities.
+            Frame of `cz`, and so of `D_z` and all velocities.
         `flags`
             Problems, separated by commas, or "ok" (`peculiar.predict.columns.FLAGS`).
 

@@ -29,25 +29,27 @@ def usable(cz_kms: Array, cz_error_kms: Array) -> tuple[Array, Array, dict[int, 
     )
 
 
+def positions(views: Sequence[View], ra_deg: ArrayLike, dec_deg: ArrayLike) -> tuple[Array, Array]:
+    """Right ascensions and declinations (n,), deg: as given, or by the galaxies' files, or NaN."""
+    ra, dec = (np.broadcast_to(np.asarray(one, float), len(views)) for one in (ra_deg, dec_deg))
+    given = np.isfinite(ra) & np.isfinite(dec)
+    return (
+        np.where(given, ra, [view.ra_deg for view in views]),
+        np.where(given, dec, [view.dec_deg for view in views]),
+    )
+
+
 def cz_in_cmb_frame(
     views: Sequence[View],
     cz_kms: Array,
     frame: str | Sequence[str],
-    ra_deg: ArrayLike,
-    dec_deg: ArrayLike,
+    ra_deg: Array,
+    dec_deg: Array,
 ) -> tuple[Array, NDArray[np.str_]]:
-    """Redshifts (n,), km/s, in the CMB's frame where possible, and the frame of each.
-
-    A position that is not given is that of the galaxy's file.
-    """
-    n = len(views)
-    ra, dec = (np.broadcast_to(np.asarray(one, float), n) for one in (ra_deg, dec_deg))
-    given = np.isfinite(ra) & np.isfinite(dec)
-    ra = np.where(given, ra, [view.ra_deg for view in views])
-    dec = np.where(given, dec, [view.dec_deg for view in views])
+    """Redshifts (n,), km/s, in the CMB's frame where possible, and the frame of each."""
     simulated = np.array([view.simulated for view in views], dtype=bool)
-    frames = np.where(simulated, "cmb", np.broadcast_to(frame, n))
-    return in_cmb_frame(cz_kms, frames, ra, dec)
+    frames = np.where(simulated, "cmb", np.broadcast_to(frame, len(views)))
+    return in_cmb_frame(cz_kms, frames, ra_deg, dec_deg)
 
 
 def frames_in(frames: Iterable[str]) -> str:
