@@ -19,6 +19,7 @@ from builders.pipeline import inside
 from peculiar.core.errors import InputError
 from peculiar.predict.columns import COLUMNS, USED
 from peculiar.predict.notebook import predict_velocity
+from peculiar.predict.priors import prior_named
 from peculiar.predict.units import BRIGHTNESS
 from peculiar.registry.champion import Champion
 from peculiar.registry.exchange import adopt
@@ -101,5 +102,6 @@ def test_an_older_run_predicts_the_same(older):
         )
     assert table["flags"].tolist() == before["flags"].tolist()
     prior = "uniform" if model.grid_mpc is None else "training"  # it was in p(D | image)
-    other = {"prior": prior, "digest": "", "frame": "cmb", "law": "hubble, H0 = 70"}
+    other = {"digest": "", "frame": "cmb", "law": "hubble, H0 = 70"}
+    other |= {"prior": prior_named(prior).describe(model), "v_prior": "N(0, 400 km/s)"}
     assert dict(table.meta) == {n: before.meta[n] for n in table.meta if n not in other} | other
