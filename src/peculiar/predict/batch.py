@@ -25,6 +25,7 @@ from peculiar.parallel import in_order, pool
 from peculiar.predict import catalogue
 from peculiar.predict.catalogue import Row
 from peculiar.predict.densities import check_density, describe_grid
+from peculiar.predict.dust import BY_ROWS, dust_said
 from peculiar.predict.images import rows_of
 from peculiar.predict.priors import check_prior, default_prior, distance_grid
 from peculiar.predict.redshifts import frames_in, laws_said
@@ -138,13 +139,19 @@ def predict_catalogue(
 
 
 def _of_rows(champion: Champion, parts: list[Path]) -> dict[str, str]:
-    """Velocity priors and frames of all rows, for the metadata."""
-    priors, frames = set(), set()
+    """Velocity priors, frames and dust of all rows, for the metadata."""
+    priors, frames, dust = set(), set(), set()
+    removed = [f"A_{band}" for band in champion.bands]
     for part in parts:
-        rows = pq.read_table(part, columns=["v_prior", "v_prior_error", "frame"])
+        rows = pq.read_table(part, columns=["v_prior", "v_prior_error", "frame", *removed])
+        dust.add(dust_said(rows[name] for name in removed))
         priors.add(velocity_priors_said(champion, rows["v_prior"], rows["v_prior_error"]))
         frames.update(rows["frame"].to_pylist())
-    return {"v_prior": OF_ROWS if len(priors) > 1 else priors.pop(), "frame": frames_in(frames)}
+    return {
+        "v_prior": OF_ROWS if len(priors) > 1 else priors.pop(),
+        "frame": frames_in(frames),
+        "dust": BY_ROWS if len(dust) > 1 else dust.pop(),
+    }
 
 
 def _write_parts(

@@ -12,6 +12,7 @@ from typing import Any
 import astropy.units as u
 
 from peculiar.core.errors import InputError
+from peculiar.core.photometry import BANDS
 
 NAMES = ("path", "id")
 COLUMNS = (
@@ -21,6 +22,8 @@ COLUMNS = (
     "cz_frame",
     "v_prior_kms",
     "v_prior_error_kms",
+    "ebv",
+    *(f"extinction_{band}" for band in BANDS),
     "ra",
     "dec",
     "distance_mpc",
@@ -61,9 +64,10 @@ def our_columns(path: Path, names: list[str]) -> dict[str, str]:
         if plain.count(name) > 1:
             raise InputError(f"{path} has the column {name} more than once: keep one")
     columns = dict(zip(plain, names, strict=True))
+    others = [name for name in columns if name not in COLUMNS]
     for name in COLUMNS:
         if name not in columns and len(name) >= LONG:
-            for other in get_close_matches(name, columns, 1, ALIKE):
+            for other in get_close_matches(name, others, 1, ALIKE):
                 raise InputError(
                     f"{path} has a column {other[:60]} and none {name}: call it {name}, or "
                     "something less like it"

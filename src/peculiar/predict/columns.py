@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from peculiar.core.photometry import BANDS
+
 
 @dataclass(frozen=True)
 class Column:
@@ -26,6 +28,12 @@ USED = {
 }
 """Columns of what the numbers are computed from; a terminal does not show them."""
 
+EXTINCTION = {
+    f"A_{band}": Column("mag", f"extinction by the Milky Way that was removed in {band}", ".3f")
+    for band in BANDS
+}
+"""Columns of what was removed from the images, of which a table has those of the model's bands."""
+
 COLUMNS = {
     "D_p": Column("Mpc", "distance predicted from the image"),
     "D_error": Column("Mpc", "standard deviation of D_p"),
@@ -42,8 +50,8 @@ COLUMNS = {
 }
 """Columns of what is predicted."""
 
-NUMBERS = USED | COLUMNS
-"""Columns of numbers in every table of predictions."""
+NUMBERS = USED | EXTINCTION | COLUMNS
+"""Columns of numbers in tables of predictions."""
 
 FLAGS = {
     "unusable": "the image cannot be read or placed; no numbers",
@@ -60,6 +68,7 @@ FLAGS = {
     "cz_beyond": "no distance of the model's grid and the prior fits the redshift; no posterior",
     "distance": "outside the distances that the model is offered for, with 95 % probability",
     "frame": "the redshift is not in the CMB's frame: its frame or the position is unknown",
+    "dust": "dust of the Milky Way is not removed from the image: its extinction is unknown",
     "tension": "D_p and D_z differ by more than three deviations",
     "brightness": "magnitude outside those of the training images",
     "size": "half-light radius outside those of the training images",

@@ -16,6 +16,7 @@ from peculiar.core.cosmography import HUBBLE, Cosmography
 from peculiar.core.frames import UNKNOWN
 from peculiar.predict.columns import COLUMNS, FLAGS, NUMBERS, TEXT_COLUMNS
 from peculiar.predict.densities import add_densities
+from peculiar.predict.dust import dust_said, extinction_columns
 from peculiar.predict.limits import beyond, outside_training
 from peculiar.predict.posteriors import posterior
 from peculiar.predict.priors import (
@@ -92,11 +93,12 @@ def predict_images(
     Returns
     -------
     QTable, n rows
-        `peculiar.predict.columns.NUMBERS`; `frame`, that of the redshift in them; and `flags`,
-        those of the view and of the prediction in the order of `FLAGS`. A row without an image has
-        none of `COLUMNS`. One without a usable redshift, or with one that no distance of the
-        champion's grid fits, or with half a velocity prior, has no posterior. The champion, the
-        priors and the frames are in `meta`.
+        `peculiar.predict.columns.NUMBERS`, of the extinctions those in the champion's bands, 0
+        where none was removed; `frame`, that of the redshift; and `flags`, those of the view and of
+        the prediction in the order of `FLAGS`. A row without an image has none of `COLUMNS`. One
+        without a usable redshift, or with one that no distance of the champion's grid fits, or with
+        half a velocity prior, has no posterior. The champion, the priors, the frames and what dust
+        was removed are in `meta`.
 
     Raises
     ------
@@ -137,15 +139,20 @@ def predict_images(
             flags[k].add(flag)
     for bad in np.flatnonzero(np.isnan(velocities.mean_kms)):
         flags[bad].add("bad_prior")
+    for k in rows:
+        if views[k].extinction_mag is None and not views[k].simulated:
+            flags[k].add("dust")
+    removed = extinction_columns(champion.bands, [view.extinction_mag for view in views])
     about = {
         "prior": prior.describe(champion),
         "v_prior": velocity_priors_said(champion, velocities.mean_kms, velocities.deviation_kms),
         "frame": frames_in(frames),
         "law": laws_said(champion, cosmology),
+        "dust": dust_said(removed.values()),
     }
     used = {"cz": cz, "cz_error": error, "ra": ra, "dec": dec}
     used |= {"v_prior": velocities.mean_kms, "v_prior_error": velocities.deviation_kms}
-    table = _table({**champion.describe(), **about}, used | columns, frames, flags)
+    table = _table({**champion.describe(), **about}, used | removed | columns, frames, flags)
     if p is not None:
         add_densities(table, champion, p)
     return table
@@ -158,12 +165,13 @@ def _table(
     flags: Sequence[set[str]],
 ) -> QTable:
     table = QTable(meta=dict(meta))
-    for name, column in NUMBERS.items():
-        table[name] = columns[name] * u.Unit(column.unit)
+    for name, values in columns.items():
+        table[name] = values * u.Unit(NUMBERS[name].unit)
     words = [", ".join(flag for flag in FLAGS if flag in present) or "ok" for present in flags]
     table["frame"] = frames
     table["flags"] = np.array(words, dtype=str)
-    for name, column in (NUMBERS | TEXT_COLUMNS).items():
+    for name in table.colnames:
+        column = (NUMBERS | TEXT_COLUMNS)[name]
         table[name].info.description = column.description
         table[name].info.format = column.format
     return table
