@@ -33,7 +33,7 @@ def slopes(magnitudes: Array) -> Array:
 
 def k_corrections(magnitudes: Array, z: float) -> Array:
     """K (band,), mag, at a redshift, of a spectrum with these AB magnitudes (band,) at rest."""
-    return -2.5 * (1 + slopes(magnitudes)) * np.log10(1 + z)
+    return np.asarray(-2.5 * (1 + slopes(magnitudes)) * np.log10(1 + z))
 
 
 def magnitudes_of(log_age: float) -> Array:
