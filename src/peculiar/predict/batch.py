@@ -26,12 +26,14 @@ from peculiar.parallel import in_order, pool
 from peculiar.predict import catalogue
 from peculiar.predict.catalogue import Row
 from peculiar.predict.densities import check_density, describe_grid
+from peculiar.predict.dust import BY_ROWS, dust_said
 from peculiar.predict.images import rows_of
 from peculiar.predict.passed import Passed, passed_columns
 from peculiar.predict.priors import check_prior, default_prior, distance_grid
 from peculiar.predict.redshifts import frames_in, laws_said
 from peculiar.predict.rows import ALL_COLUMNS, Job, Part, predict_on_worker, predict_rows
 from peculiar.predict.tables import assemble, write_part
+from peculiar.predict.velocities import OF_ROWS, velocity_priors_said
 from peculiar.registry.champion import Champion
 from peculiar.runs.store import store_folder
 
@@ -142,14 +144,29 @@ def _changing(what: str, given: Path) -> InputError:
 
 
 def _meta(champion: Champion, job: Job, parts: list[Path]) -> dict[str, str | float]:
-    """Metadata of the table: the champion, what was chosen, and the frames of all rows."""
-    frames = (pq.read_table(part, columns=["frame"])["frame"] for part in parts)
+    """Metadata of the table: the champion, what was chosen, and what holds for all rows."""
     return {
         **champion.describe(),
-        "prior": (job.prior or default_prior(champion)).name,
-        "frame": frames_in(name for part in frames for name in part.to_pylist()),
+        "prior": (job.prior or default_prior(champion)).describe(champion),
+        **_of_rows(champion, parts),
         "law": laws_said(champion, job.cosmology),
         **(describe_grid(distance_grid(champion)) if job.density else {}),
+    }
+
+
+def _of_rows(champion: Champion, parts: list[Path]) -> dict[str, str]:
+    """Velocity priors, frames and dust of all rows, for the metadata."""
+    priors, frames, dust = set(), set(), set()
+    removed = [f"A_{band}" for band in champion.bands]
+    for part in parts:
+        rows = pq.read_table(part, columns=["v_prior", "v_prior_error", "frame", *removed])
+        dust.add(dust_said(rows[name] for name in removed))
+        priors.add(velocity_priors_said(champion, rows["v_prior"], rows["v_prior_error"]))
+        frames.update(rows["frame"].to_pylist())
+    return {
+        "v_prior": OF_ROWS if len(priors) > 1 else priors.pop(),
+        "frame": frames_in(frames),
+        "dust": BY_ROWS if len(dust) > 1 else dust.pop(),
     }
 
 
