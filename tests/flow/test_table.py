@@ -173,7 +173,7 @@ def test_a_uniform_prior_is_warned_of(tmp_path, capsys):
     table.meta["prior"] = "uniform"
     main(["flow", str(written(table, tmp_path)), "--sigma-v", "250"])
     lines = capsys.readouterr().out.splitlines()
-    assert lines[-1].startswith("the prior is uniform: the zero point is biased, and errors are")
+    assert lines[-1].startswith("the prior is uniform: the zero point is biased and V is")
     assert lines[-2].startswith("sigma_v 250 km/s, mean depth ")
 
 

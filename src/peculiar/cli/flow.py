@@ -166,7 +166,7 @@ def flow_text(path: Path, measured: "Measured", result: "Table") -> list[str]:
     ]
     if str(said["prior"]).startswith("uniform"):
         lines.append(
-            "the prior is uniform: the zero point is biased, and errors are too small, unless the "
-            "survey's distances are (predict with --prior)"
+            "the prior is uniform: the zero point is biased and V is known less well than could "
+            "be, unless the survey's distances are uniform (see --prior of predict)"
         )
     return lines
