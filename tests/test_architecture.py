@@ -198,6 +198,12 @@ def test_no_test_imports_another_test():
         assert not re.search(r"^\s*(import|from) (\w+\.)*test_", path.read_text(), re.M), path
 
 
+def test_tests_start_processes_where_they_are_ended():
+    """A `Popen` object is left running when an assertion fails."""
+    for path in (ROOT / "tests").rglob("*.py"):
+        assert "subprocess.Popen" + "(" not in path.read_text() or path.name == "processes.py", path
+
+
 def test_the_package_imports_nothing_heavy():
     code = "import sys, peculiar; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

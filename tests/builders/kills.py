@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import IO
 
 from builders.pipeline import ENVIRONMENT
+from builders.processes import started
 
 # One process imports, and forks for each kill. Python tells of a step before it is done, so the
 # kill before the next step is that after this one.
@@ -85,7 +86,9 @@ class Killing:
         """Kill it before a step, from 1; whether it was killed, and not at its end before."""
         self.questions.write(f"{step} {argument}\n")
         self.questions.flush()
-        status, self.steps = map(int, self.answers.readline().split())
+        answer = self.answers.readline()
+        assert answer, "the process that forks has ended: see stderr"
+        status, self.steps = map(int, answer.split())
         assert status in (0, -signal.SIGKILL), f"exit code {status} of {argument}: see stderr"
         return status != 0
 
@@ -107,8 +110,8 @@ def killing(
     steps : tuple of str
         Audit events that count; of "open" those that open a file to write.
     """
-    with subprocess.Popen(
-        [sys.executable, "-c", SERVER, imports, code, *steps],
+    with started(
+        *("-c", SERVER, imports, code, *steps),
         cwd=folder,
         env=ENVIRONMENT
         | {"PYTHONPATH": os.pathsep.join(sys.path), "MLFLOW_DISABLE_TELEMETRY": "true"},
@@ -119,4 +122,3 @@ def killing(
         assert server.stdin is not None
         assert server.stdout is not None
         yield Killing(server.stdin, server.stdout)
-        server.stdin.close()

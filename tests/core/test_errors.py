@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from builders.processes import started
 from peculiar.core.errors import InputError, one_sentence, redacted
 
 
@@ -62,14 +63,12 @@ def test_a_file_where_a_folder_is_meant_can_be_fixed(tmp_path):
 
 def test_a_closed_pipe_ends_quietly():
     code = "from peculiar.core.errors import *\nwith one_sentence():\n    while True: print('line')"
-    run = subprocess.Popen(
-        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    with run:
+    said = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with started("-c", code, **said) as run:
         assert run.stdout.readline() == "line\n"
         run.stdout.close()
         assert run.stderr.read() == ""
-    assert run.returncode == 1
+        assert run.wait(60) == 1
 
 
 def test_other_errors_keep_their_traceback():
