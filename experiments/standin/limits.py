@@ -5,7 +5,8 @@
 Simulate galaxies that no training has seen, and place each camera at a distance within the
 champion's range, nearer, farther, and within it with the noise of one SDSS exposure. Predict each
 with its redshift, and count how many are flagged and how often the true velocity lies in the stated
-intervals. Errors are over bootstrap samples of galaxies. Run after `make repro`.
+intervals. The last case is the first in an expanding universe, which the champion has not seen.
+Errors are over bootstrap samples of galaxies. Run after `make repro`.
 """
 
 import argparse
@@ -20,6 +21,7 @@ import torch
 from astropy.table import QTable
 from numpy.typing import NDArray
 
+from peculiar.core.cosmography import FLAT_LAMBDA_CDM
 from peculiar.core.errors import InputError, one_sentence
 from peculiar.core.params import load
 from peculiar.core.photometry import BANDS
@@ -50,6 +52,11 @@ def cases(survey: Survey, sdss: Survey) -> dict[str, tuple[tuple[float, float], 
         "nearer": ((low - BEYOND_MPC, low), survey),
         "farther": ((high, high + BEYOND_MPC), survey),
         "noise of one SDSS exposure": ((low, high), sdss),
+        # as light comes to us: larger by 1 + z, fainter by (1 + z)^4
+        "expanding universe": (
+            (low, high),
+            survey.model_copy(update={"cosmology": FLAT_LAMBDA_CDM}),
+        ),
     }
 
 
@@ -100,6 +107,8 @@ def measure(table: QTable, v_kms: NDArray[np.float64], rows: NDArray[np.intp]) -
     for level in (68, 95):
         low, high = ends[f"v_low{level}"][known], ends[f"v_high{level}"][known]
         row[f"coverage_{level}"] = coverage(v[known], low, high)
+    D_mpc = table["D_z"].to_value("Mpc") - v_kms / table.meta["H0"]
+    row["bias_D_mpc"] = float(np.nanmean((table["D_p"].to_value("Mpc") - D_mpc)[rows]))
     row["bias_kms"] = float(np.mean(ends["v_hat"][known] - v[known]))
     for flag in ("distance", "tension", "noise", "psf", "brightness", "size"):
         row[flag] = float(np.mean([flag in word.split(", ") for word in words]))
@@ -140,10 +149,9 @@ def main() -> None:
                         "|---" * (2 + len(whole)) + "|",
                     ]
                 cells = [
-                    f"{value:.0f} ± {errors[key]:.0f}"
-                    if key == "bias_kms"
-                    else f"{value:.3f} ± {errors[key]:.3f}"
+                    f"{value:.{digits}f} ± {errors[key]:.{digits}f}"
                     for key, value in whole.items()
+                    for digits in [{"bias_kms": 0, "bias_D_mpc": 1}.get(key, 3)]
                 ]
                 lines.append(f"| {name} | {limits[0]:g}-{limits[1]:g} | {' | '.join(cells)} |")
                 print(lines[-1], flush=True)

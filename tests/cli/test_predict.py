@@ -13,7 +13,7 @@ from peculiar.cli.main import main
 from peculiar.core.cosmography import COSMOLOGIES
 from peculiar.core.frames import FRAMES
 from peculiar.galaxies.standin.simulation import make_broadband
-from peculiar.predict.columns import USED
+from peculiar.predict.columns import EXTINCTION, USED
 
 pytestmark = pytest.mark.xdist_group("pipeline")
 
@@ -53,7 +53,7 @@ def test_predict_leaves_a_real_galaxy_where_it_is(pipeline, file, tmp_path, caps
         )
         ends = ["v_low68", "v_high68", "v_low95", "v_high95"]
         assert table.colnames[2:] == [
-            *USED,
+            *(name for name in table.colnames if name in USED or name in EXTINCTION),
             "D_p",
             "D_error",
             "D_z",
@@ -71,6 +71,10 @@ def test_predict_leaves_a_real_galaxy_where_it_is(pipeline, file, tmp_path, caps
         for arguments, message in [
             ([str(real), "--atlas", catalogue, "--at", "60"], "real galaxy, .* drop --at"),
             ([str(file)], "simulated galaxy: give its distances with --at"),
+            (
+                [str(file), "--at", "60", "--ebv", "0.1"],
+                "simulated .*, behind no dust: drop --ebv",
+            ),
             ([str(real)], "catalogue"),
         ]:
             with pytest.raises(SystemExit, match=message):
@@ -95,6 +99,50 @@ def test_a_champion_is_warned_of_unless_trained_on_the_atlas(
         main(["predict", str(cutout)])
     warned = f"({source}) and do not hold for real images: see docs/results/real_galaxies"
     assert (warned in capsys.readouterr().out) == told
+
+
+def test_predict_removes_dust_that_it_is_told_of(pipeline, tmp_path, monkeypatch):
+    cutout, output = nsa.cutout(tmp_path / "nsa_1.fits"), tmp_path / "out.ecsv"
+    champion = champions.mean_champion(pixels=16)
+    monkeypatch.setattr("peculiar.registry.champion.load_champion", lambda *_: champion)
+    found = {}
+    with inside(pipeline):
+        for ebv in ([], ["--ebv", "0"], ["--ebv", "0.1"]):
+            main(["predict", str(cutout), "--output", str(output), *ebv])
+            found[" ".join(ebv)] = QTable.read(output)
+        (tmp_path / "one.csv").write_text("path,cz_kms\nnsa_1.fits,5000\n")
+        given = [str(tmp_path / "one.csv"), "--output", str(output), "--ebv", "0.1"]
+        with pytest.raises(SystemExit, match="--ebv is a column of a catalogue: ebv"):
+            main(["predict", *given])
+    assert ["dust" in table["flags"][0] for table in found.values()] == [True, False, False]
+    unknown, none, some = (table["D_p"][0].value for table in found.values())
+    assert unknown == none
+    assert some / none == pytest.approx(10 ** (0.4 * 0.2285), rel=1e-5)  # of the brightness
+    assert [table["A_r"][0].value for table in found.values()] == [0, 0, pytest.approx(0.2285)]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [["--frame", "cmb"], ["--ra", "10", "--dec", "20"], ["--frame", "lg", "--cz", "5000"]],
+)
+def test_a_simulated_galaxy_has_no_place_on_the_sky(pipeline, file, options):
+    words = r"broadband_5\.fits is of a simulated galaxy, .*: drop --frame, --ra and --dec$"
+    with inside(pipeline), pytest.raises(SystemExit, match=words):
+        main(["predict", str(file), "--at", "60", *options])
+
+
+def test_an_error_or_a_frame_of_no_redshift_is_refused(pipeline, file, tmp_path, monkeypatch):
+    words = r"broadband_5\.fits has no redshift: give --cz too, or drop --cz-error$"
+    with inside(pipeline), pytest.raises(SystemExit, match=words):
+        main(["predict", str(file), "--at", "60", "--cz-error", "30"])
+    cutout = nsa.cutout(tmp_path / "nsa_1.fits")
+    champion = champions.mean_champion(pixels=16)
+    monkeypatch.setattr("peculiar.registry.champion.load_champion", lambda *_: champion)
+    words = r"redshift in .*nsa_1\.fits is known: give --cz too, or drop --frame$"
+    with inside(pipeline), pytest.raises(SystemExit, match=words):
+        main(["predict", str(cutout), "--frame", "cmb"])
+    with inside(pipeline):
+        main(["predict", str(cutout), "--frame", "cmb", "--cz", "5000"])
 
 
 def test_predict_takes_another_version_than_the_champion(pipeline, file, tmp_path, capsys):
@@ -199,6 +247,7 @@ def test_faults_of_inspect_are_one_sentence(arguments, message):
         (["predict", "x.fits", "--at", "1", "--cz", "nan"], r"--cz nan: give a speed in km/s"),
         (["predict", "x.fits", "--ra", "400", "--dec", "1"], r"--ra 400: give degrees from 0 to"),
         (["predict", "x.fits", "--ra", "4", "--dec", "-91"], r"--dec -91: give degrees from -90"),
+        (["predict", "x.fits", "--ebv", "6"], r"--ebv 6: give magnitudes from 0 to 5"),
         (["predict", "x.fits", "--ra", "4"], r"--ra and --dec make one position: give both"),
         (
             ["place", "x.fits", "--output", "a.gif"],

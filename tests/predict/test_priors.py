@@ -14,14 +14,11 @@ from builders.champions import GRID, brightness_distribution, mean_champion
 from builders.surveys import MEASURED, NORMAL
 from peculiar.core.errors import InputError
 from peculiar.predict.estimate import estimates, outputs, predict_images
+from peculiar.predict.flux_limit import BOUNDS, FluxLimit, limit_named
 from peculiar.predict.notebook import predict_velocity
 from peculiar.predict.priors import (
-    ALPHA,
-    LIMIT_MAG,
-    MSTAR_MAG,
     NAMES,
     DistancePrior,
-    brighter_fraction,
     default_prior,
     density_on,
     distance_grid,
@@ -57,7 +54,7 @@ def test_priors_have_the_moments_that_integrals_say(law):
         return quad(lambda D: D * density(D), low, high)[0] / quad(density, low, high)[0]
 
     low, high = 3, 150
-    fraction = lambda D: float(brighter_fraction(np.array([D]), 70)[0])  # noqa: E731
+    fraction = lambda D: float(FluxLimit().fraction(np.array([D]), 70)[0])  # noqa: E731
     expected = {
         "uniform": mean_of(lambda _: 1.0, low, high),
         "volume": mean_of(lambda D: D**2, low, high),
@@ -78,18 +75,87 @@ def test_priors_have_the_moments_that_integrals_say(law):
         assert density @ grid / density.sum() == pytest.approx(mean, rel=1e-3), name
 
 
-@given(st.floats(5, 500), st.floats(50, 100))
-def test_the_fraction_seen_is_the_integral_of_schechter_s_function(D, H0):
+limits = st.builds(
+    FluxLimit,
+    st.floats(12, 20),
+    st.floats(-22, -19),
+    st.one_of(st.sampled_from([-1.0, -1 + 1e-9, 0.0]), st.floats(-1.8, 1)),
+)
+
+
+@given(D=st.floats(5, 500), H0=st.floats(50, 100), limit=limits)
+def test_the_fraction_seen_is_the_integral_of_schechter_s_function(D, H0, limit):
     """Between the faintest luminosity seen and 30 L*, against the same at 50 Mpc."""
+    M_star = limit.M_star + 5 * np.log10(H0 / 100)
 
     def seen(D):
-        M_star = MSTAR_MAG + 5 * np.log10(H0 / 100)
-        faintest = 10 ** (-0.4 * (LIMIT_MAG - 5 * np.log10(D * 1e5) - M_star))
+        faintest = 10 ** (-0.4 * (limit.limit - 5 * np.log10(D * 1e5) - M_star))
+        if faintest > 10:
+            return 0.0
         # in ln L, in which the integrand is smooth
-        return quad(lambda t: np.exp((ALPHA + 1) * t - np.exp(t)), np.log(faintest), np.log(30))[0]
+        ends = np.log([faintest, 40])
+        return quad(lambda t: np.exp((limit.alpha + 1) * t - np.exp(t)), *ends, epsrel=1e-10)[0]
 
-    ratio = brighter_fraction(np.array([D]), H0) / brighter_fraction(np.array([50.0]), H0)
-    assert ratio[0] == pytest.approx(seen(D) / seen(50.0), rel=1e-5)
+    found = limit.fraction(np.array([D, 50.0]), H0)
+    assert (found >= 0).all()
+    expected = np.array([seen(D), seen(50.0)])
+    if (expected > 1e-5).all():
+        np.testing.assert_allclose(found[0] / found[1], expected[0] / expected[1], rtol=1e-5)
+
+
+@given(limits)
+def test_a_limit_describes_itself_in_full(limit):
+    prior = prior_named(limit.describe())
+    assert prior.flux_limit == limit
+    assert prior.describe(champion()) == limit.describe()
+
+
+def test_priors_of_other_surveys_are_given_in_one_string():
+    usual = prior_named("flux-limited")
+    assert usual.describe(champion()) == "flux-limited(limit=17.77, M_star=-20.44, alpha=-1.05)"
+    assert prior_named("flux-limited()") == usual
+    prior = prior_named("flux-limited( limit = 14.5 , M_star=-19.5,)")
+    assert prior.flux_limit == FluxLimit(14.5, -19.5, -1.05)
+    bright, faint = (density_on(one, champion(), WIDE) for one in (prior, usual))
+    assert bright[100] / bright[20] < 0.5 * faint[100] / faint[20]  # it sees less far
+    assert limit_named("cluster.csv") is None
+    # so bright a limit that no galaxy is seen
+    with pytest.raises(InputError, match="prior flux-limited is zero from 4 to 150 Mpc"):
+        density_on(prior_named("flux-limited(limit=0, M_star=-10)"), champion(), WIDE)
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ("r=17", "write each of limit, M_star and alpha once, as NAME=X"),
+        ("17.77", "write each of limit, M_star and alpha once, as NAME=X"),
+        ("limit=17, limit=18", "write each of limit, M_star and alpha once, as NAME=X"),
+        ("limit=faint", "limit must be a number from 0 to 40, not 'faint'"),
+        ("limit=", "limit must be a number from 0 to 40, not ''"),
+        ("M_star=20", "M_star must be a number from -30 to 0, not '20'"),
+        ("alpha=-2", "alpha must be a number from -1.99 to 2, not '-2'"),
+        ("alpha=nan", "alpha must be a number from -1.99 to 2, not 'nan'"),
+    ],
+)
+def test_a_limit_that_cannot_be_is_refused(given, words):
+    text = f"flux-limited({given})"
+    with pytest.raises(InputError, match="^" + re.escape(f"prior {text}: {words}")):
+        prior_named(text)
+    assert {"limit", "M_star", "alpha"} == {*BOUNDS}
+
+
+@pytest.mark.parametrize(
+    ("law", "said"),
+    [
+        ({}, "training (uniform, min_mpc=50.0, max_mpc=100.0)"),
+        ({"distances": VOLUME}, "training (volume, min_mpc=50.0, max_mpc=100.0)"),
+        ({"distances": NORMAL}, "training (normal, mean_mpc=75.0, sigma_mpc=14.5, min_mpc=5.0)"),
+    ],
+)
+def test_the_law_of_training_is_said_in_full(law, said):
+    assert prior_named("training").describe(champion(**law)) == said
+    assert prior_named("volume").describe(champion(**law)) == "volume (D^2)"
+    assert prior_named("uniform").describe(champion(**law)) == "uniform"
 
 
 @given(st.floats(20, 130), st.sampled_from([prior_named(name) for name in NAMES] + [FILE]))
@@ -191,7 +257,10 @@ def test_a_file_is_linear_between_its_rows_and_zero_outside(tmp_path):
     density = density_on(prior, champion(), WIDE)
     expected = np.where(WIDE < 70, (WIDE - 60) / 5, (90 - WIDE) / 10)
     np.testing.assert_allclose(density, np.maximum(expected, 0), atol=1e-12)
-    assert prior.describe() == "cluster.csv (60 to 90 Mpc, zero outside)"
+    said = prior.describe(champion())
+    assert re.fullmatch(r"cluster\.csv \(60 to 90 Mpc, zero outside; sha256 [0-9a-f]{12}\)", said)
+    path.write_text("distance_mpc,density\n60,0\n70,3\n90,0\n")
+    assert prior_named(path).describe(champion()) != said
     ecsv = tmp_path / "cluster.ecsv"
     from astropy.table import Table
 
@@ -259,6 +328,8 @@ def test_measured_galaxies_have_a_flat_law_a_little_beyond_their_distances():
     validity = Validity(distance_mpc=(40, 110), mag_ab={"r": (0, 9)}, half_light_arcsec=(0, 9))
     model = champion(distances=MEASURED, validity=validity)
     density = density_on(prior_named("training"), model, WIDE)
+    said = prior_named("training").describe(model)
+    assert said == "training (measured, range_mpc=(40.0, 110.0))"
     by = 3 * 400 / 70
     assert density.sum() == pytest.approx(70 + 2 * by)
     assert (density[np.abs(WIDE - 75) < 34 + by] == 1).all()
@@ -272,7 +343,8 @@ def test_the_prior_is_in_the_table_and_reaches_the_notebook():
     cz = [5250, 5600] * u.km / u.s
     for name in NAMES:
         table = predict_velocity(images * BRIGHTNESS, cz, model, prior=name)
-        assert table.meta["prior"] == name
+        assert table.meta["prior"] == prior_named(name).describe(model)
+        assert table.meta["prior"].startswith(name)
         p = distances_given_image(model, outputs(model, images), prior_named(name))
         np.testing.assert_allclose(table["D_p"].value, moments(p, GRID)[0])
     assert predict_velocity(images * BRIGHTNESS, cz, model).meta["prior"] == "uniform"

@@ -162,7 +162,9 @@ def test_fits_has_no_number_left_for_what_is_missing(tmp_path):
     assert list(tmp_path.iterdir()) == [part]
 
 
-@pytest.mark.filterwarnings("ignore::astropy.units.UnitsWarning", "ignore:.*W50")
+@pytest.mark.filterwarnings(
+    "ignore::astropy.units.UnitsWarning", "ignore:.*W50", "ignore:In merged column 'odd'"
+)
 def test_parquet_is_described_as_the_virtual_observatory_does(tmp_path):
     """By astropy's own reader of VOParquet, and of the VOTable within."""
     part, output = tmp_path / "part", tmp_path / "o.parquet"

@@ -93,7 +93,7 @@ def test_what_training_did_not_span_is_flagged():
     some = champion(network=lambda x: 60 + 40 * x.mean(dim=(1, 2, 3)), distances=NORMAL)
 
     def flags(champion, images, cz_kms, cz_error_kms=0.0):
-        views = [View(image) for image in images]
+        views = [View(image, extinction_mag=np.zeros(1)) for image in images]
         table = predict_images(champion, views, cz_kms, cz_error_kms, frame="cmb")
         return table["flags"].tolist()
 
@@ -158,7 +158,7 @@ def test_noise_and_sharpness_unlike_those_of_training_are_flagged():
         return champions.mean_champion(pixels=64, network=point, validity=validity)
 
     def flags(champion, images):
-        views = [View(image) for image in images]
+        views = [View(image, extinction_mag=np.zeros(1)) for image in images]
         return set(predict_images(champion, views, 5250.0, frame="cmb")["flags"].tolist())
 
     others = np.stack([galaxy(scale) for scale in np.linspace(4.2, 8.8, 17)])

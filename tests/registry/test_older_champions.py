@@ -17,8 +17,9 @@ from safetensors.numpy import save_file
 
 from builders.pipeline import inside
 from peculiar.core.errors import InputError
-from peculiar.predict.columns import COLUMNS, USED
+from peculiar.predict.columns import COLUMNS, EXTINCTION, USED
 from peculiar.predict.notebook import predict_velocity
+from peculiar.predict.priors import prior_named
 from peculiar.predict.units import BRIGHTNESS
 from peculiar.registry.champion import Champion
 from peculiar.registry.exchange import adopt
@@ -86,9 +87,10 @@ def test_an_older_run_predicts_the_same(older):
     images = np.load(older / "images.npy") * BRIGHTNESS
     cz = np.linspace(4000, 6500, len(images)) * u.km / u.s
     as_then = {"frame": "cmb", "cosmology": "hubble"}  # cz was taken as it was, by Hubble's law
+    as_then["ebv"] = 0 * u.mag  # and so was the image
     table = predict_velocity(images, cz, model, cz_error=30 * u.km / u.s, **as_then)
     before = QTable.read(older / "predictions.ecsv")
-    new = {*USED, "eta", "eta_error", "frame"}
+    new = {*USED, *EXTINCTION, "eta", "eta_error", "frame"}
     assert [name for name in table.colnames if name not in new] == before.colnames
     for name in (name for name in COLUMNS if name not in new):
         expected = before[name].value
@@ -101,5 +103,7 @@ def test_an_older_run_predicts_the_same(older):
         )
     assert table["flags"].tolist() == before["flags"].tolist()
     prior = "uniform" if model.grid_mpc is None else "training"  # it was in p(D | image)
-    other = {"prior": prior, "digest": "", "frame": "cmb", "law": "hubble, H0 = 70"}
+    other = {"digest": "", "frame": "cmb", "law": "hubble, H0 = 70"}
+    other |= {"prior": prior_named(prior).describe(model), "v_prior": "N(0, 400 km/s)"}
+    other["dust"] = "none removed"
     assert dict(table.meta) == {n: before.meta[n] for n in table.meta if n not in other} | other

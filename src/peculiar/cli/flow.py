@@ -8,10 +8,27 @@ from peculiar.cli.options import Commands, add_command, check_inputs, keep_input
 from peculiar.core.errors import InputError
 
 if TYPE_CHECKING:  # takes seconds to import
-    from astropy.table import QTable
+    from astropy.table import Table
 
     from peculiar.flow.table import Measured
 
+COLUMNS = {
+    **{f"V_{axis}": ("km / s", f"bulk flow, galactic {axis}") for axis in "xyz"},
+    **{f"V_{axis}_error": ("km / s", f"standard deviation of V_{axis}") for axis in "xyz"},
+    "speed": ("km / s", "length of V"),
+    "speed_error": ("km / s", "standard deviation of V along its direction"),
+    "speed_of_noise": ("km / s", "rms speed that errors alone would give"),
+    "l": ("deg", "galactic longitude that V points to"),
+    "b": ("deg", "galactic latitude that V points to"),
+    "cone": ("deg", "angle about it that holds 68.3 % of the probability"),
+    "chance": ("", "probability without a flow of one at least as significant"),
+    "zero_point": ("", "fraction by which all distances are too small"),
+    "zero_point_error": ("", "standard deviation of zero_point"),
+    "sigma_v": ("km / s", "deviation of velocities about the flow"),
+    "sigma_v_error": ("km / s", "its standard deviation; NaN where it was given"),
+    "depth": ("Mpc", "mean distance, galaxies weighted by what they say of V"),
+    "galaxies": ("", "number of galaxies used"),
+}
 SEED = 1  # of the directions that are drawn to say how well one is known
 
 
@@ -84,35 +101,36 @@ def _check(arguments: argparse.Namespace) -> None:
             keep_inputs(path, [arguments.table])
 
 
-def flow_table(measured: "Measured") -> "QTable":
+def flow_table(measured: "Measured") -> "Table":
     """The flow as a table of one row, with the metadata of the predictions."""
-    import astropy.units as u
     import numpy as np
-    from astropy.table import QTable
+    from astropy.table import Table
 
     from peculiar.flow.figures import cone_deg, towards_deg
 
-    flow, kms = measured.flow, u.km / u.s
+    flow = measured.flow
     (l_deg,), (b_deg,) = towards_deg(flow.V_kms[None])
     errors = np.sqrt(np.diag(flow.covariance))
-    columns = {
-        **{f"V_{axis}": V * kms for axis, V in zip("xyz", flow.V_kms, strict=True)},
-        **{f"V_{axis}_error": V * kms for axis, V in zip("xyz", errors[:3], strict=True)},
-        "speed": flow.speed_kms * kms,
-        "speed_error": flow.speed_error_kms * kms,
-        "speed_of_noise": flow.noise_kms * kms,
-        "l": l_deg % 360 * u.deg,
-        "b": b_deg * u.deg,
-        "cone": cone_deg(flow, np.random.default_rng(SEED)) * u.deg,
-        "chance": flow.chance * u.one,
-        "zero_point": flow.zero_point * u.one,
-        "zero_point_error": errors[3] * u.one,
-        "sigma_v": flow.sigma_v_kms * kms,
-        "sigma_v_error": flow.sigma_v_error_kms * kms,
-        "depth": flow.depth_mpc * u.Mpc,
+    values = {
+        **{f"V_{axis}": V for axis, V in zip("xyz", flow.V_kms, strict=True)},
+        **{f"V_{axis}_error": V for axis, V in zip("xyz", errors[:3], strict=True)},
+        "speed": flow.speed_kms,
+        "speed_error": flow.speed_error_kms,
+        "speed_of_noise": flow.noise_kms,
+        "l": l_deg % 360,
+        "b": b_deg,
+        "cone": cone_deg(flow, np.random.default_rng(SEED)),
+        "chance": flow.chance,
+        "zero_point": flow.zero_point,
+        "zero_point_error": errors[3],
+        "sigma_v": flow.sigma_v_kms,
+        "sigma_v_error": flow.sigma_v_error_kms,
+        "depth": flow.depth_mpc,
+        "galaxies": flow.number,
     }
-    table = QTable({name: u.Quantity([value]) for name, value in columns.items()})
-    table["galaxies"] = [flow.number]
+    table = Table({name: [value] for name, value in values.items()})
+    for name, (unit, description) in COLUMNS.items():
+        table[name].unit, table[name].description = unit or None, description
     table.meta = {
         **measured.meta,
         "covariance": flow.covariance.tolist(),  # of V_x, V_y, V_z, km/s, and the zero point
@@ -121,20 +139,20 @@ def flow_table(measured: "Measured") -> "QTable":
     return table
 
 
-def flow_text(path: Path, measured: "Measured", result: "QTable") -> list[str]:
+def flow_text(path: Path, measured: "Measured", result: "Table") -> list[str]:
     """What is printed."""
     import math
 
     (row,) = result
-    value = {name: float(getattr(row[name], "value", row[name])) for name in result.colnames}
+    value = {name: float(row[name]) for name in result.colnames}
     total = measured.flow.number + sum(measured.left_out.values())
     left = ", ".join(f"{count:,} {reason}" for reason, count in measured.left_out.items())
     said = {name: measured.meta.get(name, "unknown") for name in ("training", "prior", "law")}
     V = ", ".join(f"{value[f'V_{axis}']:.0f} ± {value[f'V_{axis}_error']:.0f}" for axis in "xyz")
     spread = value["sigma_v_error"]
     lines = [
-        f"{measured.flow.number:,} galaxies of {total:,} in {path.name}, predicted by training on "
-        f"{said['training']}, prior {said['prior']}, law {said['law']}",
+        f"{measured.flow.number:,} galaxies of {total:,} in {path.name}, predicted by a network "
+        f"trained on {said['training']}, prior {said['prior']}, law {said['law']}",
         f"left out: {left or 'none'}",
         f"{value['speed']:.0f} ± {value['speed_error']:.0f} km/s towards l = {value['l']:.0f}, "
         f"b = {value['b']:+.0f} deg (68 % within {value['cone']:.0f} deg), in the CMB's frame",
@@ -148,7 +166,7 @@ def flow_text(path: Path, measured: "Measured", result: "QTable") -> list[str]:
     ]
     if str(said["prior"]).startswith("uniform"):
         lines.append(
-            "the prior is uniform: the zero point is biased, and errors are too small, unless the "
-            "survey's distances are (predict with --prior)"
+            "the prior is uniform: the zero point is biased and V is known less well than could "
+            "be, unless the survey's distances are uniform (see --prior of predict)"
         )
     return lines

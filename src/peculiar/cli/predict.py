@@ -49,7 +49,8 @@ def add(commands: Commands) -> None:
         metavar="INPUT",
         help="FITS images (Illustris, TNG SKIRT or NASA-Sloan Atlas), or one folder, or one "
         "catalogue (CSV, ECSV, Parquet, FITS, VOTable or IPAC) with the columns path or id, "
-        "cz_kms, and optionally cz_error_kms, cz_frame, ra, dec, distance_mpc, camera",
+        "cz_kms, and optionally cz_error_kms, cz_frame, ra, dec, v_prior_kms, v_prior_error_kms, "
+        "ebv or extinction_u to extinction_z, distance_mpc, camera",
     )
     add_distances(command)
     command.add_argument(
@@ -85,12 +86,21 @@ def add(commands: Commands) -> None:
             default=float("nan"),
             help=f"{name} (ICRS) of a real galaxy; default: that of its file",
         )
+    command.add_argument(
+        "--ebv",
+        type=float,
+        metavar="MAG",
+        default=float("nan"),
+        help="E(B-V) by the Milky Way's dust (SFD) to remove from a real galaxy's image; default: "
+        "the extinction of the Atlas, if --atlas has it",
+    )
     add_atlas(command)
     command.add_argument(
         "--prior",
         metavar="NAME|FILE",
         help="prior on the distance: uniform, volume (D^2), flux-limited (SDSS' r < 17.77), "
-        "training (that of the training images), or a table of distance_mpc and density; "
+        "or of another survey 'flux-limited(limit=M, M_star=M, alpha=A)', training (that of the "
+        "training images), or a table of distance_mpc and density; "
         "default: uniform, or training for a model that was registered before there was a choice",
     )
     command.add_argument(
@@ -165,6 +175,7 @@ def _check(arguments: argparse.Namespace) -> None:
     """Refuse impossible numbers, missing inputs, and outputs that cannot be written."""
     from peculiar.core.files import check_output
     from peculiar.core.photometry import SPEED_OF_LIGHT_MS
+    from peculiar.predict.dust import MOST_EBV
     from peculiar.predict.tables import ENDINGS
 
     check_distances(arguments.at or [])
@@ -181,6 +192,8 @@ def _check(arguments: argparse.Namespace) -> None:
         raise InputError(f"--ra {arguments.ra:g}: give degrees from 0 to 360")
     if not (isnan(arguments.dec) or -90 <= arguments.dec <= 90):
         raise InputError(f"--dec {arguments.dec:g}: give degrees from -90 to 90")
+    if not (isnan(arguments.ebv) or 0 <= arguments.ebv <= MOST_EBV):
+        raise InputError(f"--ebv {arguments.ebv:g}: give magnitudes from 0 to {MOST_EBV:g}")
     if isnan(arguments.ra) != isnan(arguments.dec):
         raise InputError("--ra and --dec make one position: give both, or neither")
     check_inputs(inputs)
@@ -191,7 +204,7 @@ def _predict_images(arguments: argparse.Namespace) -> None:
     from astropy.table import vstack
 
     from peculiar.galaxies.nsa import read_catalogue
-    from peculiar.predict.columns import DENSITY, USED
+    from peculiar.predict.columns import DENSITY, EXTINCTION, USED
     from peculiar.predict.densities import check_density
     from peculiar.predict.tables import write_table
     from peculiar.registry.champion import load_champion
@@ -209,9 +222,9 @@ def _predict_images(arguments: argparse.Namespace) -> None:
     named = f"champion {version}" if arguments.model == CHAMPION else version
     print(
         f"{named}, trained on {champion.data_source}, bands {champion.bands}{limits}, "
-        f"prior {prior.describe()}"
+        f"prior {prior.describe(champion)}"
     )
-    shown = table[[name for name in table.colnames if name not in USED | DENSITY]]
+    shown = table[[name for name in table.colnames if name not in USED | EXTINCTION | DENSITY]]
     print("\n".join(shown.pformat(max_lines=-1, max_width=-1)))
     if arguments.output:
         write_table(table, arguments.output)
@@ -242,9 +255,12 @@ def _predict_image(
     from peculiar.predict.view import is_real
 
     galaxy = read_galaxy(path, champion.bands, atlas)
+    _check_redshift(path, is_real(galaxy), arguments)
     if not is_real(galaxy):
         if not arguments.at:
             raise InputError(f"{path} is of a simulated galaxy: give its distances with --at")
+        if not isnan(arguments.ebv):
+            raise InputError(f"{path} is of a simulated galaxy, behind no dust: drop --ebv")
         table = predict_galaxy(
             champion,
             galaxy,
@@ -274,10 +290,27 @@ def _predict_image(
             ra_deg=arguments.ra,
             dec_deg=arguments.dec,
             cosmology=arguments.cosmology,
+            ebv_mag=arguments.ebv,
             density=arguments.density,
         )
     table.add_column([printable(path.name)] * len(table), name="file", index=0)
     return table
+
+
+def _check_redshift(path: Path, real: bool, arguments: argparse.Namespace) -> None:
+    """Refuse what would be left unused: frames of no redshift, places of simulated galaxies."""
+    if not real and (arguments.frame or not isnan(arguments.ra)):
+        raise InputError(
+            f"{path} is of a simulated galaxy, which has no place on the sky: drop --frame, --ra "
+            "and --dec"
+        )
+    if not real and arguments.cz is None and arguments.cz_error:
+        raise InputError(f"{path} has no redshift: give --cz too, or drop --cz-error")
+    if real and arguments.cz is None and arguments.frame:
+        raise InputError(
+            f"--frame is of --cz, and the frame of the redshift in {path} is known: give --cz too, "
+            "or drop --frame"
+        )
 
 
 def _predict_catalogue(arguments: argparse.Namespace) -> None:
@@ -314,7 +347,7 @@ def _predict_catalogue(arguments: argparse.Namespace) -> None:
     )
     print(
         f"{champion.model} version {champion.version}, {champion.digest[:12]}: wrote {count} rows "
-        f"to {arguments.output}, prior {prior.describe()}"
+        f"to {arguments.output}, prior {prior.describe(champion)}"
     )
 
 
@@ -331,6 +364,8 @@ def _check_catalogue(arguments: argparse.Namespace) -> None:
         raise InputError(f"--column is for catalogues, and {given} is a folder: leave it out")
     if not isnan(arguments.ra):
         raise InputError("--ra and --dec are columns of a catalogue: ra, dec")
+    if not isnan(arguments.ebv):
+        raise InputError("--ebv is a column of a catalogue: ebv")
     if len(arguments.at or []) > 1:
         raise InputError("--at: a catalogue's galaxies are placed once each: give one distance")
 

@@ -47,7 +47,7 @@ def sky(measured: Measured, title: str, rng: np.random.Generator) -> Figure:
     Figure
         Mollweide's projection in galactic coordinates; l grows to the left.
     """
-    figure = Figure(figsize=(9, 5.4), layout="constrained")
+    figure = Figure(figsize=(9, 4.8), layout="constrained")
     figure.suptitle(title, fontsize=9, parse_math=False)
     axes = figure.add_subplot(projection="mollweide")
     most = float(np.percentile(np.abs(measured.v_kms), SATURATED))
@@ -62,10 +62,18 @@ def sky(measured: Measured, title: str, rng: np.random.Generator) -> Figure:
     )
     figure.colorbar(points, ax=axes, shrink=0.6, label="v of each galaxy [km/s]")
     drawn = _on_map(*towards_deg(apexes(measured.flow, rng)))
-    axes.scatter(*drawn, s=2, color="black", alpha=0.15, linewidths=0, label="as far as known")
+    axes.scatter(*drawn, s=2, color="black", alpha=0.15, linewidths=0, zorder=3)
     apex = _on_map(*towards_deg(measured.flow.V_kms[None]))
-    axes.scatter(*apex, marker="*", s=200, color="gold", edgecolors="black", label="flow")
-    axes.legend(loc="lower right", fontsize=8)
+    axes.scatter(
+        *apex,
+        marker="*",
+        s=200,
+        color="gold",
+        edgecolors="black",
+        zorder=4,
+        label="flow, and how far its direction is known",
+    )
+    axes.legend(loc="lower right", fontsize=8, markerscale=0.6)
     degrees = range(-150, 151, 30)
     axes.set_xticks(np.radians(list(degrees)), [f"{-degree % 360}°" for degree in degrees])
     axes.tick_params(labelsize=7)

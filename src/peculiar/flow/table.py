@@ -38,7 +38,7 @@ class Measured:
     left_out : mapping of str to int
         How many galaxies were not used, by reason: a flag, or what is missing.
     meta : mapping
-        Metadata of the table.
+        Metadata of the table, with keys in lower case.
     """
 
     flow: Flow
@@ -76,6 +76,7 @@ def measure_flow(
         determine a flow.
     """
     table, grid_mpc, p = read_densities(path)
+    table.meta = {str(key).lower(): value for key, value in table.meta.items()}  # FITS has capitals
     _check(path, table, accepted)
     left_out = _left_out(table, p, accepted)
     used = np.flatnonzero(left_out == "")
@@ -85,7 +86,7 @@ def measure_flow(
     _check_once(path, table, used)
     samples, v_kms = _samples(path, table, grid_mpc, p, at.cartesian.xyz.value.T, used)
     return Measured(
-        fit_flow(samples, float(table.meta["H0"]), sigma_v_kms),
+        fit_flow(samples, float(table.meta["h0"]), sigma_v_kms),
         at.l.wrap_at(180 * u.deg).deg,
         at.b.deg,
         v_kms,
@@ -98,7 +99,7 @@ def _check(path: Path, table: Table, accepted: Collection[str]) -> None:
     for name in COLUMNS:
         if name not in table.colnames:
             raise InputError(f"{path} has no column {name}: {AGAIN}")
-    if not isinstance(table.meta.get("H0"), int | float):
+    if not isinstance(table.meta.get("h0"), int | float):
         raise InputError(f"{path} does not say its H0: {AGAIN}")
     for flag in accepted:
         if flag not in FLAGS:
@@ -155,7 +156,7 @@ def _samples(
     rows: NDArray[np.intp],
 ) -> tuple[list[Galaxies], Array]:
     """Galaxies by the law of distance that their D_z follows, and their velocities (n,), km/s."""
-    H0 = float(table.meta["H0"])
+    H0 = float(table.meta["h0"])
     cz, error, D_z = (_numbers(table, name) for name in ("cz", "cz_error", "D_z"))
     samples, v_kms, without = [], np.full(len(table), np.nan), np.ones(len(table), dtype=bool)
     for law in (Cosmography(name, H0) for name in COSMOLOGIES):

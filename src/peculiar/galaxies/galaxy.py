@@ -40,6 +40,10 @@ class Galaxy:
         Position of a real galaxy (ICRS), deg.
     centre_offset : tuple of float
         x and y of the galaxy from the middle of the frame, pixels.
+    extinction_mag : ndarray, (band,) or ()
+        Extinction by dust of the Milky Way in a real galaxy's images, mag.
+    dust_removed : bool
+        Whether the file says that this extinction is removed from them.
     """
 
     id: int
@@ -57,6 +61,8 @@ class Galaxy:
     ra_deg: float = np.nan
     dec_deg: float = np.nan
     centre_offset: tuple[float, float] = (0.0, 0.0)
+    extinction_mag: NDArray[np.float64] = field(default_factory=lambda: np.array(np.nan))
+    dust_removed: bool = False
 
 
 def frame(galaxy: Galaxy, pixels: int) -> Galaxy:

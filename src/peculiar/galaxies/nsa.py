@@ -10,7 +10,8 @@ i, z, 0.396 arcsec pixels in ugriz, a WCS in every HDU of parent images, RA and 
 the atlas image, PID and AID as float32. The following is assumed, since no genuine parent image,
 atlas image or catalogue could be opened: the keywords of the WCS, BUNIT absent or nanomaggies, and
 headers without NSAID or redshifts. Fluxes are in the SDSS system, about 0.04 mag from AB in u and
-0.02 in z. They are not corrected for extinction by dust in the Milky Way.
+0.02 in z. They are not corrected for extinction by dust in the Milky Way, which the catalogue's
+EXTINCTION states; a file with DUSTCORR = T in its header is ours, and is corrected.
 """
 
 import re
@@ -42,6 +43,8 @@ from peculiar.galaxies.galaxy import Galaxy
 HDUS_A_BAND = {14: 2, 7: 1}
 """HDUs per band by the number of HDUs: only parent images (14) have inverse variances."""
 FLUX_ORDER = "FNugriz"
+BY_BAND = ("PETROFLUX", "EXTINCTION")
+"""Columns of seven values a row, in this order; older catalogues may lack them."""
 C_KMS = SPEED_OF_LIGHT_MS * 1e-3
 ZEROPOINT_AB = 22.5
 """AB magnitude of one nanomaggy."""
@@ -84,8 +87,9 @@ def read_catalogue(path: Path) -> Table:
     Returns
     -------
     Table
-        NSAID, IAUNAME, PID, AID, RA and DEC (deg), Z, ZDIST and, if the file has it, PETROFLUX
-        (row, 7) in nanomaggies, in the order of `FLUX_ORDER`; `meta` holds the path.
+        NSAID, IAUNAME, PID, AID, RA and DEC (deg), Z, ZDIST and, if the file has them, PETROFLUX
+        in nanomaggies and EXTINCTION in mag, (row, 7), in the order of `FLUX_ORDER`; `meta` holds
+        the path.
 
     Raises
     ------
@@ -104,11 +108,11 @@ def read_catalogue(path: Path) -> Table:
             table[name] = column(path, hdus[1], name, kind)
         table["IAUNAME"] = np.strings.strip(table["IAUNAME"])
         table["RA"].unit = table["DEC"].unit = u.deg
-        if "PETROFLUX" in names:
-            fluxes = column(path, hdus[1], "PETROFLUX", float)
-            if fluxes.shape != (len(table), len(FLUX_ORDER)):
-                raise InputError(f"{path} does not have 7 values per row in PETROFLUX: {REFETCH}")
-            table["PETROFLUX"] = fluxes
+        for name in (name for name in BY_BAND if name in names):
+            values = column(path, hdus[1], name, float)
+            if values.shape != (len(table), len(FLUX_ORDER)):
+                raise InputError(f"{path} does not have 7 values per row in {name}: {REFETCH}")
+            table[name] = values
     return table
 
 
@@ -134,8 +138,9 @@ def read_nsa(path: Path, bands: Sequence[str], catalogue: Table | None = None) -
     -------
     Galaxy
         Images (camera=1, band, y, x) in W/m/m^2/sr, not necessarily square, with noise of both
-        signs; kpc per pixel is NaN. AB magnitudes (camera=1, band) are from PETROFLUX of the
-        catalogue. The offset is (0, 0) without a WCS or a position.
+        signs; kpc per pixel is NaN. Of the catalogue are AB magnitudes (camera=1, band), from
+        PETROFLUX, and the Milky Way's extinction (band,), from EXTINCTION, which is still in the
+        images. The offset is (0, 0) without a WCS or a position.
 
     Raises
     ------
@@ -149,6 +154,7 @@ def read_nsa(path: Path, bands: Sequence[str], catalogue: Table | None = None) -
             if band not in numbers:
                 raise InputError(f"{path} has no band {band}: leave {band} out of fetch.bands")
         known = _known(path, hdus[0].header, catalogue)
+        dust_removed = hdus[0].header.get("DUSTCORR") is True
         flux = [_flux(path, hdus, numbers[band], band) for band in bands]
         if len({image.shape for image in flux}) > 1:
             raise InputError(f"{path} has bands of different sizes: {REFETCH}")
@@ -157,6 +163,7 @@ def read_nsa(path: Path, bands: Sequence[str], catalogue: Table | None = None) -
         scale = _pixel_scale(path, hdu.header, wcs, known=len(hdus) in HDUS_A_BAND)
         position = _position(path, known)
         offset = _offset(path, hdu, wcs, position)
+    A = _by_band(known, "EXTINCTION", bands)
     nanomaggy = [flux_density(ZEROPOINT_AB, band) / (scale * ARCSEC_RAD) ** 2 for band in bands]
     return Galaxy(
         id=int(header_number(path, known, "NSAID", above=-1)),
@@ -171,6 +178,8 @@ def read_nsa(path: Path, bands: Sequence[str], catalogue: Table | None = None) -
         ra_deg=position[0],
         dec_deg=position[1],
         centre_offset=offset,
+        extinction_mag=np.where(A >= 0, A, np.nan),
+        dust_removed=dust_removed,
     )
 
 
@@ -291,7 +300,13 @@ def _celestial(path: Path, header: fits.Header) -> WCS | None:
 
 def _mag_ab(known: Mapping[str, Any], bands: Sequence[str]) -> NDArray[np.float64]:
     """AB magnitudes (band,) of the Petrosian fluxes; NaN where missing or not positive."""
-    if "PETROFLUX" not in known:
-        return np.full(len(bands), np.nan)
-    flux = np.array([known["PETROFLUX"][FLUX_ORDER.index(band)] for band in bands])
+    flux = _by_band(known, "PETROFLUX", bands)
     return ZEROPOINT_AB - 2.5 * np.log10(np.where(flux > 0, flux, np.nan))
+
+
+def _by_band(known: Mapping[str, Any], name: str, bands: Sequence[str]) -> NDArray[np.float64]:
+    """Values (band,) of one of `BY_BAND`; NaN without the column, also in a header."""
+    values = known.get(name)
+    if not isinstance(values, list):
+        return np.full(len(bands), np.nan)
+    return np.array([values[FLUX_ORDER.index(band)] for band in bands], dtype=float)

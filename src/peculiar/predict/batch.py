@@ -16,22 +16,23 @@ from pathlib import Path
 
 import pyarrow as pa  # type: ignore[import-untyped]
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
-from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from peculiar.core.dataset import TABLE
 from peculiar.core.errors import InputError
-from peculiar.core.files import replace_file
+from peculiar.core.files import alone, replace_file
 from peculiar.parallel import in_order, pool
 from peculiar.predict import catalogue
 from peculiar.predict.catalogue import Row
 from peculiar.predict.densities import check_density, describe_grid
+from peculiar.predict.dust import BY_ROWS, dust_said
 from peculiar.predict.images import rows_of
 from peculiar.predict.passed import Passed, passed_columns
 from peculiar.predict.priors import check_prior, default_prior, distance_grid
 from peculiar.predict.redshifts import frames_in, laws_said
 from peculiar.predict.rows import ALL_COLUMNS, Job, Part, predict_on_worker, predict_rows
 from peculiar.predict.tables import assemble, write_part
+from peculiar.predict.velocities import OF_ROWS, velocity_priors_said
 from peculiar.registry.champion import Champion
 from peculiar.runs.store import store_folder
 
@@ -93,7 +94,7 @@ def predict_catalogue(
     ------
     InputError
         When the catalogue cannot be read, it or its images change all the time meanwhile, or
-        another run writes the same output.
+        another process writes the same output.
     """
     whole_set = given.is_dir()
     read = rows_of if whole_set else partial(catalogue.chunks, columns=dict(job.columns))
@@ -105,32 +106,26 @@ def predict_catalogue(
         check_density(champion)
     passed = None if whole_set else passed_columns(given, [*ALL_COLUMNS], dict(job.columns))
     folder = output.with_name(f".{output.name}.parts")
-    folder.mkdir(exist_ok=True)
-    try:
-        with FileLock(folder.with_suffix(".lock"), timeout=0):
-            identity = _identity(job, given, rows_at_once)
-            _keep(folder, identity)
-            for _ in range(PASSES):
-                chunks = read(given, rows_at_once)
-                parts, written = _write_parts(champion, job, chunks, folder, scheduler, store)
-                if not written:
-                    break
-            if written:
-                raise _changing("images", given)
-            meta = {**_meta(champion, job, parts), "input": given.name}
-            columns = ALL_COLUMNS
-            if passed is not None:
-                parts = _joined(parts, passed, rows_at_once)
-                columns, meta = columns | passed.columns, {**meta, **passed.describe()}
-            if _identity(job, given, rows_at_once) != identity:
-                raise _changing("rows", given)
-            count = assemble(parts, columns, meta, output)
-            shutil.rmtree(folder)
-    except Timeout:
-        raise InputError(
-            f"another run writes {output}: wait for it, or name another file"
-        ) from None
-    folder.with_suffix(".lock").unlink(missing_ok=True)
+    with alone(output):
+        folder.mkdir(exist_ok=True)
+        identity = _identity(job, given, rows_at_once)
+        _keep(folder, identity)
+        for _ in range(PASSES):
+            chunks = read(given, rows_at_once)
+            parts, written = _write_parts(champion, job, chunks, folder, scheduler, store)
+            if not written:
+                break
+        if written:
+            raise _changing("images", given)
+        meta = {**_meta(champion, job, parts), "input": given.name}
+        columns = ALL_COLUMNS
+        if passed is not None:
+            parts = _joined(parts, passed, rows_at_once)
+            columns, meta = columns | passed.columns, {**meta, **passed.describe()}
+        if _identity(job, given, rows_at_once) != identity:
+            raise _changing("rows", given)
+        count = assemble(parts, columns, meta, output)
+        shutil.rmtree(folder)
     return count
 
 
@@ -142,14 +137,29 @@ def _changing(what: str, given: Path) -> InputError:
 
 
 def _meta(champion: Champion, job: Job, parts: list[Path]) -> dict[str, str | float]:
-    """Metadata of the table: the champion, what was chosen, and the frames of all rows."""
-    frames = (pq.read_table(part, columns=["frame"])["frame"] for part in parts)
+    """Metadata of the table: the champion, what was chosen, and what holds for all rows."""
     return {
         **champion.describe(),
-        "prior": (job.prior or default_prior(champion)).name,
-        "frame": frames_in(name for part in frames for name in part.to_pylist()),
+        "prior": (job.prior or default_prior(champion)).describe(champion),
+        **_of_rows(champion, parts),
         "law": laws_said(champion, job.cosmology),
         **(describe_grid(distance_grid(champion)) if job.density else {}),
+    }
+
+
+def _of_rows(champion: Champion, parts: list[Path]) -> dict[str, str]:
+    """Velocity priors, frames and dust of all rows, for the metadata."""
+    priors, frames, dust = set(), set(), set()
+    removed = [f"A_{band}" for band in champion.bands]
+    for part in parts:
+        rows = pq.read_table(part, columns=["v_prior", "v_prior_error", "frame", *removed])
+        dust.add(dust_said(rows[name] for name in removed))
+        priors.add(velocity_priors_said(champion, rows["v_prior"], rows["v_prior_error"]))
+        frames.update(rows["frame"].to_pylist())
+    return {
+        "v_prior": OF_ROWS if len(priors) > 1 else priors.pop(),
+        "frame": frames_in(frames),
+        "dust": BY_ROWS if len(dust) > 1 else dust.pop(),
     }
 
 

@@ -18,15 +18,20 @@ from astropy.io import fits
 
 from peculiar.core.errors import InputError
 from peculiar.core.frames import FRAMES, UNKNOWN
-from peculiar.core.photometry import SPEED_OF_LIGHT_KMS
+from peculiar.core.photometry import BANDS, SPEED_OF_LIGHT_KMS
 from peculiar.galaxies.fits import ENDINGS, open_fits
 from peculiar.predict.cells import NAMES, Cells, Z, number_of, text_of, unit_factor
+from peculiar.predict.dust import MOST_EBV, MOST_MAG
 from peculiar.predict.readers import OTHERS, READERS, ending, read_cells
 
+DUST = ("ebv", *(f"extinction_{band}" for band in BANDS))
 CAMERAS = 2**31  # a number of a camera is below
 UNITS = {
     "cz_kms": u.km / u.s,
     "cz_error_kms": u.km / u.s,
+    "v_prior_kms": u.km / u.s,
+    "v_prior_error_kms": u.km / u.s,
+    **dict.fromkeys(DUST, u.mag),
     "distance_mpc": u.Mpc,
     "ra": u.deg,
     "dec": u.deg,
@@ -60,6 +65,13 @@ class Row:
         none, or none of these.
     ra_deg, dec_deg : float
         Position (ICRS), deg; NaN where there is none, or none that can be used.
+    v_prior_kms, v_prior_error_kms : float
+        Mean and standard deviation of the prior on the velocity, km/s; NaN where there is none, as
+        they stand, for `peculiar.predict.velocities` to judge.
+    ebv_mag : float
+        E(B-V) by the Milky Way's dust, mag; NaN where there is none, or none that can be used.
+    extinction_mag : tuple of float
+        Or its extinction in the bands u, g, r, i, z, mag, NaN where there is none; empty without.
     """
 
     number: int
@@ -73,6 +85,10 @@ class Row:
     frame: str = UNKNOWN
     ra_deg: float = math.nan
     dec_deg: float = math.nan
+    v_prior_kms: float = math.nan
+    v_prior_error_kms: float = math.nan
+    ebv_mag: float = math.nan
+    extinction_mag: tuple[float, ...] = ()
 
 
 def is_catalogue(path: Path) -> bool:
@@ -99,10 +115,11 @@ def chunks(
     ----------
     path : Path
         Table in a format of `peculiar.predict.readers`, with the columns `path` or `id` and
-        `cz_kms`, and optionally `cz_error_kms`, `cz_frame`, `ra` and `dec`, `distance_mpc` (to
-        place a simulated galaxy at) and `camera`. Columns with a unit are converted; others are in
-        km/s, deg and Mpc. Without the column `cz_error_kms` redshifts have no error; an empty cell
-        in it is an unknown error.
+        `cz_kms`, and optionally `cz_error_kms`, `cz_frame`, `ra` and `dec`, `v_prior_kms` and
+        `v_prior_error_kms`, `ebv` or `extinction_u` to `extinction_z`, `distance_mpc` (to place a
+        simulated galaxy at) and `camera`. Columns with a unit are converted; others are in km/s,
+        deg, mag and Mpc. Without the column
+        `cz_error_kms` redshifts have no error; an empty cell in it is an unknown error.
     size : int
         Rows at once.
     columns : mapping of str to str
@@ -147,8 +164,9 @@ def _row(number: int, cells: Cells, factors: Mapping[str, float]) -> Row:
         return Row(number, "", flags=("bad_row",), reason=cells)
     flags: list[str] = []
     reasons: list[str] = []
-    values = dict.fromkeys(UNITS, math.nan) | {"cz_error_kms": 0.0}
-    for name, factor in factors.items():
+    own = {name: factor for name, factor in factors.items() if name not in DUST}
+    values = dict.fromkeys(own, math.nan) | {"cz_error_kms": 0.0}
+    for name, factor in own.items():
         value = number_of(cells.get(name))
         if value is None:
             if name == "cz_kms":
@@ -158,6 +176,9 @@ def _row(number: int, cells: Cells, factors: Mapping[str, float]) -> Row:
                 values[name] = math.nan
                 flags.append("bad_cz")
                 reasons.append("it has no cz_error_kms (write 0 for none)")
+            continue
+        if name.startswith("v_prior"):
+            values[name] = value * factor
             continue
         least, most = {
             "cz_kms": (-SPEED_OF_LIGHT_KMS, SPEED_OF_LIGHT_KMS),
@@ -175,6 +196,9 @@ def _row(number: int, cells: Cells, factors: Mapping[str, float]) -> Row:
     frame, why = _frame(cells)
     if why:
         reasons.append(why)
+    ebv, extinction, why = _dust(cells, factors)
+    if why:
+        reasons.append(why)
     camera, why = _camera(cells)
     if why:
         reasons.append(why)
@@ -189,6 +213,8 @@ def _row(number: int, cells: Cells, factors: Mapping[str, float]) -> Row:
         frame=frame,
         ra_deg=ra,
         dec_deg=dec,
+        ebv_mag=ebv,
+        extinction_mag=extinction,
     )
 
 
@@ -199,6 +225,24 @@ def _frame(cells: dict[str, Any]) -> tuple[str, str]:
         return given.lower(), ""
     known = ", ".join(FRAMES)
     return UNKNOWN, f"its cz_frame {_short(given)} is none of {known}" if given else ""
+
+
+def _dust(
+    cells: dict[str, Any], factors: Mapping[str, float]
+) -> tuple[float, tuple[float, ...], str]:
+    """E(B-V) or extinctions in u, g, r, i, z, mag; neither, and why, where one cannot be used."""
+    values: dict[str, float] = {}
+    for name in DUST:
+        value = number_of(cells.get(name))
+        if value is None:
+            continue
+        if not 0 <= value * factors[name] <= (MOST_EBV if name == "ebv" else MOST_MAG):
+            return math.nan, (), f"its {name} {_short(cells[name])} cannot be used"
+        values[name] = value * factors[name]
+    ebv = values.pop("ebv", math.nan)
+    if values and not math.isnan(ebv):
+        return math.nan, (), "it has both ebv and extinctions, of which one is enough"
+    return ebv, tuple(values.get(name, math.nan) for name in DUST[1:]) if values else (), ""
 
 
 def _camera(cells: dict[str, Any]) -> tuple[int, str]:

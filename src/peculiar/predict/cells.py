@@ -15,6 +15,7 @@ import astropy.units as u
 import pyarrow as pa  # type: ignore[import-untyped]
 
 from peculiar.core.errors import InputError
+from peculiar.core.photometry import BANDS
 
 NAMES = ("path", "id")
 COLUMNS = (
@@ -22,6 +23,10 @@ COLUMNS = (
     "cz_kms",
     "cz_error_kms",
     "cz_frame",
+    "v_prior_kms",
+    "v_prior_error_kms",
+    "ebv",
+    *(f"extinction_{band}" for band in BANDS),
     "ra",
     "dec",
     "distance_mpc",
@@ -92,9 +97,10 @@ def our_columns(
     columns = dict(zip(plain, names, strict=True))
     columns.pop(Z, None)  # it may be the magnitude in the band z, so it is only taken if given
     columns |= {ours: _given(path, names, ours, column) for ours, column in columns_given.items()}
+    others = [name for name in columns if name not in COLUMNS]
     for name in COLUMNS:
         if name not in columns and len(name) >= LONG:
-            for other in get_close_matches(name, columns, 1, ALIKE):
+            for other in get_close_matches(name, others, 1, ALIKE):
                 raise InputError(
                     f"{path} has a column {other[:60]} and none {name}: call it {name}, or "
                     "something less like it"

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from peculiar.core.photometry import BANDS
+
 
 @dataclass(frozen=True)
 class Column:
@@ -21,8 +23,16 @@ USED = {
     "cz_error": Column("km / s", "standard deviation of cz"),
     "ra": Column("deg", "right ascension (ICRS) used, of the row or of the galaxy's file", ".5f"),
     "dec": Column("deg", "declination (ICRS) used, of the row or of the galaxy's file", ".5f"),
+    "v_prior": Column("km / s", "mean of the prior on the peculiar velocity"),
+    "v_prior_error": Column("km / s", "standard deviation of that prior"),
 }
 """Columns of what the numbers are computed from; a terminal does not show them."""
+
+EXTINCTION = {
+    f"A_{band}": Column("mag", f"extinction by the Milky Way that was removed in {band}", ".3f")
+    for band in BANDS
+}
+"""Columns of what was removed from the images, of which a table has those of the model's bands."""
 
 COLUMNS = {
     "D_p": Column("Mpc", "distance predicted from the image"),
@@ -40,8 +50,8 @@ COLUMNS = {
 }
 """Columns of what is predicted."""
 
-NUMBERS = USED | COLUMNS
-"""Columns of numbers in every table of predictions."""
+NUMBERS = USED | EXTINCTION | COLUMNS
+"""Columns of numbers in tables of predictions."""
 
 FLAGS = {
     "unusable": "the image cannot be read or placed; no numbers",
@@ -50,6 +60,7 @@ FLAGS = {
     "bad_distance": "the distance to place the galaxy at cannot be used; no numbers",
     "no_cz": "no redshift; no velocity",
     "bad_cz": "redshift or its error cannot be used; no posterior of the velocity",
+    "bad_prior": "prior on the velocity incomplete or not usable; no posterior of the velocity",
     "coarse_pixels": "pixels of the input are wider than the model's: detail is missing",
     "small_field": "the input ends within the model's frame, which is dark there",
     "saturated": "several pixels share the greatest brightness of a band",
@@ -57,6 +68,7 @@ FLAGS = {
     "cz_beyond": "no distance of the model's grid and the prior fits the redshift; no posterior",
     "distance": "outside the distances that the model is offered for, with 95 % probability",
     "frame": "the redshift is not in the CMB's frame: its frame or the position is unknown",
+    "dust": "dust of the Milky Way is not removed from the image: its extinction is unknown",
     "tension": "D_p and D_z differ by more than three deviations",
     "brightness": "magnitude outside those of the training images",
     "size": "half-light radius outside those of the training images",

@@ -16,7 +16,9 @@ from peculiar.core.cosmography import HUBBLE, Cosmography
 from peculiar.core.frames import UNKNOWN
 from peculiar.predict.columns import COLUMNS, FLAGS, NUMBERS, TEXT_COLUMNS
 from peculiar.predict.densities import add_densities
+from peculiar.predict.dust import dust_said, extinction_columns
 from peculiar.predict.limits import beyond, outside_training
+from peculiar.predict.posteriors import posterior
 from peculiar.predict.priors import (
     DistancePrior,
     default_prior,
@@ -31,11 +33,14 @@ from peculiar.predict.redshifts import (
     positions,
     usable,
 )
+from peculiar.predict.velocities import (
+    VelocityPriors,
+    velocity_priors,
+    velocity_priors_said,
+)
 from peculiar.predict.view import View
 from peculiar.registry.champion import Champion
-from peculiar.velocity.grid import log_distance_ratio, moments, moved
-from peculiar.velocity.hubble import velocity_posterior_kms
-from peculiar.velocity.posterior import normal, velocity_on_grid
+from peculiar.velocity.grid import log_distance_ratio, moments
 
 Array = NDArray[np.float64]
 IMAGES_AT_ONCE = 16  # what a processor's cache holds: twice as fast as 64
@@ -52,6 +57,8 @@ def predict_images(
     ra_deg: ArrayLike = np.nan,
     dec_deg: ArrayLike = np.nan,
     cosmology: str | None = None,
+    v_prior_kms: ArrayLike = np.nan,
+    v_prior_error_kms: ArrayLike = np.nan,
     density: bool = False,
 ) -> QTable:
     """Predict distances and velocities of galaxies, in the frame of the CMB where it is possible.
@@ -76,17 +83,22 @@ def predict_images(
     cosmology : str, optional
         Law of distance and redshift, one of `peculiar.core.cosmography.COSMOLOGIES`. By default
         Hubble's, as in the paper, for simulated galaxies, and flat LambdaCDM for real ones.
+    v_prior_kms, v_prior_error_kms : array_like, (n,) or ()
+        Mean and standard deviation of a galaxy's velocity in the CMB's frame before the image is
+        seen, as a reconstruction of the flow gives them, km/s. Where both are NaN the velocity has
+        the champion's N(0, sigma_v).
     density : bool
         Whether to add p(D | image), see `peculiar.predict.densities`.
 
     Returns
     -------
     QTable, n rows
-        `peculiar.predict.columns.NUMBERS`; `frame`, that of the redshift in them; and `flags`,
-        those of the view and of the prediction in the order of `FLAGS`. A row without an image has
-        none of `COLUMNS`. One without a usable redshift, or with one that no distance of the
-        champion's grid fits, has no posterior. The champion, the prior and the frames are in
-        `meta`.
+        `peculiar.predict.columns.NUMBERS`, of the extinctions those in the champion's bands, 0
+        where none was removed; `frame`, that of the redshift; and `flags`, those of the view and of
+        the prediction in the order of `FLAGS`. A row without an image has none of `COLUMNS`. One
+        without a usable redshift, or with one that no distance of the champion's grid fits, or with
+        half a velocity prior, has no posterior. The champion, the priors, the frames and what dust
+        was removed are in `meta`.
 
     Raises
     ------
@@ -98,6 +110,7 @@ def predict_images(
     cz, error, flags_of_cz = usable(np.broadcast_to(cz_kms, n), np.broadcast_to(cz_error_kms, n))
     ra, dec = positions(views, ra_deg, dec_deg)
     cz, frames = cz_in_cmb_frame(views, cz, frame, ra, dec)
+    velocities = velocity_priors(champion, v_prior_kms, v_prior_error_kms, n)
     flags = [{*view.flags} for view in views]
     columns = {name: np.full(n, np.nan) for name in COLUMNS}
     p = np.full((n, len(distance_grid(champion))), np.nan, np.float32) if density else None
@@ -110,20 +123,36 @@ def predict_images(
             p[rows] = distances_given_image(champion, output, prior)
         predicted = {name: np.full(len(rows), np.nan) for name in COLUMNS}
         for law, at in laws_of(champion, [views[k] for k in rows], cosmology):
-            found = estimates(champion, output[at], cz[rows][at], error[rows][at], prior, law)
+            of = rows[at]
+            found = estimates(champion, output[at], cz[of], error[of], prior, law, velocities[of])
             for name, values in found.items():
                 predicted[name][at] = values
         for name, values in predicted.items():
             columns[name][rows] = values
-        outside = outside_training(champion, stack, output, predicted, error[rows], prior)
+        outside = outside_training(
+            champion, stack, output, predicted, error[rows], prior, velocities[rows]
+        )
         for k, new in zip(rows, outside, strict=True):
             flags[k] |= {*new} | ({"frame"} if frames[k] != "cmb" and np.isfinite(cz[k]) else set())
     for k, flag in flags_of_cz.items():
         if not flags[k] & {"no_cz", "bad_cz"}:  # a catalogue has said which already
             flags[k].add(flag)
-    about = {"prior": prior.name, "frame": frames_in(frames), "law": laws_said(champion, cosmology)}
+    for bad in np.flatnonzero(np.isnan(velocities.mean_kms)):
+        flags[bad].add("bad_prior")
+    for k in rows:
+        if views[k].extinction_mag is None and not views[k].simulated:
+            flags[k].add("dust")
+    removed = extinction_columns(champion.bands, [view.extinction_mag for view in views])
+    about = {
+        "prior": prior.describe(champion),
+        "v_prior": velocity_priors_said(champion, velocities.mean_kms, velocities.deviation_kms),
+        "frame": frames_in(frames),
+        "law": laws_said(champion, cosmology),
+        "dust": dust_said(removed.values()),
+    }
     used = {"cz": cz, "cz_error": error, "ra": ra, "dec": dec}
-    table = _table({**champion.describe(), **about}, used | columns, frames, flags)
+    used |= {"v_prior": velocities.mean_kms, "v_prior_error": velocities.deviation_kms}
+    table = _table({**champion.describe(), **about}, used | removed | columns, frames, flags)
     if p is not None:
         add_densities(table, champion, p)
     return table
@@ -136,12 +165,13 @@ def _table(
     flags: Sequence[set[str]],
 ) -> QTable:
     table = QTable(meta=dict(meta))
-    for name, column in NUMBERS.items():
-        table[name] = columns[name] * u.Unit(column.unit)
+    for name, values in columns.items():
+        table[name] = values * u.Unit(NUMBERS[name].unit)
     words = [", ".join(flag for flag in FLAGS if flag in present) or "ok" for present in flags]
     table["frame"] = frames
     table["flags"] = np.array(words, dtype=str)
-    for name, column in (NUMBERS | TEXT_COLUMNS).items():
+    for name in table.colnames:
+        column = (NUMBERS | TEXT_COLUMNS)[name]
         table[name].info.description = column.description
         table[name].info.format = column.format
     return table
@@ -174,6 +204,7 @@ def estimates(
     cz_error_kms: Array,
     prior: DistancePrior,
     law: Cosmography | None = None,
+    velocities: VelocityPriors | None = None,
 ) -> dict[str, Array]:
     """Compute distances and velocities from what the network gives.
 
@@ -191,6 +222,8 @@ def estimates(
         Prior on the distance.
     law : Cosmography, optional
         Law of distance and redshift; by default Hubble's.
+    velocities : VelocityPriors, optional
+        Priors on the velocities; by default the champion's N(0, sigma_v).
 
     Returns
     -------
@@ -202,6 +235,7 @@ def estimates(
     """
     law, p = law or Cosmography(HUBBLE, champion.H0_kms_mpc), None
     D_z = law.distance_mpc(cz_kms)
+    velocities = velocities or velocity_priors(champion, np.nan, np.nan, len(output))
     if champion.grid_mpc is None and prior.name == "uniform":
         D_p, D_error = output, np.full(len(output), champion.sigma_D_mpc)
         eta, eta_error = _log_ratio_of_points(D_z, D_p, D_error)
@@ -213,11 +247,14 @@ def estimates(
     columns = {"D_p": D_p, "D_error": D_error, "D_z": D_z, "v_p": v_p}
     columns |= {"eta": eta, "eta_error": eta_error}
     columns |= {name: np.full(len(output), np.nan) for name in COLUMNS if name not in columns}
-    fits = np.isfinite(D_p + D_z + cz_error_kms) & ~beyond(champion, prior, D_z, cz_error_kms)
+    expected = velocities.expected_mpc(D_z, champion.H0_kms_mpc)
+    spread = velocities.spread_mpc(cz_error_kms, champion.H0_kms_mpc)
+    fits = np.isfinite(D_p + expected + spread) & ~beyond(champion, prior, expected, spread)
     if fits.any():
         given = output[fits] if p is None else p[fits]
-        posterior = _posterior(champion, given, cz_kms[fits], cz_error_kms[fits], law)
-        for name, values in posterior.items():
+        cz, error = cz_kms[fits], cz_error_kms[fits]
+        found = posterior(champion, given, cz, error, law, velocities[fits])
+        for name, values in found.items():
             columns[name][fits] = values
     return columns
 
@@ -227,23 +264,3 @@ def _log_ratio_of_points(D_z: Array, D_p: Array, D_error: Array) -> tuple[Array,
     known = (D_z > 0) & (D_p > 0)
     ratio = np.where(known, D_z, np.nan) / np.where(known, D_p, np.nan)
     return np.log10(ratio), D_error / np.where(known, D_p, np.nan) / np.log(10)
-
-
-def _posterior(
-    champion: Champion, given: Array, cz_kms: Array, cz_error_kms: Array, law: Cosmography
-) -> dict[str, Array]:
-    """Columns of the posterior of the peculiar velocity, km/s, of distances or p(D | image)."""
-    sigma_v, H0, X = champion.sigma_v_kms, champion.H0_kms_mpc, law.x_of_redshift_mpc(cz_kms)
-    error = law.x_error_kms(cz_kms, cz_error_kms)
-    if given.ndim == 1:
-        low, high = (law.x_mpc(given + k * champion.sigma_D_mpc) for k in (-1, 1))
-        sigma = np.hypot((high - low) / 2, error / H0)
-        v = normal(*velocity_posterior_kms(H0 * (X - law.x_mpc(given)), sigma, sigma_v, H0))
-    else:
-        p, x = given, distance_grid(champion)
-        if law.name != HUBBLE:  # whose x is D
-            p, x = moved(p, x, law.x_mpc)
-        v = velocity_on_grid(p, x, X, sigma_v, H0, cz_error_kms=error)
-    lows = {f"v_low{level}": values for level, values in v.low_kms.items()}
-    highs = {f"v_high{level}": values for level, values in v.high_kms.items()}
-    return {"v_hat": v.mean_kms, "v_error": v.deviation_kms, **lows, **highs}

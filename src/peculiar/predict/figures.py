@@ -42,7 +42,7 @@ def draw_galaxy(
     output : ndarray, () or (G,)
         A distance, Mpc, or p(D | image) with the prior.
     estimate : mapping of str to float
-        `peculiar.predict.columns.COLUMNS` of the galaxy.
+        `peculiar.predict.columns.NUMBERS` of the galaxy.
     flags : str
         Printed above.
 
@@ -65,7 +65,7 @@ def draw_galaxy(
     left.set_axis_off()
     left.set_title(f"mean of {champion.bands}", fontsize=8)
     _distance(middle, champion, output, estimate)
-    _velocity(right, champion, estimate)
+    _velocity(right, estimate)
     name = re.sub(r"[^A-Za-z0-9._-]+", "_", Path(row.name).name)[:80]
     path = folder / f"{row.number:06d}-{name}.png"
     with replace_file(path) as partial:
@@ -89,12 +89,12 @@ def _distance(axes: Axes, champion: Champion, output: Array, estimate: Mapping[s
     axes.legend(fontsize=7)
 
 
-def _velocity(axes: Axes, champion: Champion, estimate: Mapping[str, float]) -> None:
+def _velocity(axes: Axes, estimate: Mapping[str, float]) -> None:
     axes.set(xlabel="v [km/s]", yticks=[])
     if not np.isfinite(estimate["v_hat"]):
         axes.set_title("no redshift that fits", fontsize=8)
         return
-    _gaussian(axes, 0.0, champion.sigma_v_kms, "before")
+    _gaussian(axes, estimate["v_prior"], estimate["v_prior_error"], "before")
     for level, alpha in ((95, 0.2), (68, 0.4)):
         ends = estimate[f"v_low{level}"], estimate[f"v_high{level}"]
         axes.axvspan(*ends, color="tab:orange", alpha=alpha, label=f"{level} %", linewidth=0)

@@ -10,6 +10,7 @@ from astropy.table import QTable
 
 from peculiar.core.frames import UNKNOWN
 from peculiar.galaxies.galaxy import Galaxy
+from peculiar.predict.dust import extinction_mag
 from peculiar.predict.estimate import predict_images
 from peculiar.predict.priors import DistancePrior
 from peculiar.predict.redshifts import laws_of
@@ -82,6 +83,7 @@ def predict_real(
     ra_deg: float = nan,
     dec_deg: float = nan,
     cosmology: str | None = None,
+    ebv_mag: float = nan,
     density: bool = False,
 ) -> QTable:
     """Predict a real galaxy.
@@ -103,6 +105,8 @@ def predict_real(
         of the NASA-Sloan Atlas, is heliocentric.
     ra_deg, dec_deg : float
         Position (ICRS), deg; NaN for that of the file.
+    ebv_mag : float
+        E(B-V) by the Milky Way's dust, mag; NaN for the extinction of the file, if it has one.
     cosmology, density
         See `peculiar.predict.estimate.predict_images`.
 
@@ -116,10 +120,11 @@ def predict_real(
     Raises
     ------
     InputError
-        When the galaxy is smaller than a pixel.
+        When the galaxy is smaller than a pixel, or has no dust to remove.
     """
     cameras = range(len(galaxy.images))
-    views = [view_galaxy(champion, galaxy, camera, nan) for camera in cameras]
+    A = None if np.isnan(ebv_mag) else extinction_mag(ebv_mag, champion.bands)
+    views = [view_galaxy(champion, galaxy, camera, nan, 0, A) for camera in cameras]
     cz, frame = (galaxy.cz_kms, galaxy.cz_frame) if cz_kms is None else (cz_kms, frame)
     table = predict_images(
         champion,

@@ -18,6 +18,7 @@ from peculiar.predict.priors import (
     distances_given_image,
     prior_ratio,
 )
+from peculiar.predict.velocities import VelocityPriors
 from peculiar.registry.champion import Champion
 from peculiar.runs.validity import Validity
 from peculiar.velocity.grid import share_between
@@ -33,16 +34,19 @@ TENSION = 3  # deviations between D_p and D_z; chance of 0.3 % for normal errors
 WIDENED_NOISE, WIDENED_STRUCTURE = 2.0, 1.5
 
 
-def beyond(champion: Champion, prior: DistancePrior, D_z_mpc: Array, cz_error_kms: Array) -> Mask:
+def beyond(
+    champion: Champion, prior: DistancePrior, expected_mpc: Array, spread_mpc: Array
+) -> Mask:
     """Which redshifts (n,) no distance of the champion's grid fits that the prior allows.
 
-    p(D | image, D_z) would end in the last such cell, with an error of next to nothing.
+    p(D | image, D_z) would end in the last such cell, with an error of next to nothing. Distances
+    and deviations (n,) are those of `peculiar.predict.velocities.VelocityPriors`.
     """
     if champion.grid_mpc is None and prior.name == "uniform":
-        return np.zeros(len(D_z_mpc), dtype=bool)  # the posterior has a closed form
+        return np.zeros(len(expected_mpc), dtype=bool)  # the posterior has a closed form
     allowed = distance_grid(champion)[prior_ratio(champion, prior) > 0]
-    reach = REACH * np.hypot(champion.sigma_v_kms, cz_error_kms) / champion.H0_kms_mpc
-    return np.asarray((D_z_mpc <= allowed[0] - reach) | (D_z_mpc >= allowed[-1] + reach))
+    reach = REACH * spread_mpc
+    return np.asarray((expected_mpc <= allowed[0] - reach) | (expected_mpc >= allowed[-1] + reach))
 
 
 def outside_training(
@@ -52,6 +56,7 @@ def outside_training(
     columns: Mapping[str, Array],
     cz_error_kms: Array,
     prior: DistancePrior,
+    velocities: VelocityPriors,
 ) -> list[tuple[str, ...]]:
     """Flag galaxies that are unlike the training images, or whose prediction does not fit.
 
@@ -69,29 +74,32 @@ def outside_training(
         Standard deviations of the redshifts, km/s.
     prior : DistancePrior
         Prior of the predictions.
+    velocities : VelocityPriors
+        Priors on the velocities.
 
     Returns
     -------
     list of tuple of str, n
         Flags for each image, see `peculiar.predict.columns.FLAGS`.
     """
-    D_z, D_p = columns["D_z"], columns["D_p"]
-    error = np.nan_to_num(cz_error_kms)
-    by = np.hypot(champion.sigma_v_kms, error) / champion.H0_kms_mpc
+    H0, D_p = champion.H0_kms_mpc, columns["D_p"]
+    expected = velocities.expected_mpc(columns["D_z"], H0)
+    by = velocities.spread_mpc(np.nan_to_num(cz_error_kms), H0)
+    spread = velocities.spread_mpc(cz_error_kms, H0)
     flagged: dict[str, Mask] = {
-        "cz_beyond": beyond(champion, prior, D_z, cz_error_kms),
+        "cz_beyond": beyond(champion, prior, expected, spread),
         "prior": np.isnan(D_p) & np.isfinite(output.reshape(len(output), -1)).all(axis=1),
-        "tension": np.abs(D_p - D_z) > TENSION * np.hypot(columns["D_error"], by),
+        "tension": np.abs(D_p - expected) > TENSION * np.hypot(columns["D_error"], by),
     }
     if champion.range_mpc is not None:
-        flagged["distance"] = _distance(champion, output, D_z, by, prior)
+        flagged["distance"] = _distance(champion, output, expected, by, prior)
     if champion.validity is not None:
         flagged |= _unlike(champion, champion.validity, images)
     return [tuple(flag for flag in flagged if flagged[flag][k]) for k in range(len(images))]
 
 
 def _distance(
-    champion: Champion, output: Array, D_z_mpc: Array, sigma_mpc: Array, prior: DistancePrior
+    champion: Champion, output: Array, expected_mpc: Array, sigma_mpc: Array, prior: DistancePrior
 ) -> Mask:
     """Which distances (n,) are almost certainly outside the range offered.
 
@@ -101,14 +109,14 @@ def _distance(
     assert champion.range_mpc is not None
     near, far = champion.range_mpc
     grid = distance_grid(champion)
-    inside, known = share_between(grid, near, far), np.isfinite(D_z_mpc)
+    inside, known = share_between(grid, near, far), np.isfinite(expected_mpc)
     found = ~np.isfinite(output.reshape(len(output), -1)).all(axis=1)
     for chosen in {prior, default_prior(champion)}:
         q = distances_given_image(champion, output, chosen)
-        q[known] = given_redshift(q[known], grid, D_z_mpc[known], sigma_mpc[known])
+        q[known] = given_redshift(q[known], grid, expected_mpc[known], sigma_mpc[known])
         found |= 1 - q @ inside > OUTSIDE
     if grid[0] > near - 1 and grid[-1] < far + 1:  # an older champion, whose grid ends there
-        found |= known & ~_within(D_z_mpc, near - sigma_mpc, far + sigma_mpc)
+        found |= known & ~_within(expected_mpc, near - sigma_mpc, far + sigma_mpc)
     return np.asarray(found)
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from peculiar.core.errors import InputError
 from peculiar.core.frames import FRAMES, UNKNOWN
 from peculiar.core.params import load, params_or_defaults
+from peculiar.predict.dust import MOST_EBV, MOST_MAG, extinction_mag
 from peculiar.predict.estimate import predict_images
 from peculiar.predict.priors import prior_named
 from peculiar.predict.units import brightness_images, unmasked
@@ -63,6 +64,10 @@ def predict_velocity(
     frame: str = UNKNOWN,
     position: "SkyCoord | None" = None,
     cosmology: str | None = None,
+    v_prior: u.Quantity | None = None,
+    v_prior_error: u.Quantity | None = None,
+    ebv: u.Quantity | None = None,
+    extinction: u.Quantity | None = None,
 ) -> QTable:
     """Predict distances and peculiar velocities of galaxies from their images and redshifts.
 
@@ -84,7 +89,8 @@ def predict_velocity(
         Angle that a pixel subtends, by default that of the model. Images of another pixel scale
         or size are resampled.
     prior : str or Path, optional
-        Prior on the distance: "uniform" (default), "volume", "flux-limited", "training" (that of
+        Prior on the distance: "uniform" (default), "volume", "flux-limited" (SDSS' r < 17.77; for
+        another survey "flux-limited(limit=17.77, M_star=-20.44, alpha=-1.05)"), "training" (that of
         the model's training images), or a CSV or ECSV file with the columns `distance_mpc` and
         `density`. See `peculiar.predict.priors`. An older model has "training" in what it gives,
         and that is its default.
@@ -96,6 +102,16 @@ def predict_velocity(
     cosmology : {"flat_lambda_cdm", "hubble"}, optional
         Law of distance and redshift: with the matter density 0.3 (default), or D_z = cz / H0, as
         in the paper and in simulated images.
+    v_prior, v_prior_error : Quantity, (n,) or (), km/s, optional
+        Mean and standard deviation of the velocities in the CMB's frame before the image is seen,
+        such as those of a reconstruction of the flow. Galaxies without, also where both are NaN or
+        masked, have the model's N(0, sigma_v); those with one alone, or one that cannot be used,
+        have no posterior and the flag `bad_prior`.
+    ebv : Quantity, (n,) or (), mag, optional
+        E(B-V) by dust of the Milky Way, of the maps of Schlegel, Finkbeiner & Davis 1998, whose
+        extinction is removed from the images. Those without are flagged `dust`.
+    extinction : Quantity, (n, band) or (band,), mag, optional
+        Its extinction in the model's bands, in place of `ebv`; 0 where it is removed already.
 
     Returns
     -------
@@ -112,6 +128,10 @@ def predict_velocity(
             Mean and standard deviation of log10(D_z / D) over p(D | image).
         `v_p`
             Peculiar velocity of D_p and the redshift, km/s, positive away from us.
+        `A_g` and so on
+            Extinction by the Milky Way that was removed in the model's bands, mag.
+        `v_prior`, `v_prior_error`
+            Mean and standard deviation of the prior on the peculiar velocity, km/s.
         `v_hat`, `v_error`
             Mean and standard deviation of the posterior of the peculiar velocity, km/s.
         `v_low68`, `v_high68`, `v_low95`, `v_high95`
@@ -151,7 +171,8 @@ def predict_velocity(
     cz_kms, cz_error_kms = _kms("cz", cz, len(values)), _kms("cz_error", cz_error, len(values))
     if (cz_error_kms < 0).any():
         raise InputError("cz_error must not be negative")
-    views = view_images(model, values, model.pixel_scale_arcsec if scale is None else scale)
+    A = _extinction_mag(ebv, extinction, model.bands, len(values))
+    views = view_images(model, values, model.pixel_scale_arcsec if scale is None else scale, A)
     chosen = None if prior is None else prior_named(prior)
     if frame not in (*FRAMES, UNKNOWN):
         raise InputError(f"frame {frame!r} is not known: give {', '.join(FRAMES)}")
@@ -166,6 +187,8 @@ def predict_velocity(
         ra_deg=ra_deg,
         dec_deg=dec_deg,
         cosmology=cosmology,
+        v_prior_kms=_kms_or_none("v_prior", v_prior, len(values)),
+        v_prior_error_kms=_kms_or_none("v_prior_error", v_prior_error, len(values)),
     )
 
 
@@ -211,6 +234,32 @@ def _kms(name: str, speed: u.Quantity, n: int) -> NDArray[np.float64]:
         return np.broadcast_to(_value(name, speed, u.km / u.s), n)
     except ValueError:
         raise InputError(f"{name} must have one value for each of {n} images") from None
+
+
+def _kms_or_none(name: str, speed: u.Quantity | None, n: int) -> NDArray[np.float64]:
+    """One speed for each of n images, km/s, NaN without one."""
+    return np.full(n, np.nan) if speed is None else _kms(name, speed, n)
+
+
+def _extinction_mag(
+    ebv: u.Quantity | None, extinction: u.Quantity | None, bands: str, n: int
+) -> NDArray[np.float64] | None:
+    """Extinctions (n, band), mag, NaN where unknown; None without any."""
+    if ebv is None and extinction is None:
+        return None
+    if ebv is not None and extinction is not None:
+        raise InputError("ebv and extinction say the same: give one of them")
+    name, given = ("ebv", ebv) if extinction is None else ("extinction", extinction)
+    values, most = _value(name, given, u.mag), MOST_EBV if extinction is None else MOST_MAG
+    if (values < 0).any() or (values > most).any():
+        raise InputError(f"{name} must be from 0 to {most:g} mag")
+    try:
+        if extinction is None:
+            return extinction_mag(np.broadcast_to(values, n), bands)
+        return np.broadcast_to(values, (n, len(bands)))
+    except ValueError:
+        shape = "one value" if extinction is None else f"{len(bands)} bands"
+        raise InputError(f"{name} must have {shape} for each of {n} images") from None
 
 
 def _value(name: str, quantity: u.Quantity, unit: u.Unit) -> NDArray[np.float64]:

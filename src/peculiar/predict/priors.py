@@ -11,7 +11,7 @@ volume
     D^2: equal numbers in equal volumes.
 flux-limited
     D^2 times the fraction of galaxies bright enough for a survey to a limit in magnitude
-    (`brighter_fraction`). It says nothing of a survey with other cuts.
+    (`peculiar.predict.flux_limit`). It says nothing of a survey with other cuts.
 a file
     Two columns, `distance_mpc` and `density` in 1/Mpc up to a factor; linear in between, zero
     outside.
@@ -25,23 +25,21 @@ from pathlib import Path
 import astropy.units as u
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import gamma, gammaincc
 
 from peculiar.core.errors import InputError
-from peculiar.core.survey import Simulated, Unrecorded
+from peculiar.core.files import json_sha256
+from peculiar.core.survey import Measured, Simulated, Unrecorded
 from peculiar.mock.distances import distance_density, support_mpc
 from peculiar.predict.cells import Cells, number_of, unit_factor
 from peculiar.predict.cells_text import read_text
+from peculiar.predict.flux_limit import FLUX_LIMITED, SDSS, FluxLimit, limit_named
 from peculiar.registry.champion import Champion
 from peculiar.velocity.grid import cells_mpc, gaussian, share_between, with_prior
 
 Array = NDArray[np.float64]
-NAMES = ("training", "uniform", "volume", "flux-limited")
+NAMES = ("training", "uniform", "volume", FLUX_LIMITED)
 COLUMNS = ("distance_mpc", "density")
 REACH = 3  # deviations by which the grid of a point head exceeds the training distances
-# SDSS' main sample, r < 17.77 (Strauss et al. 2002, AJ 124, 1810); its luminosity function in
-# r, at h = 1 (Blanton et al. 2003, ApJ 592, 819); shape: Schechter 1976, ApJ 203, 297
-LIMIT_MAG, MSTAR_MAG, ALPHA = 17.77, -20.44, -1.05
 
 
 @dataclass(frozen=True)
@@ -54,22 +52,34 @@ class DistancePrior:
         One of `NAMES`, or the name of a file.
     D_mpc, density : tuple of float
         Columns of the file, Mpc and 1/Mpc; empty otherwise.
+    flux_limit : FluxLimit
+        Limit of the prior "flux-limited"; the others do not use it.
     """
 
     name: str
     D_mpc: tuple[float, ...] = ()
     density: tuple[float, ...] = ()
+    flux_limit: FluxLimit = SDSS
 
-    def describe(self) -> str:
-        """Name and parameters, for the first line printed."""
+    def describe(self, champion: Champion) -> str:
+        """Law and parameters, in full, for the first line printed and for metadata."""
         if self.D_mpc:
-            return f"{self.name} ({self.D_mpc[0]:g} to {self.D_mpc[-1]:g} Mpc, zero outside)"
-        if self.name == "flux-limited":
-            return (
-                f"{self.name} (r < {LIMIT_MAG}, M* - 5 log h = {MSTAR_MAG}, alpha = {ALPHA}; "
-                "Blanton+2003)"
-            )
-        return self.name
+            digest = json_sha256([self.D_mpc, self.density])[:12]
+            ends = f"{self.D_mpc[0]:g} to {self.D_mpc[-1]:g} Mpc"
+            return f"{self.name} ({ends}, zero outside; sha256 {digest})"
+        if self.name == "training":
+            return f"training ({_law_said(champion)})"
+        if self.name == FLUX_LIMITED:
+            return self.flux_limit.describe()
+        return {"volume": "volume (D^2)"}.get(self.name, self.name)
+
+
+def _law_said(champion: Champion) -> str:
+    """Law of the training distances and its parameters; of measured galaxies, how far they go."""
+    law = champion.survey.distances.model_dump()
+    if isinstance(champion.survey.distances, Measured) and champion.range_mpc:
+        law["range_mpc"] = champion.range_mpc
+    return ", ".join([law.pop("distribution"), *(f"{key}={law[key]}" for key in law)])
 
 
 def prior_named(name: str | Path) -> DistancePrior:
@@ -78,7 +88,8 @@ def prior_named(name: str | Path) -> DistancePrior:
     Parameters
     ----------
     name : str or Path
-        One of `NAMES`, or a CSV or ECSV file with the columns `COLUMNS`.
+        One of `NAMES`, a limit that `peculiar.predict.flux_limit` reads, or a CSV or ECSV file with
+        the columns `COLUMNS`.
 
     Raises
     ------
@@ -87,6 +98,9 @@ def prior_named(name: str | Path) -> DistancePrior:
     """
     if name in NAMES:
         return DistancePrior(str(name))
+    limit = limit_named(str(name))
+    if limit is not None:
+        return DistancePrior(FLUX_LIMITED, flux_limit=limit)
     path = Path(name)
     if not path.is_file():
         raise InputError(f"prior {name}: give {', '.join(NAMES)}, or an existing file")
@@ -121,31 +135,6 @@ def _numbers(path: Path, rows: Sequence[Cells], column: str) -> Array:
     return np.array(numbers)
 
 
-def brighter_fraction(D_mpc: Array, H0_kms_mpc: float) -> Array:
-    """Compute the number of galaxies bright enough to be seen at a distance, up to a factor.
-
-    A Schechter function with exponent `ALPHA` above the luminosity that has `LIMIT_MAG` at the
-    distance: the incomplete gamma function of ALPHA + 1 and L / L*. Without K-corrections, which
-    are below 0.1 mag within 200 Mpc.
-
-    Parameters
-    ----------
-    D_mpc : ndarray, any shape
-        Distances, above 0, Mpc.
-    H0_kms_mpc : float
-        Hubble constant, on which M* depends, km/s/Mpc.
-
-    Returns
-    -------
-    ndarray, same shape
-    """
-    M_star = MSTAR_MAG + 5 * np.log10(H0_kms_mpc / 100)
-    x = 10 ** (-0.4 * (LIMIT_MAG - 5 * np.log10(D_mpc) - 25 - M_star))
-    a = ALPHA + 1  # negative, so by the recurrence from a + 1
-    upper = gammaincc(a + 1, x) * gamma(a + 1)
-    return np.asarray(np.maximum((upper - x**a * np.exp(-x)) / a, 0))
-
-
 def density_on(prior: DistancePrior, champion: Champion, grid_mpc: Array) -> Array:
     """Compute a prior on a grid.
 
@@ -174,8 +163,8 @@ def density_on(prior: DistancePrior, champion: Champion, grid_mpc: Array) -> Arr
         found = _law(champion, grid_mpc)
     else:
         found = np.ones_like(grid_mpc) if prior.name == "uniform" else grid_mpc**2
-        if prior.name == "flux-limited":
-            found = found * brighter_fraction(grid_mpc, champion.H0_kms_mpc)
+        if prior.name == FLUX_LIMITED:
+            found = found * prior.flux_limit.fraction(grid_mpc, champion.H0_kms_mpc)
     if not found.any():
         raise InputError(
             f"prior {prior.name} is zero from {grid_mpc[0]:.0f} to {grid_mpc[-1]:.0f} Mpc, all "

@@ -9,16 +9,20 @@ from threading import Lock
 import numpy as np
 import pyarrow as pa  # type: ignore[import-untyped]
 from astropy.table import QTable
+from numpy.typing import NDArray
 
 from peculiar.core.errors import InputError, NotFinite
 from peculiar.core.frames import UNKNOWN
+from peculiar.core.photometry import BANDS
 from peculiar.predict.catalogue import Row
-from peculiar.predict.columns import COLUMNS, DENSITY, NUMBERS, TEXT_COLUMNS, Column
+from peculiar.predict.columns import COLUMNS, DENSITY, NUMBERS, TEXT_COLUMNS, USED, Column
+from peculiar.predict.dust import NOT_KNOWN, extinction_mag
 from peculiar.predict.estimate import outputs, predict_images
 from peculiar.predict.figures import draw_galaxy
 from peculiar.predict.images import Dataset, Files
 from peculiar.predict.priors import DistancePrior, default_prior, distances_given_image
 from peculiar.predict.tables import numbers, texts
+from peculiar.predict.velocities import NOT_USABLE
 from peculiar.predict.view import View, is_real, view_galaxy
 from peculiar.registry.champion import Champion, load_champion
 
@@ -92,18 +96,21 @@ def predict_rows(champion: Champion, job: Job, rows: list[Row]) -> pa.Table:
         ra_deg=[row.ra_deg for row in rows],
         dec_deg=[row.dec_deg for row in rows],
         cosmology=job.cosmology,
+        v_prior_kms=[row.v_prior_kms for row in rows],
+        v_prior_error_kms=[row.v_prior_error_kms for row in rows],
         density=job.density,
     )
     if job.pictures is not None:
         _draw(job, job.pictures, champion, rows, views, table)
     flags = table["flags"].tolist()
     reasons = [_reason(*about) for about in zip(rows, views, flags, strict=True)]
+    known = [name for name in table.colnames if name in NUMBERS]
     return pa.table(
         {
             "row": pa.array([row.number for row in rows], pa.int64()),
             "name": texts(row.name for row in rows),
             "camera": pa.array([row.camera for row in rows], pa.int64()),
-            **{name: pa.array(table[name].value, pa.float64()) for name in NUMBERS},
+            **{name: pa.array(table[name].value, pa.float64()) for name in known},
             "frame": pa.array(table["frame"].tolist(), pa.string()),
             "flags": pa.array(flags, pa.string()),
             "reason": texts(reasons),
@@ -127,7 +134,7 @@ def _draw(
             output = outputs(champion, view.image[None])
             if champion.grid_mpc is not None:
                 output = distances_given_image(champion, output, prior)
-            numbers = {name: float(predicted[name].value) for name in COLUMNS}
+            numbers = {name: float(predicted[name].value) for name in USED | COLUMNS}
             draw_galaxy(
                 folder, champion, row, view.image, output[0], numbers, str(predicted["flags"])
             )
@@ -140,9 +147,20 @@ def _reason(row: Row, view: View, flags: str) -> str:
         reasons.append("no distance that the prior allows fits the image")
     if "frame" in flags.split(", "):
         reasons.append("its redshift is taken as it is: give its cz_frame, and ra and dec")
+    if "bad_prior" in flags:
+        reasons.append(NOT_USABLE)
+    if "dust" in flags.split(", "):
+        reasons.append(NOT_KNOWN)
     if "cz_beyond" in flags:
         reasons.append(f"cz {row.cz_kms:.0f} km/s is beyond the champion's distances")
     return "; ".join(filter(None, reasons))
+
+
+def _extinction_mag(champion: Champion, row: Row) -> NDArray[np.float64] | None:
+    """Extinction (band,) that a row gives, mag, NaN where it misses one; None without."""
+    if row.extinction_mag:
+        return np.array([row.extinction_mag[BANDS.index(band)] for band in champion.bands])
+    return None if np.isnan(row.ebv_mag) else extinction_mag(row.ebv_mag, champion.bands)
 
 
 def _view(champion: Champion, job: Job, row: Row) -> View:
@@ -156,9 +174,9 @@ def _view(champion: Champion, job: Job, row: Row) -> View:
         distance = row.distance_mpc
         if np.isnan(distance) and not is_real(galaxy):
             distance = job.at_mpc
-        view = view_galaxy(champion, galaxy, camera, distance, row.number)
-        if isinstance(job.source, Dataset) and job.source.simulated:  # placed already
-            view = replace(view, simulated=True)
+        placed = isinstance(job.source, Dataset) and job.source.simulated
+        A = _extinction_mag(champion, row)
+        view = view_galaxy(champion, galaxy, camera, distance, row.number, A, placed)
     except NotFinite as error:
         view = View(None, ("nan_pixels",), str(error))
     except InputError as error:

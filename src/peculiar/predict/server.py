@@ -26,7 +26,8 @@ from peculiar.runs.tracking import CHAMPION
 
 HOST = "127.0.0.1"
 STOP_S = 5  # for answers under way when the server is stopped
-NO_CZ = "no_cz"  # a client gives no redshift and gets no velocity
+# a client gives no redshift and gets no velocity, and says nothing of dust
+NOT_ASKED = ("no_cz", "dust")
 
 
 class Served:
@@ -52,7 +53,8 @@ class Served:
         Returns
         -------
         list of dict, n
-            The flags are those of `peculiar predict`, without `no_cz`.
+            The flags are those of `peculiar predict`, without `no_cz` and `dust`: dust of the Milky
+            Way is for the client to remove.
         """
         views = view_images(self.champion, images, self.champion.pixel_scale_arcsec)
         table = predict_images(self.champion, views, math.nan)
@@ -60,7 +62,7 @@ class Served:
         return [
             {
                 **{name: _number(values[k]) for name, values in numbers.items()},
-                "flags": ", ".join(f for f in flags.split(", ") if f != NO_CZ) or "ok",
+                "flags": ", ".join(f for f in flags.split(", ") if f not in NOT_ASKED) or "ok",
             }
             for k, flags in enumerate(table["flags"].tolist())
         ]

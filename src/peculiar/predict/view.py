@@ -14,6 +14,7 @@ from peculiar.galaxies.galaxy import Galaxy
 from peculiar.mock.images import read_kpc
 from peculiar.mock.instrument import photograph
 from peculiar.mock.resample import arcsec_per_pixel, kpc_per_arcsec, place
+from peculiar.predict.dust import without_dust
 from peculiar.registry.champion import Champion
 
 FULL_WELL_PIXELS = 4  # this many of exactly the greatest brightness are no coincidence in float32
@@ -35,6 +36,8 @@ class View:
         Whether it shows a simulated galaxy, whose redshift has the motion of no Sun.
     ra_deg, dec_deg : float
         Position (ICRS) by the galaxy's file, deg; NaN where it has none.
+    extinction_mag : ndarray, (band,), or None
+        The Milky Way's extinction that was removed from the image, mag; None where it is unknown.
     """
 
     image: NDArray[np.float32] | None
@@ -43,6 +46,7 @@ class View:
     simulated: bool = False
     ra_deg: float = np.nan
     dec_deg: float = np.nan
+    extinction_mag: NDArray[np.float64] | None = None
 
 
 def place_galaxy(
@@ -135,7 +139,13 @@ def resample_galaxy(
 
 
 def view_galaxy(
-    champion: Champion, galaxy: Galaxy, camera: int, distance_mpc: float, seed: int = 0
+    champion: Champion,
+    galaxy: Galaxy,
+    camera: int,
+    distance_mpc: float,
+    seed: int = 0,
+    extinction_mag: NDArray[np.float64] | None = None,
+    simulated: bool = False,
 ) -> View:
     """Resample one image of a galaxy to the model's pixels, and flag problems.
 
@@ -151,6 +161,10 @@ def view_galaxy(
         Distance to place a simulated galaxy at, Mpc; NaN for a real galaxy.
     seed : int
         Seed of the noise that the champion's instrument adds to a simulated galaxy.
+    extinction_mag : ndarray, (band,), optional
+        Extinction by the Milky Way to remove from the image, mag; by default that of its file.
+    simulated : bool
+        Whether it is a simulated galaxy that `observe` has placed already.
 
     Returns
     -------
@@ -160,7 +174,8 @@ def view_galaxy(
     Raises
     ------
     InputError
-        When the galaxy has no such camera, cannot be placed, or is smaller than a pixel.
+        When the galaxy has no such camera, cannot be placed, is smaller than a pixel, or has no
+        dust to remove (`peculiar.predict.dust.without_dust`).
     """
     if not 0 <= camera < len(galaxy.images):
         raise InputError(f"{galaxy.source} has cameras 0 to {len(galaxy.images) - 1}, not {camera}")
@@ -174,14 +189,20 @@ def view_galaxy(
         return View(None, ("nan_pixels",), reason)
     galaxy = replace(galaxy, images=image, kpc_per_pixel=kpc_per_pixel)
     flags = image_flags(champion, galaxy, _scale_arcsec(galaxy, distance_mpc, champion.survey.law))
+    simulated = simulated or not is_real(galaxy)
+    galaxy, A = without_dust(champion, galaxy, extinction_mag, simulated)
     if is_real(galaxy):
-        seen, at = _resampled(champion, galaxy), (galaxy.ra_deg, galaxy.dec_deg)
-        return View(seen, flags, ra_deg=at[0], dec_deg=at[1])
-    return View(_photographed(champion, galaxy, distance_mpc, seed), flags, simulated=True)
+        seen = _resampled(champion, galaxy)
+    else:
+        seen = _photographed(champion, galaxy, distance_mpc, seed)
+    return View(seen, flags, "", simulated, galaxy.ra_deg, galaxy.dec_deg, A)
 
 
 def view_images(
-    champion: Champion, images: NDArray[np.float32], pixel_scale_arcsec: float
+    champion: Champion,
+    images: NDArray[np.float32],
+    pixel_scale_arcsec: float,
+    extinction_mag: NDArray[np.float64] | None = None,
 ) -> list[View]:
     """Views of real galaxies, each in the middle of its image.
 
@@ -193,6 +214,8 @@ def view_images(
         Surface brightness, W/m/m^2/sr, in the champion's bands; bad pixels are not finite.
     pixel_scale_arcsec : float
         Angle that a pixel subtends, arcsec.
+    extinction_mag : ndarray, (n, band), optional
+        Extinction by the Milky Way to remove, mag; NaN where unknown.
 
     Returns
     -------
@@ -205,7 +228,8 @@ def view_images(
         source="the image",
         pixel_scale_arcsec=pixel_scale_arcsec,
     )
-    return [view_galaxy(champion, galaxy, k, np.nan) for k in range(len(images))]
+    A = [None] * len(images) if extinction_mag is None else extinction_mag
+    return [view_galaxy(champion, galaxy, k, np.nan, 0, A[k]) for k in range(len(images))]
 
 
 def _scale_arcsec(galaxy: Galaxy, distance_mpc: float, law: Cosmography) -> float:

@@ -30,6 +30,13 @@ def share_between(grid_mpc: Array, low_mpc: float, high_mpc: float) -> Array:
     return np.asarray(np.round(np.clip((below - above) / (2 * half), 0, 1), 9))
 
 
+def split_cells(p: Array, grid_mpc: Array, parts: int) -> tuple[Array, Array]:
+    """Split each cell of distributions (n, G) on a grid (G,), Mpc, into equal parts."""
+    step = grid_mpc[1] - grid_mpc[0]
+    inside = (np.arange(parts) - (parts - 1) / 2) * step / parts
+    return np.repeat(p / parts, parts, axis=1), (grid_mpc[:, None] + inside).ravel()
+
+
 def with_prior(p: Array, prior_ratio: ArrayLike) -> Array:
     """Replace the prior of p(D | image) by another.
 

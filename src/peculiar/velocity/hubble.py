@@ -50,7 +50,7 @@ def peculiar_velocity_kms(D_z_mpc: ArrayLike, D_mpc: ArrayLike, H0_kms_mpc: floa
 
 
 def velocity_posterior_kms(
-    velocity_kms: ArrayLike, sigma_D_mpc: ArrayLike, sigma_v_kms: float, H0_kms_mpc: float
+    velocity_kms: ArrayLike, sigma_D_mpc: ArrayLike, sigma_v_kms: ArrayLike, H0_kms_mpc: float
 ) -> tuple[Array, Array]:
     """Compute the mean and standard deviation of p(v | image, cz) for Gaussian errors.
 
@@ -65,7 +65,7 @@ def velocity_posterior_kms(
         v_p = H0 (D_z - D_p) from the network's distance, km/s.
     sigma_D_mpc : array_like, () or the same shape
         Error of the network's distance, Mpc.
-    sigma_v_kms : float
+    sigma_v_kms : array_like, () or the same shape
         Deviation of peculiar velocities, km/s.
     H0_kms_mpc : float
         Hubble constant, km/s/Mpc.
@@ -74,14 +74,13 @@ def velocity_posterior_kms(
     -------
     mean : ndarray, same shape
         Posterior mean, km/s.
-    deviation : ndarray, shape of `sigma_D_mpc`
+    deviation : ndarray, shape of `sigma_D_mpc` and `sigma_v_kms`
         Posterior standard deviation, km/s.
     """
-    sigma_image_kms = H0_kms_mpc * np.asarray(sigma_D_mpc, dtype=float)
-    total = np.hypot(sigma_v_kms, sigma_image_kms)
-    weight = (sigma_v_kms / total) ** 2
-    mean = weight * np.asarray(velocity_kms, dtype=float)
-    return mean, sigma_v_kms * sigma_image_kms / total
+    sigma_v, sigma_image_kms = np.asarray(sigma_v_kms), H0_kms_mpc * np.asarray(sigma_D_mpc, float)
+    total = np.hypot(sigma_v, sigma_image_kms)
+    mean = (sigma_v / total) ** 2 * np.asarray(velocity_kms, dtype=float)
+    return mean, sigma_v * sigma_image_kms / total
 
 
 def distance_given_redshift_mpc(

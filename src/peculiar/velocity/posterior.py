@@ -105,7 +105,7 @@ def velocity_on_grid(
     p: Array,
     grid_mpc: Array,
     D_z_mpc: ArrayLike,
-    sigma_v_kms: float,
+    sigma_v_kms: ArrayLike,
     H0_kms_mpc: float,
     prior_ratio: ArrayLike = 1.0,
     cz_error_kms: ArrayLike = 0.0,
@@ -116,8 +116,8 @@ def velocity_on_grid(
     ----------
     p, grid_mpc, D_z_mpc, prior_ratio
         See `given_redshift`.
-    sigma_v_kms : float
-        Deviation of peculiar velocities, km/s.
+    sigma_v_kms : array_like, () or (n,)
+        Deviation of peculiar velocities, km/s; the grid's cells are several times narrower.
     H0_kms_mpc : float
         Hubble constant, km/s/Mpc.
     cz_error_kms : array_like, () or (n,), optional
@@ -127,12 +127,12 @@ def velocity_on_grid(
     -------
     Velocity
     """
-    D_z = np.asarray(D_z_mpc, dtype=float)
+    D_z, sigma_v = np.asarray(D_z_mpc, dtype=float), np.asarray(sigma_v_kms, dtype=float)
     error = np.broadcast_to(np.asarray(cz_error_kms, dtype=float), D_z.shape)
     if error.any():
-        q = given_redshift(p, grid_mpc, D_z, np.hypot(sigma_v_kms, error) / H0_kms_mpc, prior_ratio)
-        return blurred(q, H0_kms_mpc * (D_z[:, None] - grid_mpc), sigma_v_kms, error)
-    q = given_redshift(p, grid_mpc, D_z, sigma_v_kms / H0_kms_mpc, prior_ratio)
+        q = given_redshift(p, grid_mpc, D_z, np.hypot(sigma_v, error) / H0_kms_mpc, prior_ratio)
+        return blurred(q, H0_kms_mpc * (D_z[:, None] - grid_mpc), sigma_v, error)
+    q = given_redshift(p, grid_mpc, D_z, sigma_v / H0_kms_mpc, prior_ratio)
     D, deviation_mpc = moments(q, grid_mpc)
 
     def velocity_at(k: int) -> Array:
@@ -148,7 +148,7 @@ def velocity_on_grid(
     )
 
 
-def blurred(q: Array, u_kms: Array, sigma_v_kms: float, cz_error_kms: Array) -> Velocity:
+def blurred(q: Array, u_kms: Array, sigma_v_kms: ArrayLike, cz_error_kms: Array) -> Velocity:
     """Compute the posterior velocity where the redshift has an error; see the module's text.
 
     Parameters
@@ -157,7 +157,7 @@ def blurred(q: Array, u_kms: Array, sigma_v_kms: float, cz_error_kms: Array) -> 
         p(D | image, D_z).
     u_kms : ndarray, (n, G)
         cz - H0 D at the distances of the grid, which are equally spaced, km/s.
-    sigma_v_kms : float
+    sigma_v_kms : array_like, () or (n,)
         Deviation of peculiar velocities, km/s.
     cz_error_kms : ndarray, (n,)
         Deviation of the measured redshifts, km/s; 0 for no error.
@@ -168,11 +168,12 @@ def blurred(q: Array, u_kms: Array, sigma_v_kms: float, cz_error_kms: Array) -> 
     """
     from scipy.optimize.elementwise import find_root  # takes a fifth of a second to import
 
-    total = np.hypot(sigma_v_kms, cz_error_kms)
-    weight = (sigma_v_kms / total) ** 2
+    sigma_v = np.asarray(sigma_v_kms, dtype=float)
+    total = np.hypot(sigma_v, cz_error_kms)
+    weight = (sigma_v / total) ** 2
     middle, width = weight[:, None] * u_kms, weight * np.abs(u_kms[:, 1] - u_kms[:, 0])
     # not zero, which would divide by zero; cells without an error keep sharp edges
-    spread = np.maximum(sigma_v_kms * cz_error_kms / total, 1e-6 * width)
+    spread = np.maximum(sigma_v * cz_error_kms / total, 1e-6 * width)
 
     def below(v_kms: Array, row: NDArray[np.intp]) -> Array:
         """Probability of a velocity below `v_kms` of the galaxy in each `row`, same shape."""
