@@ -26,7 +26,7 @@ def write_parquet(parts: Sequence[Path], first: Table, _: int, path: Path) -> No
     """Parquet; see `peculiar.predict.tables.assemble` for the parts.
 
     Units and descriptions stand three times: as astropy reads them, as the VOTable of the IVOA's
-    convention VOParquet, which TOPCAT reads, and units with each column.
+    convention VOParquet, and units with each column.
 
     Parameters
     ----------
