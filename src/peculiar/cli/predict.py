@@ -92,6 +92,12 @@ def add(commands: Commands) -> None:
         help="E(B-V) by the Milky Way's dust (SFD) to remove from a real galaxy's image; default: "
         "the extinction of the Atlas, if --atlas has it",
     )
+    command.add_argument(
+        "--dust",
+        choices=("sfd",),
+        help="take E(B-V) at a galaxy's position from the maps of Schlegel, Finkbeiner & Davis, "
+        "where neither row nor file gives it; needs the optional extra dust",
+    )
     add_atlas(command)
     command.add_argument(
         "--prior",
@@ -257,6 +263,8 @@ def _predict_image(
             raise InputError(f"{path} is of a simulated galaxy: give its distances with --at")
         if not isnan(arguments.ebv):
             raise InputError(f"{path} is of a simulated galaxy, behind no dust: drop --ebv")
+        if arguments.dust:
+            raise InputError(f"{path} is of a simulated galaxy, behind no dust: drop --dust")
         table = predict_galaxy(
             champion,
             galaxy,
@@ -287,6 +295,7 @@ def _predict_image(
             dec_deg=arguments.dec,
             cosmology=arguments.cosmology,
             ebv_mag=arguments.ebv,
+            sfd=arguments.dust == "sfd",
             density=arguments.density,
         )
     table.add_column([printable(path.name)] * len(table), name="file", index=0)
@@ -319,6 +328,7 @@ def _predict_catalogue(arguments: argparse.Namespace) -> None:
         arguments.frame or UNKNOWN,
         arguments.cosmology,
         arguments.density,
+        arguments.dust == "sfd",
     )
     count = predict_catalogue(
         champion, job, given, arguments.output, arguments.scheduler, store=arguments.store

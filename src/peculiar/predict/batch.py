@@ -26,6 +26,7 @@ from peculiar.predict import catalogue
 from peculiar.predict.catalogue import Row
 from peculiar.predict.densities import check_density, describe_grid
 from peculiar.predict.dust import BY_ROWS, dust_said
+from peculiar.predict.dust_maps import load_sfd
 from peculiar.predict.images import rows_of
 from peculiar.predict.priors import check_prior, default_prior, distance_grid
 from peculiar.predict.redshifts import frames_in, laws_said
@@ -93,7 +94,7 @@ def predict_catalogue(
     ------
     InputError
         When the catalogue cannot be read, it or its images change all the time meanwhile, or
-        another run writes the same output.
+        another run writes the same output; or when maps of dust are wanted and not there.
     """
     read = rows_of if given.is_dir() else catalogue.chunks
     # refuse what cannot be read or done before anything is written
@@ -102,6 +103,8 @@ def predict_catalogue(
         check_prior(champion, job.prior)
     if job.density:
         check_density(champion)
+    if job.sfd:
+        load_sfd()
     folder = output.with_name(f".{output.name}.parts")
     folder.mkdir(exist_ok=True)
     try:

@@ -17,6 +17,7 @@ from peculiar.core.photometry import BANDS
 from peculiar.predict.catalogue import Row
 from peculiar.predict.columns import COLUMNS, DENSITY, NUMBERS, TEXT_COLUMNS, USED, Column
 from peculiar.predict.dust import NOT_KNOWN, extinction_mag
+from peculiar.predict.dust_maps import with_sfd
 from peculiar.predict.estimate import outputs, predict_images
 from peculiar.predict.figures import draw_galaxy
 from peculiar.predict.images import Dataset, Files
@@ -58,6 +59,8 @@ class Job:
         Law of distance and redshift, see `peculiar.predict.redshifts.laws_of`.
     density : bool
         Whether to add p(D | image).
+    sfd : bool
+        Whether the maps of `peculiar.predict.dust_maps` say what rows and files do not.
     """
 
     model: str
@@ -70,6 +73,7 @@ class Job:
     frame: str = UNKNOWN
     cosmology: str | None = None
     density: bool = False
+    sfd: bool = False
 
 
 def predict_rows(champion: Champion, job: Job, rows: list[Row]) -> pa.Table:
@@ -172,6 +176,8 @@ def _view(champion: Champion, job: Job, row: Row) -> View:
         if np.isnan(distance) and not is_real(galaxy):
             distance = job.at_mpc
         placed = isinstance(job.source, Dataset) and job.source.simulated
+        if job.sfd:
+            galaxy = with_sfd(galaxy, champion.bands, row.ra_deg, row.dec_deg)
         A = _extinction_mag(champion, row)
         view = view_galaxy(champion, galaxy, camera, distance, row.number, A, placed)
     except NotFinite as error:
