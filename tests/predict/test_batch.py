@@ -486,6 +486,22 @@ def test_no_scheduler_is_one_sentence(pipeline, galaxies, tmp_path):
         (["a.csv", "--output", "o.csv", "--images", "no"], "--images no: there is no such folder"),
         (["data", "--output", "o.csv"], r"data has no table\.ecsv: give a folder that fetch"),
         (["x.fits", "--pictures", "p"], "--pictures is for catalogues"),
+        (["x.fits", "--column", "cz_kms=CZ"], "--column is for catalogues: give a catalogue"),
+        (["data", "--output", "o.csv", "--column", "z=Z"], "--column is for catalogues, and data"),
+        (["a.csv", "--output", "o.csv", "--column", "CZ"], "--column CZ: give our name and the f"),
+        (["a.csv", "--output", "o.csv", "--column", "cz_kms="], "such as cz_kms=CZ"),
+        (
+            ["a.csv", "--output", "o.csv", "--column", "v=CZ"],
+            "--column v=CZ: v is none of path, ",
+        ),
+        (
+            ["a.csv", "--output", "o.csv", *["--column", "z=Z"] * 2],
+            "--column z=Z: z is given tw",
+        ),
+        (
+            ["a.csv", "--output", "o.csv", "--column", "ra=RA"],
+            "has no column RA, which --colum",
+        ),
         (["x.fits", "--cz-error", "-1"], "--cz-error -1: give a speed in km/s, not negative"),
     ],
 )

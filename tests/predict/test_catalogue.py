@@ -18,8 +18,8 @@ from peculiar.predict.catalogue import Row, chunks, has_paths, is_catalogue
 FORMATS = {"csv": "ascii.csv", "ecsv": "ascii.ecsv", "fits": "fits", "parquet": "parquet"}
 
 
-def rows_of(path, size=2):
-    return [row for chunk in chunks(path, size) for row in chunk]
+def rows_of(path, size=2, **options):
+    return [row for chunk in chunks(path, size, **options) for row in chunk]
 
 
 @pytest.mark.parametrize("ending", FORMATS)
@@ -219,3 +219,58 @@ def test_cells_that_fits_or_ecsv_mask_are_missing(tmp_path):
         assert (good.cz_kms, good.cz_error_kms, good.flags) == (5000, 30, ()), name
         assert np.isnan([hidden.cz_kms, hidden.cz_error_kms]).all(), name
         assert hidden.flags, name
+
+
+TEXT = b"N;CZ;REDSHIFT;frame\n7;5250;0.0175;cmb\n"
+
+
+def test_columns_are_called_as_the_file_calls_them(tmp_path):
+    path = tmp_path / "x.csv"
+    path.write_bytes(TEXT)
+    (row,) = next(chunks(path, 9, {"id": "N", "cz_kms": "CZ", "cz_frame": "frame"}))
+    assert (row.name, row.cz_kms, row.frame, row.flags) == ("7", 5250, "cmb", ())
+    assert not has_paths(path, {"id": "N", "cz_kms": "CZ"})
+    (row,) = next(chunks(path, 9, {"id": "N", "z": "REDSHIFT"}))
+    assert row.cz_kms == pytest.approx(0.0175 * 299792.458, rel=1e-12)
+
+
+@pytest.mark.parametrize("ending", ["ecsv", "fits", "parquet"])
+def test_a_redshift_without_a_unit_is_multiplied_by_the_speed_of_light(tmp_path, ending):
+    path = tmp_path / f"x.{ending}"
+    table = QTable({"id": [1, 2, 3], "z": [0.01, np.nan, 1.5]})
+    table.write(path)
+    rows = rows_of(path, columns={"z": "z"})
+    assert [row.flags for row in rows] == [(), ("no_cz",), ("bad_cz",)]
+    assert rows[0].cz_kms == pytest.approx(2997.92458)
+    with pytest.raises(InputError, match="has no column cz_kms"):  # z may be a magnitude
+        rows_of(path)
+    table["z"].unit = u.mag
+    table.write(path, overwrite=True)
+    with pytest.raises(InputError, match="has z in 'mag', which is not a plain number: correct"):
+        rows_of(path, columns={"z": "z"})
+
+
+@pytest.mark.parametrize(
+    ("header", "columns", "message"),
+    [
+        ("id,v", {"cz_kms": "CZ"}, "has no column CZ, which --column cz_kms=CZ names: give one of"),
+        ("id,cz_kms,CZ", {"cz_kms": "CZ"}, "has a column cz_kms, and --column cz_kms=CZ is given"),
+        ("id,Cz_kms,CZ", {"cz_kms": "CZ"}, "has a column Cz_kms, and --column cz_kms=CZ is given"),
+        ("id,cz_kms,Z", {"z": "Z"}, "has a column cz_kms, and --column z is given: give one of"),
+        ("id,v,Z", {"z": "Z", "cz_kms": "v"}, "--column z is given: give one of them"),
+    ],
+)
+def test_names_that_do_not_fit_the_file_are_refused(tmp_path, header, columns, message):
+    path = tmp_path / "x.csv"
+    path.write_text(f"{header}\n{','.join('1' * len(header.split(',')))}\n")
+    with pytest.raises(InputError, match=message) as stop:
+        rows_of(path, columns=columns)
+    assert "\n" not in str(stop.value)
+
+
+def test_a_column_given_by_another_name_is_not_missed(tmp_path):
+    """A name much like one of ours that is absent refuses the file, but not if it is given."""
+    path = tmp_path / "x.csv"
+    path.write_text("id,cz_kms,cz_err_kms\n1,5250,30\n")
+    (row,) = rows_of(path, columns={"cz_error_kms": "cz_err_kms"})
+    assert row.cz_error_kms == 30

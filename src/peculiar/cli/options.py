@@ -104,6 +104,36 @@ def add_atlas(command: argparse.ArgumentParser) -> None:
     )
 
 
+def add_columns(command: argparse.ArgumentParser) -> None:
+    """The option `--column`."""
+    command.add_argument(
+        "--column",
+        action="append",
+        default=[],
+        metavar="OURS=THEIRS",
+        help="a column that a catalogue calls otherwise, such as cz_kms=CZ or z=REDSHIFT (the "
+        "redshift without a unit, in place of cz_kms); may be repeated",
+    )
+
+
+def columns_named(given: Sequence[str]) -> dict[str, str]:
+    """The file's name of each column that `--column` gives, by ours."""
+    from peculiar.predict.cells import COLUMNS, Z
+
+    columns: dict[str, str] = {}
+    for pair in given:
+        ours, _, theirs = pair.partition("=")
+        if not theirs:
+            raise InputError(f"--column {pair}: give our name and the file's, such as cz_kms=CZ")
+        if ours not in (*COLUMNS, Z):
+            known = ", ".join((*COLUMNS, Z))
+            raise InputError(f"--column {pair}: {ours} is none of {known}")
+        if ours in columns:
+            raise InputError(f"--column {pair}: {ours} is given twice")
+        columns[ours] = theirs
+    return columns
+
+
 def check_distances(distances_mpc: Sequence[float]) -> None:
     """Refuse distances, Mpc, that are not positive and finite."""
     for distance in distances_mpc:

@@ -9,11 +9,13 @@ from peculiar.cli.options import (
     CHAMPION,
     Commands,
     add_atlas,
+    add_columns,
     add_command,
     add_distances,
     add_model,
     check_distances,
     check_inputs,
+    columns_named,
     keep_inputs,
     model_name,
 )
@@ -25,7 +27,7 @@ if TYPE_CHECKING:  # takes seconds to import
     from peculiar.predict.priors import DistancePrior
     from peculiar.registry.champion import Champion
 
-FOR_CATALOGUES = ("images", "pictures", "scheduler")
+FOR_CATALOGUES = ("images", "pictures", "scheduler", "column")
 
 
 def add(commands: Commands) -> None:
@@ -121,6 +123,7 @@ def add(commands: Commands) -> None:
     )
     add_model(command)
     _add_catalogue_options(command)
+    add_columns(command)
 
 
 def _add_catalogue_options(command: argparse.ArgumentParser) -> None:
@@ -312,7 +315,8 @@ def _predict_catalogue(arguments: argparse.Namespace) -> None:
     from peculiar.registry.champion import load_champion
 
     given, pictures = arguments.files[0], arguments.pictures
-    source = source_of(given, arguments.images, arguments.atlas)
+    columns = columns_named(arguments.column)
+    source = source_of(given, arguments.images, arguments.atlas, columns)
     champion = load_champion(model_name(), arguments.store, arguments.model)
     prior = _prior(champion, arguments)
     if pictures:
@@ -328,6 +332,7 @@ def _predict_catalogue(arguments: argparse.Namespace) -> None:
         arguments.frame or UNKNOWN,
         arguments.cosmology,
         arguments.density,
+        tuple(columns.items()),
         arguments.dust == "sfd",
     )
     count = predict_catalogue(
@@ -348,6 +353,8 @@ def _check_catalogue(arguments: argparse.Namespace) -> None:
         raise InputError(f"{given} is a catalogue: name the table to write with --output")
     if arguments.cz is not None or arguments.cz_error:
         raise InputError("--cz and --cz-error are columns of a catalogue: cz_kms, cz_error_kms")
+    if arguments.column and given.is_dir():
+        raise InputError(f"--column is for catalogues, and {given} is a folder: leave it out")
     if not isnan(arguments.ra):
         raise InputError("--ra and --dec are columns of a catalogue: ra, dec")
     if not isnan(arguments.ebv):

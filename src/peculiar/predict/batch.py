@@ -1,8 +1,8 @@
 """Predict a catalogue: in chunks, resumable, in this process or on Dask's workers.
 
 Each chunk of rows becomes a part on disk beside the output. A killed run resumes from its parts;
-they are joined when all are complete. Parts of another catalogue, champion or option are deleted,
-and those whose images have been replaced since are predicted again.
+they are joined with the columns of the input when all are complete. Parts of another catalogue,
+champion or option are deleted, and those whose images have been replaced since are predicted again.
 """
 
 import json
@@ -10,6 +10,7 @@ import os
 import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 
@@ -28,6 +29,7 @@ from peculiar.predict.densities import check_density, describe_grid
 from peculiar.predict.dust import BY_ROWS, dust_said
 from peculiar.predict.dust_maps import load_sfd
 from peculiar.predict.images import rows_of
+from peculiar.predict.passed import Passed, passed_columns
 from peculiar.predict.priors import check_prior, default_prior, distance_grid
 from peculiar.predict.redshifts import frames_in, laws_said
 from peculiar.predict.rows import ALL_COLUMNS, Job, Part, predict_on_worker, predict_rows
@@ -96,7 +98,8 @@ def predict_catalogue(
         When the catalogue cannot be read, it or its images change all the time meanwhile, or
         another run writes the same output; or when maps of dust are wanted and not there.
     """
-    read = rows_of if given.is_dir() else catalogue.chunks
+    whole_set = given.is_dir()
+    read = rows_of if whole_set else partial(catalogue.chunks, columns=dict(job.columns))
     # refuse what cannot be read or done before anything is written
     next(read(given, 1))
     if job.prior is not None:
@@ -105,6 +108,7 @@ def predict_catalogue(
         check_density(champion)
     if job.sfd:
         load_sfd()
+    passed = None if whole_set else passed_columns(given, [*ALL_COLUMNS], dict(job.columns))
     folder = output.with_name(f".{output.name}.parts")
     folder.mkdir(exist_ok=True)
     try:
@@ -116,22 +120,16 @@ def predict_catalogue(
                 parts, written = _write_parts(champion, job, chunks, folder, scheduler, store)
                 if not written:
                     break
-            if written or _identity(job, given, rows_at_once) != identity:
-                what = "images" if written else "rows"
-                raise InputError(
-                    f"the {what} of {given} change while they are predicted: wait until all is "
-                    "written, and run the same command again"
-                )
-            prior = job.prior or default_prior(champion)
-            meta = {
-                **champion.describe(),
-                "prior": prior.describe(champion),
-                **_of_rows(champion, parts),
-                "law": laws_said(champion, job.cosmology),
-                "input": given.name,
-                **(describe_grid(distance_grid(champion)) if job.density else {}),
-            }
-            count = assemble(parts, ALL_COLUMNS, meta, output)
+            if written:
+                raise _changing("images", given)
+            meta = {**_meta(champion, job, parts), "input": given.name}
+            columns = ALL_COLUMNS
+            if passed is not None:
+                parts = _joined(parts, passed, rows_at_once)
+                columns, meta = columns | passed.columns, {**meta, **passed.describe()}
+            if _identity(job, given, rows_at_once) != identity:
+                raise _changing("rows", given)
+            count = assemble(parts, columns, meta, output)
             shutil.rmtree(folder)
     except Timeout:
         raise InputError(
@@ -155,6 +153,38 @@ def _of_rows(champion: Champion, parts: list[Path]) -> dict[str, str]:
         "frame": frames_in(frames),
         "dust": BY_ROWS if len(dust) > 1 else dust.pop(),
     }
+
+
+def _changing(what: str, given: Path) -> InputError:
+    return InputError(
+        f"the {what} of {given} change while they are predicted: wait until all is written, and "
+        "run the same command again"
+    )
+
+
+def _meta(champion: Champion, job: Job, parts: list[Path]) -> dict[str, str | float]:
+    """Metadata of the table: the champion, what was chosen, and what holds for its rows."""
+    return {
+        **champion.describe(),
+        "prior": (job.prior or default_prior(champion)).describe(champion),
+        **_of_rows(champion, parts),
+        "law": laws_said(champion, job.cosmology),
+        **(describe_grid(distance_grid(champion)) if job.density else {}),
+    }
+
+
+def _joined(parts: list[Path], passed: Passed, rows_at_once: int) -> list[Path]:
+    """Parts with the columns of the catalogue beside those predicted."""
+    tables, joined = passed.tables(rows_at_once), []
+    for part in parts:
+        table, more = pq.read_table(part, use_threads=False), next(tables, None)
+        if more is None or len(more) != len(table):
+            raise _changing("rows", passed.path)
+        for name in more.column_names:
+            table = table.append_column(name, more[name])
+        joined.append(part.with_name(f"joined-{part.name}"))
+        write_part(table, joined[-1])
+    return joined
 
 
 def _write_parts(

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import astropy.units as u
@@ -19,7 +20,7 @@ from peculiar.core.errors import InputError
 from peculiar.core.frames import FRAMES, UNKNOWN
 from peculiar.core.photometry import BANDS, SPEED_OF_LIGHT_KMS
 from peculiar.galaxies.fits import ENDINGS, open_fits
-from peculiar.predict.cells import NAMES, Cells, number_of, text_of, unit_factor
+from peculiar.predict.cells import NAMES, Cells, Z, number_of, text_of, unit_factor
 from peculiar.predict.dust import MOST_EBV, MOST_MAG
 from peculiar.predict.readers import OTHERS, READERS, ending, read_cells
 
@@ -105,7 +106,9 @@ def is_catalogue(path: Path) -> bool:
         return False  # the reader of images has the better message for a damaged file
 
 
-def chunks(path: Path, size: int) -> Iterator[list[Row]]:
+def chunks(
+    path: Path, size: int, columns: Mapping[str, str] = MappingProxyType({})
+) -> Iterator[list[Row]]:
     """The rows of a catalogue, `size` at a time.
 
     Parameters
@@ -115,10 +118,13 @@ def chunks(path: Path, size: int) -> Iterator[list[Row]]:
         `cz_kms`, and optionally `cz_error_kms`, `cz_frame`, `ra` and `dec`, `v_prior_kms` and
         `v_prior_error_kms`, `ebv` or `extinction_u` to `extinction_z`, `distance_mpc` (to place a
         simulated galaxy at) and `camera`. Columns with a unit are converted; others are in km/s,
-        deg, mag and Mpc. Without the column
-        `cz_error_kms` redshifts have no error; an empty cell in it is an unknown error.
+        deg, mag and Mpc. Without the column `cz_error_kms` redshifts have no error; an empty cell
+        in it is an unknown error.
     size : int
         Rows at once.
+    columns : mapping of str to str
+        The file's name of columns that it calls otherwise, by ours. `z`, the redshift without a
+        unit, may be given in place of `cz_kms`.
 
     Raises
     ------
@@ -128,8 +134,15 @@ def chunks(path: Path, size: int) -> Iterator[list[Row]]:
     """
     if not path.is_file():
         raise InputError(f"{path} is missing: fix the path")
-    units, cells = read_cells(path)
-    factors = {name: unit_factor(path, name, units.get(name), unit) for name, unit in UNITS.items()}
+    fields, cells = read_cells(path, columns=columns)
+    factors = {
+        name: unit_factor(path, name, fields[name].unit if name in fields else None, unit)
+        for name, unit in UNITS.items()
+    }
+    if Z in fields:
+        of_z = unit_factor(path, Z, fields[Z].unit, u.dimensionless_unscaled)
+        factors["cz_kms"] = SPEED_OF_LIGHT_KMS * of_z
+        cells = (row if isinstance(row, str) else {**row, "cz_kms": row[Z]} for row in cells)
     rows = (_row(number, row, factors) for number, row in enumerate(cells))
     first = True
     while chunk := list(islice(rows, size)):
@@ -139,9 +152,9 @@ def chunks(path: Path, size: int) -> Iterator[list[Row]]:
         raise InputError(f"{path} has no rows: give a catalogue of galaxies")
 
 
-def has_paths(path: Path) -> bool:
+def has_paths(path: Path, columns: Mapping[str, str] = MappingProxyType({})) -> bool:
     """Whether a catalogue names its images by path and not by id; refusals as in `chunks`."""
-    _, cells = read_cells(path)
+    _, cells = read_cells(path, columns=columns)
     return next(("path" in row for row in cells if not isinstance(row, str)), False)
 
 

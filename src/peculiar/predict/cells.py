@@ -1,18 +1,22 @@
 """What the cells of a catalogue are, whatever its format, and which of its columns are ours."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from difflib import get_close_matches
 from math import inf, isnan
 from numbers import Number
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import astropy.units as u
+import pyarrow as pa  # type: ignore[import-untyped]
 
 from peculiar.core.errors import InputError
 from peculiar.core.photometry import BANDS
+from peculiar.predict.columns import USED
 
 NAMES = ("path", "id")
 COLUMNS = (
@@ -29,11 +33,35 @@ COLUMNS = (
     "distance_mpc",
     "camera",
 )
+Z = "z"  # redshift without a unit, in place of cz_kms
 Cells = dict[str, Any] | str
 """What one row has in each of the `COLUMNS` of its file, as the file has it and None where it says
 that there is nothing; or why the row cannot be read."""
-Read = tuple[Mapping[str, str], Iterator[Cells]]
-"""Units by column, as text, and the rows."""
+
+
+@dataclass(frozen=True)
+class Field:
+    """What a file says of a column.
+
+    Attributes
+    ----------
+    unit, description : str
+        As text; empty where the file says nothing.
+    kind : pyarrow.DataType or None
+        Type of its cells: text, truth values, numbers, or vectors of these; `NOT_PASSED` for
+        any other; None where the cells are text, and say themselves what they hold.
+    """
+
+    unit: str = ""
+    description: str = ""
+    kind: pa.DataType | None = None
+
+
+NOT_PASSED = pa.null()
+Read = tuple[Mapping[str, Field], Iterator[Cells]]
+"""What the file says of each column, and the rows."""
+Choose = Callable[[Path, list[str]], Mapping[str, str]]
+"""Maps the path and the file's columns to the file's name of each column that is read."""
 # as pandas, astropy, TOPCAT and databases write it
 MISSING = {"", "nan", "+nan", "-nan", "null", "none", "n/a", "na", "<na>", "--", "---", "-"}
 # Python's own `float` also reads 5_012 and the digits of every script
@@ -43,7 +71,9 @@ LONG, ALIKE = 6, 0.84  # letters of names that may be misspelt, and how alike na
 EXACT = 2**53  # whole numbers below are exact as floats
 
 
-def our_columns(path: Path, names: list[str]) -> dict[str, str]:
+def our_columns(
+    path: Path, names: list[str], columns_given: Mapping[str, str] = MappingProxyType({})
+) -> dict[str, str]:
     """Give the file's name of each of our columns, whatever its case.
 
     Parameters
@@ -52,19 +82,24 @@ def our_columns(path: Path, names: list[str]) -> dict[str, str]:
         For messages.
     names : list of str
         All columns of the file, in order.
+    columns_given : mapping of str to str
+        The file's name of columns that it calls otherwise, by ours; `Z` too may be given.
 
     Raises
     ------
     InputError
-        When a column is there twice, one that is needed is not there, or one that is not there
-        seems to be misspelt: without it an error would be 0 and a galaxy elsewhere.
+        When a column is there twice, one that is given or needed is not there, or one that is not
+        there seems to be misspelt: without it an error would be 0 and a galaxy elsewhere.
     """
     plain = [name.strip().lower() for name in names]
     for name in (*COLUMNS, *(f"{name}.mask" for name in COLUMNS)):
         if plain.count(name) > 1:
             raise InputError(f"{path} has the column {name} more than once: keep one")
     columns = dict(zip(plain, names, strict=True))
-    others = [name for name in columns if name not in COLUMNS]
+    columns.pop(Z, None)  # it may be the magnitude in the band z, so it is only taken if given
+    columns |= {ours: _given(path, names, ours, column) for ours, column in columns_given.items()}
+    known = {*COLUMNS, *(USED if "d_p" in columns else ())}  # a table of predictions has both
+    others = [name for name in columns if name not in known]
     for name in COLUMNS:
         if name not in columns and len(name) >= LONG:
             for other in get_close_matches(name, others, 1, ALIKE):
@@ -74,9 +109,43 @@ def our_columns(path: Path, names: list[str]) -> dict[str, str]:
                 )
     if not any(name in columns for name in NAMES):
         raise InputError(f"{path} has no column path or id: add one that names the images")
-    if "cz_kms" not in columns:
+    if "cz_kms" in columns and Z in columns:
+        raise InputError(f"{path} has a column cz_kms, and --column {Z} is given: give one of them")
+    if "cz_kms" not in columns and Z not in columns:
         raise InputError(f"{path} has no column cz_kms: add it, with empty cells where unknown")
-    return {name: columns[name] for name in COLUMNS if name in columns}
+    return {name: columns[name] for name in (*COLUMNS, Z) if name in columns}
+
+
+def _given(path: Path, names: list[str], ours: str, column: str) -> str:
+    """The file's column that is given for one of ours."""
+    if column not in names:
+        raise InputError(
+            f"{path} has no column {column}, which --column {ours}={column} names: give one of "
+            f"{', '.join(names)[:200]}"
+        )
+    for name in names:
+        if name.strip().lower() == ours and name != column and ours != Z:
+            raise InputError(
+                f"{path} has a column {name}, and --column {ours}={column} is given: leave it out, "
+                "or rename that column"
+            )
+    return column
+
+
+def all_columns(path: Path, names: list[str]) -> dict[str, str]:
+    """Give all columns of a file by their own names, but for those that mask others.
+
+    Raises
+    ------
+    InputError
+        When a column is there twice: a table of predictions repeats both.
+    """
+    for name in names:
+        if names.count(name) > 1:
+            said = f"the column {name}" if name.strip() else "a column without a name"
+            raise InputError(f"{path} has {said} more than once: keep one, or name them apart")
+    masks = {f"{name}.mask" for name in names}
+    return {name: name for name in names if name not in masks}
 
 
 def unit_factor(path: Path, name: str, unit: str | None, wanted: u.Unit) -> float:
@@ -87,7 +156,8 @@ def unit_factor(path: Path, name: str, unit: str | None, wanted: u.Unit) -> floa
         return float(u.Unit(unit).to(wanted))
     except (ValueError, TypeError, u.UnitsError):
         raise InputError(
-            f"{path} has {name} in {unit!r}, which is not {wanted}: correct the unit"
+            f"{path} has {name} in {unit!r}, which is not {str(wanted) or 'a plain number'}: "
+            "correct the unit"
         ) from None
 
 

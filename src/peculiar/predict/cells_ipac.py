@@ -4,14 +4,17 @@ from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
+import pyarrow as pa  # type: ignore[import-untyped]
+
 from peculiar.core.errors import InputError
-from peculiar.predict.cells import Cells, Read, our_columns, refuse_damage
+from peculiar.predict.cells import Cells, Choose, Field, Read, our_columns, refuse_damage
 from peculiar.predict.cells_text import lines_of, open_text
 
-NAMES, UNITS, NULLS = 0, 2, 3  # of the header's lines; the types are not needed
+NAMES, TYPES, UNITS, NULLS = range(4)  # of the header's lines
+TEXT = ("c", "date")  # types that begin so, of which any may be shortened, are text
 
 
-def read_ipac(path: Path) -> Read:
+def read_ipac(path: Path, choose: Choose = our_columns) -> Read:
     """IPAC table, with the units and nulls of its header."""
     with refuse_damage(path), open_text(path) as stream:
         header = []
@@ -25,9 +28,9 @@ def read_ipac(path: Path) -> Read:
         raise InputError(f"{path} has no header of bars (|) at the same places: write it again")
     between = list(pairwise(bars[0]))
     parts = [[line[left + 1 : right].strip() for left, right in between] for line in header]
-    columns = our_columns(path, parts[NAMES])
+    columns = choose(path, parts[NAMES])
     at = {name: parts[NAMES].index(column) for name, column in columns.items()}
-    units = {name: parts[UNITS][k] if len(parts) > UNITS else "" for name, k in at.items()}
+    fields = {name: _field([part[k] for part in parts]) for name, k in at.items()}
     null = {name: parts[NULLS][k] if len(parts) > NULLS else "null" for name, k in at.items()}
 
     def row(line: str, number: int) -> Cells:
@@ -45,4 +48,10 @@ def read_ipac(path: Path) -> Read:
                 if line.strip() and not line.startswith(("|", "\\")):
                     yield row(line, number)
 
-    return units, rows()
+    return fields, rows()
+
+
+def _field(header: list[str]) -> Field:
+    """A column by its cells of the header; numbers are seen by the cells."""
+    text = len(header) > TYPES and header[TYPES].lower().startswith(TEXT)
+    return Field(header[UNITS] if len(header) > UNITS else "", "", pa.string() if text else None)

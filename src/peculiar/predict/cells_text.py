@@ -4,16 +4,25 @@ import codecs
 import csv
 import gzip
 import io
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any, TextIO
 
+import pyarrow as pa  # type: ignore[import-untyped]
 from astropy.table.meta import get_header_from_yaml
 
 from peculiar.core.errors import InputError
-from peculiar.predict.cells import COLUMNS, Cells, Read, our_columns, refuse_damage
+from peculiar.predict.cells import (
+    COLUMNS,
+    Cells,
+    Choose,
+    Field,
+    Read,
+    our_columns,
+    refuse_damage,
+)
 
 GZIP = b"\x1f\x8b"
 ENCODINGS = {  # UTF-32 first, whose mark begins like that of UTF-16
@@ -27,20 +36,17 @@ LONGEST_LINE = 1 << 20  # letters; a file without line ends must not fill the me
 ECSV = "%ECSV"
 
 
-Choose = Callable[[Path, list[str]], dict[str, str]]
-
-
-def read_text(path: Path, wanted: Sequence[str] = COLUMNS, choose: Choose = our_columns) -> Read:
+def read_text(path: Path, choose: Choose = our_columns, wanted: Sequence[str] = COLUMNS) -> Read:
     """CSV, or ECSV, which is CSV below a header of comments.
 
     Parameters
     ----------
     path : Path
         Existing file.
+    choose : callable
+        Which columns to read.
     wanted : sequence of str
         Columns, of which the header must have some; by them the separator is recognised.
-    choose : callable
-        Maps the path and the file's columns to the file's name of each wanted column.
     """
     with refuse_damage(path), open_text(path) as stream:
         comments, header = [], ""
@@ -49,13 +55,14 @@ def read_text(path: Path, wanted: Sequence[str] = COLUMNS, choose: Choose = our_
                 break
             comments.append(header[1:].removeprefix(" ").rstrip())
     if comments and comments[0].startswith(ECSV):
-        separator, units = _described(path, comments, header)
+        separator, described = _described(path, comments, header)
     else:
-        separator, units = _separator(header, wanted), {}
+        separator, described = _separator(header, wanted), {}
         _check_no_header_above(path, comments, header, wanted)
     names = _cells(header, separator)
     columns = choose(path, names)
     places = {name: names.index(column) for name, column in columns.items()}
+    fields = {name: described.get(column, Field()) for name, column in columns.items()}
     masks = {
         name: names.index(f"{column}.mask")
         for name, column in columns.items()
@@ -84,7 +91,7 @@ def read_text(path: Path, wanted: Sequence[str] = COLUMNS, choose: Choose = our_
                     f"{path} is no CSV at line {line} ({error}): write it again"
                 ) from None
 
-    return units, rows()
+    return fields, rows()
 
 
 @contextmanager
@@ -147,15 +154,12 @@ def _check_no_header_above(
             raise InputError(f"{path} has its header in a comment, line {number}: remove the #")
 
 
-def _described(path: Path, comments: list[str], header: str) -> tuple[str, dict[str, str]]:
-    """Separator and units of an ECSV file, after a check that its two headers agree."""
+def _described(path: Path, comments: list[str], header: str) -> tuple[str, dict[str, Field]]:
+    """Separator and columns of an ECSV file, after a check that its two headers agree."""
     try:
         described = get_header_from_yaml(comments[1:])
         separator = described.get("delimiter", " ")
-        units = {
-            column["name"].strip().lower(): str(column.get("unit") or "")
-            for column in described["datatype"]
-        }
+        fields = {column["name"]: _field(column) for column in described["datatype"]}
         named = [column["name"] for column in described["datatype"]]
         names = _cells(header, separator)
     except Exception as error:  # astropy and PyYAML raise many kinds on a damaged header
@@ -165,4 +169,14 @@ def _described(path: Path, comments: list[str], header: str) -> tuple[str, dict[
             f"{path} describes other columns than its table has: make the names above and in the "
             "header line the same"
         )
-    return separator, units
+    return separator, fields
+
+
+def _field(column: Mapping[str, Any]) -> Field:
+    """A column by ECSV's header; numbers are seen by the cells."""
+    text = str(column["datatype"]) == "string"
+    return Field(
+        str(column.get("unit") or ""),
+        str(column.get("description") or ""),
+        pa.string() if text else None,
+    )

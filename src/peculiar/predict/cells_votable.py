@@ -16,21 +16,44 @@ from typing import Any
 from xml.parsers import expat
 
 import numpy as np
+import pyarrow as pa  # type: ignore[import-untyped]
 from astropy.io.votable import parse
 from astropy.io.votable.converters import bitarray_to_bool
 from numpy.typing import NDArray
 
 from peculiar.core.errors import InputError
-from peculiar.predict.cells import MISSING, NUMBER, Cells, Read, decoded, our_columns, refuse_damage
+from peculiar.predict.cells import (
+    MISSING,
+    NOT_PASSED,
+    NUMBER,
+    Cells,
+    Choose,
+    Field,
+    Read,
+    decoded,
+    our_columns,
+    refuse_damage,
+)
 from peculiar.predict.cells_text import GZIP
 
 NUMERIC = {"short", "int", "long", "unsignedByte", "float", "double"}
+KINDS = {
+    "boolean": pa.bool_(),
+    "unsignedByte": pa.int16(),
+    "short": pa.int16(),
+    "int": pa.int32(),
+    "long": pa.int64(),
+    "float": pa.float32(),
+    "double": pa.float64(),
+    "char": pa.string(),
+    "unicodeChar": pa.string(),
+}
 INFINITE = {"inf", "+inf", "-inf", "infinity", "+infinity", "-infinity"}
 BINARY = ("BINARY", "BINARY2")
 LARGEST = 1 << 30  # bytes, unzipped: more belongs in a format that is read in parts
 
 
-def read_votable(path: Path) -> Read:
+def read_votable(path: Path, choose: Choose = our_columns) -> Read:
     """VOTable with one table, all data in the file."""
     with refuse_damage(path), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of astropy, on the ways of other software
@@ -41,9 +64,9 @@ def read_votable(path: Path) -> Read:
             raise InputError(f"{path} has {len(tables)} tables: give one with one table")
         fields = tables[0].fields
         names = [str(field.name) for field in fields]
-        columns = our_columns(path, names)
+        columns = choose(path, names)
         places = {name: names.index(column) for name, column in columns.items()}
-        units = {name: str(fields[at].unit or "") for name, at in places.items()}
+        described = {name: _field(fields[at]) for name, at in places.items()}
         if seen.binary:
             table = list(_binary_rows(path, fields, seen))
             values = [[row[at] for row in table] for at in places.values()]
@@ -58,18 +81,30 @@ def read_votable(path: Path) -> Read:
         for cells in zip(*values, strict=True):
             yield dict(zip(columns, cells, strict=True))
 
-    return units, rows()
+    return described, rows()
 
 
-def units_of_votable(content: bytes) -> dict[str, str]:
-    """Units by column of a VOTable."""
+def fields_of_votable(content: bytes) -> dict[str, Field]:
+    """What a VOTable says of its columns, by name."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         fields = next(parse(io.BytesIO(content)).iter_tables()).fields
-    return {str(field.name): str(field.unit or "") for field in fields}
+    return {str(field.name): _field(field) for field in fields}
+
+
+def _field(field: Any) -> Field:
+    """A field of astropy's, with the type of its cells."""
+    kind, size = KINDS.get(field.datatype, NOT_PASSED), str(field.arraysize or "1")
+    if kind == pa.string():
+        kind = NOT_PASSED if "x" in size else kind
+    elif size != "1":
+        kind = pa.list_(kind, int(size)) if size.isdecimal() and kind != NOT_PASSED else NOT_PASSED
+    return Field(str(field.unit or ""), str(field.description or ""), kind)
 
 
 def _cells(column: "np.ma.MaskedArray[Any, np.dtype[Any]]") -> list[Any]:
+    if column.ndim > 1:
+        return list(column.tolist())
     hidden: NDArray[np.bool_] = np.ma.getmaskarray(column)
     values = np.ma.getdata(column).tolist()
     return [

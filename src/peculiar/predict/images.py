@@ -1,11 +1,12 @@
 """Find the images of a catalogue's rows: FITS files, or shards that `fetch` or `observe` wrote."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import sha256
 from itertools import islice
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import astropy.units as u
@@ -139,7 +140,12 @@ def _check_placed_alike(folder: Path, survey: Survey, trained_on: Survey) -> Non
         raise InputError(f"{folder} has {held}, the champion {wanted}: observe it again")
 
 
-def source_of(given: Path, images: Path | None, atlas: Path | None) -> Files | Dataset:
+def source_of(
+    given: Path,
+    images: Path | None,
+    atlas: Path | None,
+    columns: Mapping[str, str] = MappingProxyType({}),
+) -> Files | Dataset:
     """Where the images are of a catalogue's rows, or of a folder of shards.
 
     Parameters
@@ -150,6 +156,8 @@ def source_of(given: Path, images: Path | None, atlas: Path | None) -> Files | D
         Folder of files or shards; None for the catalogue's own folder.
     atlas : Path or None
         The NASA-Sloan Atlas' catalogue.
+    columns : mapping of str to str
+        See `peculiar.predict.catalogue.chunks`.
 
     Raises
     ------
@@ -165,7 +173,7 @@ def source_of(given: Path, images: Path | None, atlas: Path | None) -> Files | D
         raise InputError(f"--images {images}: there is no such folder")
     if is_dataset(folder):
         return Dataset(folder)
-    by_id = given.is_file() and not has_paths(given)
+    by_id = given.is_file() and not has_paths(given, columns)
     return Files(folder, by_id, None if atlas is None else atlas.resolve())
 
 

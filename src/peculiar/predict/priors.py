@@ -104,9 +104,9 @@ def prior_named(name: str | Path) -> DistancePrior:
     path = Path(name)
     if not path.is_file():
         raise InputError(f"prior {name}: give {', '.join(NAMES)}, or an existing file")
-    units, cells = read_text(path, COLUMNS, _columns)
+    fields, cells = read_text(path, _columns, COLUMNS)
     rows = list(cells)
-    mpc = unit_factor(path, COLUMNS[0], units.get(COLUMNS[0]), u.Mpc)
+    mpc = unit_factor(path, COLUMNS[0], fields[COLUMNS[0]].unit, u.Mpc)
     D, density = _numbers(path, rows, COLUMNS[0]) * mpc, _numbers(path, rows, COLUMNS[1])
     if len(D) < 2 or D[0] <= 0 or (np.diff(D) <= 0).any():
         raise InputError(f"{path}: distance_mpc must be two or more positive, increasing numbers")

@@ -59,6 +59,8 @@ class Job:
         Law of distance and redshift, see `peculiar.predict.redshifts.laws_of`.
     density : bool
         Whether to add p(D | image).
+    columns : tuple of (str, str)
+        Our name and the file's of columns that a catalogue calls otherwise.
     sfd : bool
         Whether the maps of `peculiar.predict.dust_maps` say what rows and files do not.
     """
@@ -73,6 +75,7 @@ class Job:
     frame: str = UNKNOWN
     cosmology: str | None = None
     density: bool = False
+    columns: tuple[tuple[str, str], ...] = ()
     sfd: bool = False
 
 

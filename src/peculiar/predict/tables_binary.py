@@ -1,6 +1,7 @@
 """Write tables of predictions in Parquet and in FITS, one part in memory at a time."""
 
 import io
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -142,12 +143,18 @@ def _header(first: Table, width: Mapping[str, int], nulls: Mapping[str, int]) ->
             empty[name] = first[name].astype(np.int16)
     for key, value in first.meta.items():
         empty.meta[key] = _ascii(value).decode() if isinstance(value, str) else value
+    empty.rename_columns(first.colnames, [_ascii(name).decode() for name in first.colnames])
     written = io.BytesIO()
-    empty.write(written, format="fits")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of units that are none of FITS', written below
+        empty.write(written, format="fits")
     written.seek(0)
     with fits.open(written) as hdus:
         header = hdus[1].header.copy()
     for number, name in enumerate(first.colnames, start=1):
+        unit = str(first[name].unit or "")
+        if unit and f"TUNIT{number}" not in header:
+            header.insert(f"TFORM{number}", (f"TUNIT{number}", _ascii(unit).decode()), after=True)
         if name in nulls:
             header.insert(f"TFORM{number}", (f"TNULL{number}", nulls[name]), after=True)
         if first[name].description:  # as other software than astropy reads it
