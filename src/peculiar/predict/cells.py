@@ -98,8 +98,9 @@ def our_columns(
     columns = dict(zip(plain, names, strict=True))
     columns.pop(Z, None)  # it may be the magnitude in the band z, so it is only taken if given
     columns |= {ours: _given(path, names, ours, column) for ours, column in columns_given.items()}
-    known = {*COLUMNS, *(USED if "d_p" in columns else ())}  # a table of predictions has both
-    others = [name for name in columns if name not in known]
+    others = [name for name in columns if name not in COLUMNS]
+    if "d_p" in columns:  # a table of predictions: what was used, perhaps passed on, is no input
+        others = [name for name in others if re.sub("(_in)+$", "", name) not in USED]
     for name in COLUMNS:
         if name not in columns and len(name) >= LONG:
             for other in get_close_matches(name, others, 1, ALIKE):
