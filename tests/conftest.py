@@ -1,6 +1,8 @@
 """What several tests share: one thread, the Hypothesis profile, tiny data sets."""
 
 import json
+import os
+import shutil
 from pathlib import Path
 
 import astropy.units as u
@@ -19,6 +21,11 @@ from peculiar.core.photometry import surface_brightness
 from peculiar.core.shard import ShardWriter
 
 ROOT = Path(__file__).resolve().parents[1]
+MEMORY = Path("/dev/shm")
+
+# On a disk, half of the time is spent waiting for it: databases and DVC write through to it often.
+if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > 8 * 2**30:
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
 
 torch.set_num_threads(1)
 settings.register_profile("peculiar", deadline=None, max_examples=30)

@@ -121,6 +121,30 @@ def test_predict_removes_dust_that_it_is_told_of(pipeline, tmp_path, monkeypatch
     assert [table["A_r"][0].value for table in found.values()] == [0, 0, pytest.approx(0.2285)]
 
 
+@pytest.mark.parametrize(
+    "options",
+    [["--frame", "cmb"], ["--ra", "10", "--dec", "20"], ["--frame", "lg", "--cz", "5000"]],
+)
+def test_a_simulated_galaxy_has_no_place_on_the_sky(pipeline, file, options):
+    words = r"broadband_5\.fits is of a simulated galaxy, .*: drop --frame, --ra and --dec$"
+    with inside(pipeline), pytest.raises(SystemExit, match=words):
+        main(["predict", str(file), "--at", "60", *options])
+
+
+def test_an_error_or_a_frame_of_no_redshift_is_refused(pipeline, file, tmp_path, monkeypatch):
+    words = r"broadband_5\.fits has no redshift: give --cz too, or drop --cz-error$"
+    with inside(pipeline), pytest.raises(SystemExit, match=words):
+        main(["predict", str(file), "--at", "60", "--cz-error", "30"])
+    cutout = nsa.cutout(tmp_path / "nsa_1.fits")
+    champion = champions.mean_champion(pixels=16)
+    monkeypatch.setattr("peculiar.registry.champion.load_champion", lambda *_: champion)
+    words = r"redshift in .*nsa_1\.fits is known: give --cz too, or drop --frame$"
+    with inside(pipeline), pytest.raises(SystemExit, match=words):
+        main(["predict", str(cutout), "--frame", "cmb"])
+    with inside(pipeline):
+        main(["predict", str(cutout), "--frame", "cmb", "--cz", "5000"])
+
+
 def test_predict_takes_another_version_than_the_champion(pipeline, file, tmp_path, capsys):
     with inside(tmp_path):
         store = ["--store", str(pipeline / "mlruns"), "--at", "60"]

@@ -1,6 +1,7 @@
 """Files and folders are written completely or not at all."""
 
 import errno
+import fcntl
 import os
 from contextlib import suppress
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 
 from builders.kills import killing
 from peculiar.core import files
+from peculiar.core.errors import InputError
 
 IMPORTS = """
 from pathlib import Path
@@ -153,6 +155,29 @@ def test_a_system_whose_library_has_no_exchange(out, monkeypatch):
         (partial / "a").write_text("new")
     assert content(out) == {"a": "new"}
     assert [path.name for path in out.parent.iterdir()] == ["out"]
+
+
+def test_one_at_a_time_writes_an_output_and_no_lock_stays(out):
+    with files.alone(out), pytest.raises(InputError, match=r"another process writes .*out: wait "):
+        files.alone(out).__enter__()
+    with files.alone(out):
+        pass
+    assert [path.name for path in out.parent.iterdir()] == ["out"]
+
+
+def test_a_lock_that_was_opened_before_it_was_removed_keeps_nobody_out(out, monkeypatch):
+    """Another process ends between our opening of its lock and our locking of it."""
+    other, flock = files.alone(out), fcntl.flock
+    other.__enter__()
+
+    def ended_meanwhile(*arguments):
+        monkeypatch.setattr(fcntl, "flock", flock)
+        other.__exit__(None, None, None)
+        return flock(*arguments)
+
+    monkeypatch.setattr(fcntl, "flock", ended_meanwhile)
+    with files.alone(out), pytest.raises(InputError, match="another process writes"):
+        files.alone(out).__enter__()
 
 
 @pytest.mark.parametrize("code", [errno.EINVAL, errno.EIO])

@@ -1,11 +1,10 @@
 import os
 import subprocess
-import sys
-import time
 
 import psutil
 import pytest
 
+from builders.processes import started, wait_until
 from peculiar.core import processes
 
 BOOT, NAMESPACE, MACHINE = "b00t", "4026531836", "0ff1ce"
@@ -42,20 +41,16 @@ def test_a_damaged_name_is_of_no_process(name, monkeypatch):
 
 
 def test_a_zombie_is_dead(system):
-    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    name = f"{process.pid}@{psutil.Process(process.pid).create_time():.0f}"
-    if system == "proc":
-        here = processes.this_process()
-        name = changed(changed(here, 0, str(process.pid)), 1, processes._started(process.pid))
-    assert processes.alive(name)
-    process.kill()
-    deadline = time.monotonic() + 20
-    while psutil.Process(process.pid).status() != psutil.STATUS_ZOMBIE:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    assert not processes.alive(name)
-    with process:
-        pass
+    with started("-c", "input()", stdin=subprocess.PIPE) as process:
+        there = psutil.Process(process.pid)
+        name = f"{process.pid}@{there.create_time():.0f}"
+        if system == "proc":
+            here = processes.this_process()
+            name = changed(changed(here, 0, str(process.pid)), 1, processes._started(process.pid))
+        assert processes.alive(name)
+        process.kill()
+        wait_until(lambda: there.status() == psutil.STATUS_ZOMBIE)
+        assert not processes.alive(name)
     assert not processes.alive(name)
 
 

@@ -121,24 +121,25 @@ def test_no_process_is_refused(params_file, tmp_path):
 def test_a_tiny_run_goes_on_where_it_was(tmp_path, monkeypatch, capfd):
     params = tiny_params("ugriz")
     specs = params["train"]["specs"]
-    params["train"]["specs"] |= {f"cnn{n}": specs["cnn2"] for n in (3, 4, 5)}
+    specs["cnn4"] = specs["cnn2"]
     params["observe"]["readings"] = {
         "paper-uniform": {"scale": "paper", "dimming": "literal", "psf_fwhm_arcsec": None}
     }
     params["observe"]["distances"]["paper-uniform"] = params["observe"]["distances"]["uniform"]
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(paper_size, "CNNS", ["cnn4"])  # four rows of each reading
     command = ["work", "out", "--galaxies", "16", "--epochs", "1", "--distances", "uniform"]
     command += ["--processes", "2"]
     paper_size.main(command)
-    assert capfd.readouterr().out.count("s\n") == 32
+    assert capfd.readouterr().out.count("s\n") == 8
     assert list((tmp_path / "work/observed").glob("*galaxies")) == []
     gone = next((tmp_path / "work/runs").glob("paper-uniform-cnn4_Dz,*.json"))
     before = gone.read_bytes()
     gone.unlink()
     paper_size.main([*command, "--kept"])
     with (tmp_path / "out/table.csv").open(newline="") as stream:
-        assert len(list(csv.DictReader(stream))) == 31
+        assert len(list(csv.DictReader(stream))) == 7
     paper_size.main(command)
     lines = [line for line in capfd.readouterr().out.splitlines() if "Mpc" in line]
     assert [line.split(",")[0] for line in lines] == ["paper-uniform-cnn4_Dz"]

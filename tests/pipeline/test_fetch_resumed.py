@@ -1,10 +1,7 @@
 """An interrupted `fetch` goes on where it was, and writes what an undisturbed one writes."""
 
 import os
-import signal
 import subprocess
-import sys
-import time
 
 import psutil
 import pytest
@@ -13,6 +10,7 @@ from filelock import FileLock
 
 from builders.fetched import fetch_section, small_fetch
 from builders.pipeline import ROOT
+from builders.processes import started, wait_until
 from builders.standin import small_standin
 from peculiar.core.errors import InputError
 from peculiar.galaxies import sources
@@ -240,20 +238,13 @@ def test_two_at_once_are_refused(files, raw):
 
 
 def start(folder):
-    return subprocess.Popen(
-        [sys.executable, "-m", "peculiar.pipeline.fetch"],
+    return started(
+        *("-m", "peculiar.pipeline.fetch"),
         cwd=folder,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
     )
-
-
-def wait_for(condition, seconds):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 @pytest.mark.slow
@@ -262,16 +253,15 @@ def test_killed_it_leaves_no_process_and_goes_on(tmp_path):
     shipped["fetch"] = fetch_section(galaxies=60)
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(shipped))
     kept = tmp_path / "data/.fetch.begun.partial"
-    killed = start(tmp_path)
-    with killed:
-        wait_for((kept / "rows-001.json").exists, 120)
+    with start(tmp_path) as killed:
+        wait_until((kept / "rows-001.json").exists, killed)
         children = psutil.Process(killed.pid).children(recursive=True)
-        killed.send_signal(signal.SIGKILL)
-    assert children
-    wait_for(lambda: not any(alive(child) for child in children), 5)
+        assert children
+        killed.kill()
+        wait_until(lambda: not any(alive(child) for child in children), seconds=30)
     assert not (tmp_path / "data/fetch").exists()
-    done = start(tmp_path)
-    printed = done.communicate()[0]
+    with start(tmp_path) as done:
+        printed, _ = done.communicate()
     assert done.returncode == 0
     assert "of 60 galaxies are there from an interrupted run" in printed
     assert contents(tmp_path / "data/fetch") == undisturbed(small_fetch(galaxies=60), tmp_path)

@@ -2,7 +2,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import mlflow
@@ -11,6 +10,7 @@ import pytest
 from builders.measured import as_measured, resurvey
 from builders.nulls import failing_nulls, make_nulls, write_nulls
 from builders.pipeline import inside
+from builders.processes import started
 from peculiar.core.errors import InputError
 from peculiar.core.params import load
 from peculiar.pipeline import promote
@@ -366,20 +366,16 @@ promote.main([])
 @pytest.mark.slow
 def test_two_processes_promote_at_the_same_time():
     source = Path(promote.__file__).parents[2]
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", RACE, f"ready{i}"],
-            env=os.environ | {"PYTHONPATH": str(source)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for i in range(2)
-    ]
-    said = [process.communicate(timeout=100) for process in processes]
-    codes = [process.returncode for process in processes]
+    options = {"env": os.environ | {"PYTHONPATH": str(source)}, "text": True}
+    options |= {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    with (
+        started("-c", RACE, "ready0", **options) as one,
+        started("-c", RACE, "ready1", **options) as other,
+    ):
+        said = [process.communicate(timeout=240)[0] for process in (one, other)]
+    codes = [process.returncode for process in (one, other)]
     assert sorted(codes) == [0, 1], said
-    assert "nothing is promoted: champion is now version 1" in said[codes.index(1)][1]
+    assert "nothing is promoted: champion is now version 1" in said[codes.index(1)]
     assert len(versions()) == len(models.history("peculiar-velocity")) == 1
 
 

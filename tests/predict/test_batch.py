@@ -3,11 +3,7 @@
 import gzip
 import os
 import shutil
-import subprocess
-import sys
-import time
 from dataclasses import replace
-from glob import glob
 
 import numpy as np
 import pytest
@@ -17,11 +13,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from builders import champions, nsa
-from builders.pipeline import ROOT, inside
+from builders.kills import killing
+from builders.pipeline import inside
 from builders.standin import small_standin
 from peculiar.cli.main import main
 from peculiar.core.dataset import Observed
 from peculiar.core.errors import InputError
+from peculiar.core.files import alone
 from peculiar.core.frames import convert_cz_kms
 from peculiar.galaxies.nsa import read_catalogue, read_nsa
 from peculiar.galaxies.standin.simulation import make_broadband
@@ -247,26 +245,30 @@ def write_catalogue(path, rows):
     path.write_text("\n".join(["path,cz_kms,cz_error_kms,distance_mpc,camera", *lines]))
 
 
+IMPORTS = """
+from functools import partial
+import mlflow.store.model_registry.sqlalchemy_store
+import mlflow.store.tracking.sqlalchemy_store
+from peculiar.cli.main import main
+from peculiar.predict import batch
+from peculiar.registry import champion
+batch.predict_catalogue = partial(batch.predict_catalogue, rows_at_once=20)
+"""
+
+
 @pytest.mark.slow
 def test_killed_three_times_and_continued(pipeline, champion, galaxies, tmp_path):
     given, output = galaxies / "many.csv", tmp_path / "killed.ecsv"
-    write_catalogue(given, 10 * batch.ROWS_AT_ONCE)  # ten parts
+    write_catalogue(given, 200)  # ten parts
     job = job_of(champion, Files(galaxies))
-    command = [sys.executable, "-m", "peculiar", "predict", str(given), "--output", str(output)]
     parts = tmp_path / ".killed.ecsv.parts"
-    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}
-    for wanted in (1, 3, 5):
-        with subprocess.Popen(
-            command, cwd=pipeline, stderr=subprocess.DEVNULL, env=environment
-        ) as killed:
-            # not Path.glob, which fails where the folder vanishes while it is listed
-            while len(glob(f"{parts}/0*.parquet")) < wanted and killed.poll() is None:  # noqa: PTH207
-                time.sleep(0.02)
-            assert killed.poll() is None
-            killed.kill()
-        assert not output.exists()
-    kept = {path: path.stat().st_mtime_ns for path in parts.glob("0*.parquet")}
-    assert 5 <= len(kept) < 10
+    code = f'main(["predict", {str(given)!r}, "--output", {str(output)!r}])'
+    with killing(IMPORTS, code, pipeline, ("os.rename",)) as killed:
+        for _ in range(3):
+            assert killed(3)  # each renames two files; the first one tells what the parts are of
+            assert not output.exists()
+    kept = list(parts.glob("0*.parquet"))
+    assert len(kept) == 5
     seen = []
     with pytest.MonkeyPatch.context() as patch:
         predict_rows = batch.predict_rows
@@ -275,7 +277,7 @@ def test_killed_three_times_and_continued(pipeline, champion, galaxies, tmp_path
             "predict_rows",
             lambda c, j, rows: seen.append(rows[0].number) or predict_rows(c, j, rows),
         )
-        batch.predict_catalogue(champion, job, given, output)
+        batch.predict_catalogue(champion, job, given, output, rows_at_once=20)
     assert len(seen) == 10 - len(kept)
     undisturbed = tmp_path / "undisturbed.ecsv"
     batch.predict_catalogue(champion, job, given, undisturbed)
@@ -424,13 +426,11 @@ def test_a_set_of_images_that_is_replaced_is_opened_anew(raw_folder, tmp_path):
 
 
 def test_two_runs_into_one_file_are_refused(champion, galaxies, tmp_path):
-    from filelock import FileLock
-
     given = tmp_path / "few.csv"
     write_catalogue(given, 2)
     with (
-        FileLock(tmp_path / ".out.csv.lock"),
-        pytest.raises(InputError, match=r"another run writes .*out\.csv: wait for it"),
+        alone(tmp_path / "out.csv"),
+        pytest.raises(InputError, match=r"another process writes .*out\.csv: wait until it has"),
     ):
         batch.predict_catalogue(
             champion, job_of(champion, Files(galaxies)), given, tmp_path / "out.csv"

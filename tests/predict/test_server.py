@@ -6,8 +6,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +15,7 @@ import requests
 
 from builders import champions
 from builders.ports import free_port
+from builders.processes import answers, started, wait_until
 from builders.registries import MODEL, write_registry
 from peculiar.core.errors import InputError
 from peculiar.predict import server
@@ -97,38 +96,35 @@ def test_a_port_that_cannot_be_used_is_one_sentence(store, port):
 def serving(store):
     """A server in a process of its own, when it answers; the process and its URL."""
     port = free_port()
-    command = [sys.executable, "-m", "peculiar", "serve", "--port", str(port), "--store"]
-    process = subprocess.Popen(
-        [*command, str(store)],
+    with started(
+        *("-m", "peculiar", "serve", "--port", str(port), "--store", str(store)),
         env=os.environ | {"PYTHONPATH": str(Path(server.__file__).parents[2])},
         text=True,
-        start_new_session=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-    )
-    url = f"http://{server.HOST}:{port}"
-    try:
-        deadline = time.monotonic() + 100
-        while True:
-            assert process.poll() is None, process.stdout.read()
-            assert time.monotonic() < deadline
-            try:
-                if requests.get(f"{url}/ping", timeout=5).ok:
-                    break
-            except requests.ConnectionError:
-                time.sleep(0.2)
+    ) as process:
+        url = f"http://{server.HOST}:{port}"
+        wait_until(lambda: answers(f"{url}/ping"), process)
         yield process, url
-    finally:
-        with contextlib.suppress(ProcessLookupError):  # it has ended
-            os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
+
+
+def ended_by(name, process, url):
+    """End the command by a signal, after which nothing may answer; what it said."""
+    assert psutil.Process(process.pid).children(recursive=True) == []
+    process.send_signal(getattr(signal, name))
+    process.wait(60)
+    with pytest.raises(requests.ConnectionError):
+        requests.get(f"{url}/ping", timeout=5)
+    said = process.stdout.read()
+    assert "Traceback" not in said
+    return said
 
 
 @pytest.mark.slow
 def test_served_and_local_predictions_agree(store):
     champion = load_champion(MODEL, store)
     images = images_of(champion)
-    with serving(store) as (_, url):
+    with serving(store) as (process, url):
         headers = {"Content-Type": "application/json"}
 
         def ask(values):
@@ -141,6 +137,7 @@ def test_served_and_local_predictions_agree(store):
             for c in psutil.net_connections()
             if c.laddr and url.endswith(f":{c.laddr.port}")
         }
+        ended_by("SIGTERM", process, url)
     assert answer.status_code == 200, answer.text
     assert answer.json()["predictions"] == server.Served(champion).predict(images)
     assert refused.status_code == 400
@@ -148,15 +145,7 @@ def test_served_and_local_predictions_agree(store):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGKILL"])
-def test_nothing_answers_once_the_command_has_ended(store, name):
+def test_ctrl_c_is_one_sentence(store):
     with serving(store) as (process, url):
-        assert psutil.Process(process.pid).children(recursive=True) == []
-        process.send_signal(getattr(signal, name))
-        process.wait(20)
-        with pytest.raises(requests.ConnectionError):
-            requests.get(f"{url}/ping", timeout=5)
-        said = process.stdout.read()
-    assert "Traceback" not in said
-    if name == "SIGINT":
-        assert said.endswith("peculiar: interrupted; rerun the same command to resume\n")
+        said = ended_by("SIGINT", process, url)
+    assert said.endswith("peculiar: interrupted; rerun the same command to resume\n")

@@ -2,17 +2,15 @@ import json
 import os
 import shutil
 import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
-import requests
 import torch
 
 from builders.pipeline import inside
 from builders.ports import free_port
+from builders.processes import answers, started, wait_until
 from peculiar.core.dataset import Observed
 from peculiar.core.errors import InputError
 from peculiar.pipeline import promote
@@ -130,49 +128,15 @@ def test_nothing_is_overwritten_and_nothing_is_no_export(pipeline, exported, tmp
 def server(tmp_path_factory):
     """MLflow's tracking server on a database and artifacts of its own."""
     folder, port = tmp_path_factory.mktemp("server"), free_port()
-    process = subprocess.Popen(
-        [
-            sys.executable,
-            "-m",
-            "mlflow",
-            "server",
-            "--host",
-            "127.0.0.1",
-            "--port",
-            str(port),
-            "--workers",
-            "1",
-            "--backend-store-uri",
-            f"sqlite:///{folder}/mlflow.db",
-            "--artifacts-destination",
-            str(folder / "artifacts"),
-        ],
-        env=os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    url = f"http://127.0.0.1:{port}"
-    deadline = time.monotonic() + 100
-    while True:
-        assert process.poll() is None
-        assert time.monotonic() < deadline
-        try:
-            if requests.get(f"{url}/health", timeout=5).ok:
-                break
-        except requests.ConnectionError:
-            time.sleep(0.2)
-    yield url
-    children = psutil_children(process)
-    process.terminate()
-    process.wait()
-    for child in children:
-        child.wait(10)
-
-
-def psutil_children(process):
-    import psutil
-
-    return psutil.Process(process.pid).children(recursive=True)
+    command = ["-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
+    command += ["--workers", "1", "--backend-store-uri", f"sqlite:///{folder}/mlflow.db"]
+    command += ["--artifacts-destination", str(folder / "artifacts")]
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    with started(*command, env=environment, **quiet) as process:
+        url = f"http://127.0.0.1:{port}"
+        wait_until(lambda: answers(f"{url}/health"), process)
+        yield url
 
 
 @pytest.mark.slow

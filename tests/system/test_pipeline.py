@@ -1,12 +1,9 @@
 """The pipeline as a user runs it: real `dvc repro`, restored, killed, and fed with faults."""
 
 import json
-import os
 import shutil
-import signal
 import sqlite3
 import subprocess
-import sys
 import time
 
 import psutil
@@ -14,6 +11,7 @@ import pytest
 import yaml
 
 from builders.pipeline import ENVIRONMENT, clone, dvc, tiny_params, write_params
+from builders.processes import started, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("dvc")]
 
@@ -100,27 +98,15 @@ def test_editing_one_network_retrains_that_network_only(folder):
     params = tiny_params()
     params["train"]["specs"]["cnn2"]["epochs"] = 100
     write_params(params, folder)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "dvc", "repro"],
-        cwd=folder,
-        env=ENVIRONMENT,
-        start_new_session=True,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
     partial = folder / "results/train/.uniform-cnn2.partial"
-    deadline = time.monotonic() + 120
-    while not partial.exists():
-        assert time.monotonic() < deadline
-        assert process.poll() is None
-        time.sleep(0.05)
-    time.sleep(1.5)  # in mid-epoch
-    assert partial.exists()
-    training = psutil.Process(process.pid).children(recursive=True)
-    assert any("peculiar.pipeline.train" in " ".join(child.cmdline()) for child in training)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    psutil.wait_procs(training, timeout=10)
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    with started("-m", "dvc", "repro", cwd=folder, env=ENVIRONMENT, **quiet) as process:
+        wait_until(partial.exists, process)
+        time.sleep(1.5)  # in mid-epoch
+        assert partial.exists()
+        training = psutil.Process(process.pid).children(recursive=True)
+        assert any("peculiar.pipeline.train" in " ".join(child.cmdline()) for child in training)
+    psutil.wait_procs(training, timeout=60)
     assert not any(process.is_running() for process in training)
     assert len(runs(folder, "status = 'RUNNING'")) == 1
     assert not (folder / "results/train/uniform-cnn2").exists()

@@ -2,11 +2,11 @@
 
 import json
 import subprocess
-import sys
 import threading
 
 import pytest
 
+from builders.processes import started
 from experiments.search import faults
 from experiments.search.faults import BIN, audit, driven, open_study, write_params
 
@@ -16,25 +16,16 @@ pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("pipeline")]
 @pytest.mark.skipif(not (BIN / "initdb").is_file(), reason=f"no PostgreSQL server in {BIN}")
 def test_a_search_survives_its_workers_its_database_and_its_driver(tmp_path):
     # in a process of its own: connections that are broken and left are no fault of later tests
-    command = [
-        sys.executable,
-        "-m",
-        "experiments.search.faults",
-        str(tmp_path / "faults"),
-        "--trials",
-        "15",
-        "--workers",
-        "2",
-        "--epoch-s",
-        "0.1",
-    ]
-    process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=faults.ROOT
-    )
-    limit = threading.Timer(560, process.terminate)  # it ends its drivers and its server then
-    limit.start()
-    out, err = process.communicate()
-    limit.cancel()
+    command = ["-m", "experiments.search.faults", str(tmp_path / "faults"), "--trials", "15"]
+    command += ["--workers", "2", "--epoch-s", "0.1"]
+    said = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with started(*command, cwd=faults.ROOT, **said) as process:
+        limit = threading.Timer(560, process.terminate)  # it ends its drivers and its server then
+        limit.start()
+        try:
+            out, err = process.communicate()
+        finally:
+            limit.cancel()
     assert process.returncode == 0, out + err
     found = json.loads(out.splitlines()[-1])
     assert found["trials"]["COMPLETE"] == found["runs"]["FINISHED"] == 15

@@ -1,13 +1,8 @@
 """Two processes of torchrun beside one, on the tiny pipeline's data."""
 
 import json
-import os
-import shutil
-import signal
 import sqlite3
 import subprocess
-import sys
-import threading
 
 import numpy as np
 import pytest
@@ -17,6 +12,7 @@ from hypothesis import strategies as st
 from safetensors.numpy import load_file
 
 from builders.pipeline import ENVIRONMENT, ROOT, inside, tiny_params, write_params
+from builders.processes import started
 from peculiar.core.errors import InputError
 from peculiar.pipeline import train
 from peculiar.training import torchrun as ranks
@@ -73,86 +69,77 @@ def test_more_processes_than_gpus_is_one_sentence(monkeypatch):
         pass
 
 
-def torchrun(folder, network, processes=2):
-    """Train a network of `params.yaml` as docs/cluster.md says."""
-    command = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc-per-node",
-        str(processes),
-        "-m",
-        "peculiar.pipeline.train",
-        "--dataset",
-        "uniform",
-        "--network",
-        network,
-    ]
+PROGRAM = """
+import runpy, sys
+for network in ("cnn2", "pyramid", "cnn3"):
+    sys.argv[1:] = ["--dataset", "uniform", "--network", network]
+    runpy.run_module("peculiar.pipeline.train", run_name="__main__")
+"""
+
+
+def torchrun(folder):
+    """Train three networks of `params.yaml`, each as docs/cluster.md says, in two processes.
+
+    One after another, because to start and import takes longer than to train.
+    """
+    (folder / "trainings.py").write_text(PROGRAM)
+    command = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     environment = ENVIRONMENT | {"PYTHONPATH": str(ROOT / "src")}
-    process = subprocess.Popen(
-        command,
-        cwd=folder,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    limit = threading.Timer(240, os.killpg, [process.pid, signal.SIGKILL])
-    limit.start()
-    out, err = process.communicate()
-    limit.cancel()
-    return process.returncode, out + err
+    said = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    with started(*command, "trainings.py", cwd=folder, env=environment, **said) as process:
+        out, _ = process.communicate(timeout=400)
+    assert process.returncode == 0, out
 
 
-@pytest.fixture
-def folder(pipeline, tmp_path):
-    """Data of the tiny pipeline, with runs of its own."""
-    (tmp_path / "data").symlink_to(pipeline / "data")
+@pytest.fixture(scope="module")
+def trained(pipeline, tmp_path_factory):
+    """Data of the tiny pipeline, cnn2 trained by one process, and all three networks by two."""
+    one, two = (tmp_path_factory.mktemp(name) for name in ("one", "two"))
     params = tiny_params()
     specs = params["train"]["specs"]
     specs["cnn2"] |= {"batch_norm": False, "epochs": 3}
     specs["pyramid"] |= {"members": 1, "patience": 1, "epochs": 3}
     specs["cnn3"] |= {"epochs": 1, "rounds": 2, "batch_norm": True, "batch_size": 16}
     specs["cnn3"]["layers"] = [{"filters": 4, "kernel": 3, "stride": 2}]
-    write_params(params, tmp_path)
-    return tmp_path
-
-
-@pytest.mark.slow
-def test_two_processes_learn_what_one_learns(folder):
-    with inside(folder):
+    for folder in (one, two):
+        (folder / "data").symlink_to(pipeline / "data")
+        write_params(params, folder)
+    with inside(one):
         train.main(["--dataset", "uniform", "--network", "cnn2"])
-    made = folder / "results/train/uniform-cnn2"
-    one = load_file(made / "weights.safetensors"), json.loads((made / "run.json").read_text())
-    shutil.rmtree(made)
-    code, said = torchrun(folder, "cnn2")
-    assert code == 0, said
-    with sqlite3.connect(folder / "mlruns/mlflow.db") as database:
-        assert database.execute("select count(*) from runs").fetchall() == [(2,)]
-    two = load_file(made / "weights.safetensors"), json.loads((made / "run.json").read_text())
+    torchrun(two)
+    return one / "results/train", two / "results/train"
+
+
+def written(folder):
+    """Weights and record of a training."""
+    return load_file(folder / "weights.safetensors"), json.loads((folder / "run.json").read_text())
+
+
+@pytest.mark.slow
+def test_two_processes_learn_what_one_learns(trained):
+    (one, alone), (two, together) = (written(folder / "uniform-cnn2") for folder in trained)
     # batches of 8 have a whole share for each; only rounding differs
-    assert one[0].keys() == two[0].keys()
-    for name, weights in one[0].items():
-        np.testing.assert_allclose(two[0][name], weights, rtol=1e-3, atol=1e-5)
-    assert two[1]["validation"]["l2_d_mpc"] == pytest.approx(one[1]["validation"]["l2_d_mpc"], 1e-4)
+    assert one.keys() == two.keys()
+    for name, weights in one.items():
+        np.testing.assert_allclose(two[name], weights, rtol=1e-3, atol=1e-5)
+    expected = pytest.approx(alone["validation"]["l2_d_mpc"], 1e-4)
+    assert together["validation"]["l2_d_mpc"] == expected
 
 
 @pytest.mark.slow
-def test_batch_norm_fresh_distances_and_patience_work_together(folder):
-    code, said = torchrun(folder, "pyramid")
-    assert code == 0, said
-    run = json.loads((folder / "results/train/uniform-pyramid/run.json").read_text())
+def test_each_training_is_one_run(trained):
+    with sqlite3.connect(trained[1].parents[1] / "mlruns/mlflow.db") as database:
+        runs = database.execute("select name, status from runs order by name").fetchall()
+    assert runs == [(f"uniform-{name}", "FINISHED") for name in ("cnn2", "cnn3", "pyramid")]
+
+
+@pytest.mark.slow
+def test_batch_norm_fresh_distances_and_patience_work_together(trained):
+    _, run = written(trained[1] / "uniform-pyramid")
     assert np.isfinite(run["validation"]["l2_d_mpc"])
-    with sqlite3.connect(folder / "mlruns/mlflow.db") as database:
-        runs = database.execute("select name, status from runs").fetchall()
-    assert runs == [("uniform-pyramid", "FINISHED")]
 
 
 @pytest.mark.slow
-def test_rounds_go_on_alike(folder):
-    code, said = torchrun(folder, "cnn3")
-    assert code == 0, said
-    history = (folder / "results/train/uniform-cnn3/history.csv").read_text().splitlines()
+def test_rounds_go_on_alike(trained):
+    history = (trained[1] / "uniform-cnn3/history.csv").read_text().splitlines()
     assert len(history) == 1 + 2

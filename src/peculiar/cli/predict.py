@@ -261,6 +261,7 @@ def _predict_image(
     from peculiar.predict.view import is_real
 
     galaxy = read_galaxy(path, champion.bands, atlas)
+    _check_redshift(path, is_real(galaxy), arguments)
     if not is_real(galaxy):
         if not arguments.at:
             raise InputError(f"{path} is of a simulated galaxy: give its distances with --at")
@@ -303,6 +304,22 @@ def _predict_image(
         )
     table.add_column([printable(path.name)] * len(table), name="file", index=0)
     return table
+
+
+def _check_redshift(path: Path, real: bool, arguments: argparse.Namespace) -> None:
+    """Refuse what would be left unused: frames of no redshift, places of simulated galaxies."""
+    if not real and (arguments.frame or not isnan(arguments.ra)):
+        raise InputError(
+            f"{path} is of a simulated galaxy, which has no place on the sky: drop --frame, --ra "
+            "and --dec"
+        )
+    if not real and arguments.cz is None and arguments.cz_error:
+        raise InputError(f"{path} has no redshift: give --cz too, or drop --cz-error")
+    if real and arguments.cz is None and arguments.frame:
+        raise InputError(
+            f"--frame is of --cz, and the frame of the redshift in {path} is known: give --cz too, "
+            "or drop --frame"
+        )
 
 
 def _predict_catalogue(arguments: argparse.Namespace) -> None:

@@ -15,6 +15,7 @@ from filelock import FileLock, Timeout
 
 from peculiar.core.errors import InputError
 
+LOCK_S = 0.2  # for another try where the lock was of a file that is gone
 AT_FDCWD, RENAME_EXCHANGE = -100, 2  # of linux/fcntl.h and linux/fs.h
 
 
@@ -55,27 +56,29 @@ def replace_folder(folder: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """Keep other processes from writing the same folder meanwhile.
+def alone(output: Path) -> Iterator[None]:
+    """Keep other processes from writing the same folder or file meanwhile.
 
     Raises
     ------
     InputError
         When another process writes it.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    path = folder.with_name(f".{folder.name}.lock.partial")
+    output.parent.mkdir(parents=True, exist_ok=True)
+    path = output.with_name(f".{output.name}.lock.partial")
     lock = FileLock(path)
     try:
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=LOCK_S)
     except Timeout:
         raise InputError(
-            f"another process writes {folder}: wait until it has ended, and run the same command "
+            f"another process writes {output}: wait until it has ended, and run the same command "
             "again"
         ) from None
     try:
         yield
     finally:
+        # Removed while we hold it: who has opened it by now sees, once it has the lock, that the
+        # file is gone (filelock does, from 3.20.4 on), and opens the next one.
         path.unlink(missing_ok=True)
         lock.release()
 

@@ -16,12 +16,11 @@ from pathlib import Path
 
 import pyarrow as pa  # type: ignore[import-untyped]
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
-from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from peculiar.core.dataset import TABLE
 from peculiar.core.errors import InputError
-from peculiar.core.files import replace_file
+from peculiar.core.files import alone, replace_file
 from peculiar.parallel import in_order, pool
 from peculiar.predict import catalogue
 from peculiar.predict.catalogue import Row
@@ -96,7 +95,7 @@ def predict_catalogue(
     ------
     InputError
         When the catalogue cannot be read, it or its images change all the time meanwhile, or
-        another run writes the same output; or when maps of dust are wanted and not there.
+        another process writes the same output; or when maps of dust are wanted and not there.
     """
     whole_set = given.is_dir()
     read = rows_of if whole_set else partial(catalogue.chunks, columns=dict(job.columns))
@@ -110,33 +109,45 @@ def predict_catalogue(
         load_sfd()
     passed = None if whole_set else passed_columns(given, [*ALL_COLUMNS], dict(job.columns))
     folder = output.with_name(f".{output.name}.parts")
-    folder.mkdir(exist_ok=True)
-    try:
-        with FileLock(folder.with_suffix(".lock"), timeout=0):
-            identity = _identity(job, given, rows_at_once)
-            _keep(folder, identity)
-            for _ in range(PASSES):
-                chunks = read(given, rows_at_once)
-                parts, written = _write_parts(champion, job, chunks, folder, scheduler, store)
-                if not written:
-                    break
-            if written:
-                raise _changing("images", given)
-            meta = {**_meta(champion, job, parts), "input": given.name}
-            columns = ALL_COLUMNS
-            if passed is not None:
-                parts = _joined(parts, passed, rows_at_once)
-                columns, meta = columns | passed.columns, {**meta, **passed.describe()}
-            if _identity(job, given, rows_at_once) != identity:
-                raise _changing("rows", given)
-            count = assemble(parts, columns, meta, output)
-            shutil.rmtree(folder)
-    except Timeout:
-        raise InputError(
-            f"another run writes {output}: wait for it, or name another file"
-        ) from None
-    folder.with_suffix(".lock").unlink(missing_ok=True)
+    with alone(output):
+        folder.mkdir(exist_ok=True)
+        identity = _identity(job, given, rows_at_once)
+        _keep(folder, identity)
+        for _ in range(PASSES):
+            chunks = read(given, rows_at_once)
+            parts, written = _write_parts(champion, job, chunks, folder, scheduler, store)
+            if not written:
+                break
+        if written:
+            raise _changing("images", given)
+        meta = {**_meta(champion, job, parts), "input": given.name}
+        columns = ALL_COLUMNS
+        if passed is not None:
+            parts = _joined(parts, passed, rows_at_once)
+            columns, meta = columns | passed.columns, {**meta, **passed.describe()}
+        if _identity(job, given, rows_at_once) != identity:
+            raise _changing("rows", given)
+        count = assemble(parts, columns, meta, output)
+        shutil.rmtree(folder)
     return count
+
+
+def _changing(what: str, given: Path) -> InputError:
+    return InputError(
+        f"the {what} of {given} change while they are predicted: wait until all is written, and "
+        "run the same command again"
+    )
+
+
+def _meta(champion: Champion, job: Job, parts: list[Path]) -> dict[str, str | float]:
+    """Metadata of the table: the champion, what was chosen, and what holds for all rows."""
+    return {
+        **champion.describe(),
+        "prior": (job.prior or default_prior(champion)).describe(champion),
+        **_of_rows(champion, parts),
+        "law": laws_said(champion, job.cosmology),
+        **(describe_grid(distance_grid(champion)) if job.density else {}),
+    }
 
 
 def _of_rows(champion: Champion, parts: list[Path]) -> dict[str, str]:
@@ -152,24 +163,6 @@ def _of_rows(champion: Champion, parts: list[Path]) -> dict[str, str]:
         "v_prior": OF_ROWS if len(priors) > 1 else priors.pop(),
         "frame": frames_in(frames),
         "dust": BY_ROWS if len(dust) > 1 else dust.pop(),
-    }
-
-
-def _changing(what: str, given: Path) -> InputError:
-    return InputError(
-        f"the {what} of {given} change while they are predicted: wait until all is written, and "
-        "run the same command again"
-    )
-
-
-def _meta(champion: Champion, job: Job, parts: list[Path]) -> dict[str, str | float]:
-    """Metadata of the table: the champion, what was chosen, and what holds for its rows."""
-    return {
-        **champion.describe(),
-        "prior": (job.prior or default_prior(champion)).describe(champion),
-        **_of_rows(champion, parts),
-        "law": laws_said(champion, job.cosmology),
-        **(describe_grid(distance_grid(champion)) if job.density else {}),
     }
 
 

@@ -1,12 +1,12 @@
 """The store of downloaded galaxies: whatever happens on the way, it ends up the same."""
 
+import contextlib
 import errno
 import hashlib
 import json
 import random
 import signal
 import subprocess
-import sys
 import threading
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from builders.illustris_server import (
     order,
     running,
 )
+from builders.processes import started
 from peculiar.core.errors import InputError
 from peculiar.core.files import write_atomically
 from peculiar.galaxies.illustris import archive as store
@@ -442,20 +443,14 @@ with one_sentence():
 def start(folder, server, monkeypatch):
     """Start `fill` in a process of its own."""
     monkeypatch.setenv("ILLUSTRIS_API_KEY", KEY)
-    begun = []
+    said = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with contextlib.ExitStack() as begun:
 
-    def start():
-        section = json.dumps(order(folder, server, timeout_s=0.5))
-        command = [sys.executable, "-c", PROGRAM, section]
-        begun.append(
-            subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        )
-        return begun[-1]
+        def start():
+            section = json.dumps(order(folder, server, timeout_s=0.5))
+            return begun.enter_context(started("-c", PROGRAM, section, **said))
 
-    yield start
-    for process in begun:
-        process.kill()
-        process.communicate()
+        yield start
 
 
 @pytest.mark.slow
