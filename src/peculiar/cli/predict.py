@@ -133,6 +133,8 @@ def _predict_image(
             raise InputError(f"{path} is of a simulated galaxy: give its distances with --at")
         if not isnan(arguments.ebv):
             raise InputError(f"{path} is of a simulated galaxy, behind no dust: drop --ebv")
+        if arguments.dust:
+            raise InputError(f"{path} is of a simulated galaxy, behind no dust: drop --dust")
         table = predict_galaxy(
             champion,
             galaxy,
@@ -163,6 +165,7 @@ def _predict_image(
             dec_deg=arguments.dec,
             cosmology=arguments.cosmology,
             ebv_mag=arguments.ebv,
+            sfd=arguments.dust == "sfd",
             density=arguments.density,
         )
     table.add_column([printable(path.name)] * len(table), name="file", index=0)
@@ -213,6 +216,7 @@ def _predict_catalogue(arguments: argparse.Namespace) -> None:
         arguments.cosmology,
         arguments.density,
         tuple(columns.items()),
+        arguments.dust == "sfd",
     )
     count = predict_catalogue(
         champion, job, given, arguments.output, arguments.scheduler, store=arguments.store

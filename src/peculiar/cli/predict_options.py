@@ -70,6 +70,12 @@ def add_options(command: argparse.ArgumentParser) -> None:
         help="E(B-V) by the Milky Way's dust (SFD) to remove from a real galaxy's image; default: "
         "the extinction of the Atlas, if --atlas has it",
     )
+    command.add_argument(
+        "--dust",
+        choices=("sfd",),
+        help="take E(B-V) at a galaxy's position from the maps of Schlegel, Finkbeiner & Davis, "
+        "where neither row nor file gives it; needs the optional extra dust",
+    )
     add_atlas(command)
     command.add_argument(
         "--prior",

@@ -16,6 +16,7 @@ import pyarrow as pa  # type: ignore[import-untyped]
 
 from peculiar.core.errors import InputError
 from peculiar.core.photometry import BANDS
+from peculiar.predict.columns import USED
 
 NAMES = ("path", "id")
 COLUMNS = (
@@ -98,6 +99,8 @@ def our_columns(
     columns.pop(Z, None)  # it may be the magnitude in the band z, so it is only taken if given
     columns |= {ours: _given(path, names, ours, column) for ours, column in columns_given.items()}
     others = [name for name in columns if name not in COLUMNS]
+    if "d_p" in columns:  # a table of predictions: what was used, perhaps passed on, is no input
+        others = [name for name in others if re.sub("(_in)+$", "", name) not in USED]
     for name in COLUMNS:
         if name not in columns and len(name) >= LONG:
             for other in get_close_matches(name, others, 1, ALIKE):
