@@ -4,8 +4,9 @@ import contextlib
 import gzip
 import time
 
+import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from builders.layouts import skirt
@@ -175,12 +176,14 @@ def test_no_more_is_decompressed_than_the_limit(tmp_path, monkeypatch):
     ),
     make=st.sampled_from([primary, table]),
 )
+@example(key="BSCALE", value="3.4028235677973366E+38", make=primary)  # infinite as a float32
 def test_any_value_is_refused_or_read_at_once(tmp_path_factory, key, value, make):
     path = tmp_path_factory.mktemp("any") / "a.fits"
     path.write_bytes(make(**{key: value}))
     begin = time.monotonic()
     with contextlib.suppress(InputError), open_fits(path) as hdus:
-        data = [hdu.data for hdu in hdus if hdu.data is not None]
+        with np.errstate(over="ignore", invalid="ignore"):  # as `pixels` has it
+            data = [hdu.data for hdu in hdus if hdu.data is not None]
         assert sum(array.nbytes for array in data) <= path.stat().st_size
     assert time.monotonic() - begin < SECONDS
 

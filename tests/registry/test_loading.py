@@ -137,7 +137,7 @@ def test_a_comparison_that_is_no_number_is_refused(text):
 
 # what would execute something of a file, and what only that needs
 WATCH = """
-import sys
+import json, sys
 import mlflow, pickle, torch, torch.export
 from peculiar.cli.main import main
 def refuse(*arguments, **_):
@@ -147,17 +147,18 @@ def watch(event, arguments):
         raise SystemExit(f"{event} {arguments}")
 torch.load = torch.export.load = torch.jit.load = pickle.load = pickle.loads = refuse
 sys.addaudithook(watch)
-main(sys.argv[1:])
+for command in json.loads(sys.argv[1]):
+    main(command)
 machinery = {"sympy", "torch._dynamo", "torch._export.serde.serialize", "mlflow.pytorch",
              "mlflow.pyfunc"} & set(sys.modules)
 assert not machinery, machinery
 """
 
 
-def watched(folder, *arguments):
-    """Run a command of ours in a process that ends when something of a file is executed."""
+def watched(folder, code, *arguments):
+    """Run code in a process that ends when something of a file is executed."""
     return subprocess.run(
-        [sys.executable, "-c", WATCH, *arguments], cwd=folder, capture_output=True, text=True
+        [sys.executable, "-c", code, *arguments], cwd=folder, capture_output=True, text=True
     )
 
 
@@ -168,28 +169,33 @@ def export(made, tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_import_and_predict_execute_nothing_and_load_no_machinery_for_it(export, tmp_path):
     make_broadband(tmp_path / "galaxy.fits", 5, small_standin())
-    done = watched(tmp_path, "registry", "import", str(export))
-    assert done.returncode == 0, done.stderr
-    done = watched(tmp_path, "predict", "galaxy.fits", "--at", "60", "--cz", "5000")
+    commands = [
+        ["registry", "import", str(export)],
+        ["predict", "galaxy.fits", "--at", "60", "--cz", "5000"],
+    ]
+    done = watched(tmp_path, WATCH, json.dumps(commands))
     assert done.returncode == 0, done.stderr
     assert "champion version 1" in done.stdout
 
 
+@pytest.mark.slow
 def test_the_watch_notices_what_is_executed(tmp_path):
     """As `torch.load` would, and a pickle by any other way."""
     pickled = "cpathlib\nPath\n(Vowned\ntR."
-    for call, told in (
-        ("import _pickle; _pickle.loads(sys.argv[1].encode())", "pickle.find_class"),
-        ("torch.export.load('any')", "loads ('any',)"),
-        ("import torch._dynamo", "torch._dynamo"),
-    ):
-        code = WATCH.replace("main(sys.argv[1:])", call)
-        done = subprocess.run(
-            [sys.executable, "-c", code, pickled], cwd=tmp_path, capture_output=True, text=True
-        )
-        assert done.returncode == 1
+    calls = (
+        "import _pickle; _pickle.loads(sys.argv[2].encode())",
+        "torch.export.load('any')",
+        "import torch._dynamo",
+    )
+    # main(command) ends by SystemExit, as the watch does
+    trial = "try: exec(command)\n    except SystemExit as told: print(told, file=sys.stderr)"
+    code = WATCH.replace("main(command)", trial)
+    done = watched(tmp_path, code, json.dumps(calls), pickled)
+    assert done.returncode == 1
+    for told in ("pickle.find_class", "loads ('any',)", "'torch._dynamo'"):
         assert told in done.stderr
 
 

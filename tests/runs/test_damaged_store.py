@@ -6,6 +6,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import filelock
@@ -140,6 +141,31 @@ def test_a_database_that_is_not_there_or_damaged_is_named(copy, tmp_path):
         servers.check_whole(copy / "mlflow.db")
 
 
+def killed_in_a_change(database):
+    """What a process leaves that is killed while SQLite writes: a part of it, and a journal."""
+    other = database.with_name("other.db")
+    shutil.copy(database, other)
+    with closing(sqlite3.connect(other)) as connection:
+        connection.execute("PRAGMA cache_size = 1")  # pages are written before the end
+        connection.execute("UPDATE registered_model_aliases SET alias = 'lost'")
+        connection.execute("CREATE TABLE large AS SELECT zeroblob(1000000)")
+        for ending in ("", "-journal"):
+            shutil.copy(f"{other}{ending}", f"{database}{ending}")
+    other.unlink()
+
+
+@pytest.mark.parametrize("use", [tracking.connect, tracking.open_to_read])
+def test_a_change_that_a_kill_cut_off_is_undone(copy, use):
+    killed_in_a_change(copy / "mlflow.db")
+    assert (copy / "mlflow.db-journal").stat().st_size > 0
+    use(copy)
+    assert load_champion(MODEL, copy).version == "1"
+    with closing(sqlite3.connect(copy / "mlflow.db")) as database:
+        tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master")}
+    assert "large" not in tables
+    assert not (copy / "mlflow.db-journal").exists()
+
+
 def refusing(*_args, **_options):
     raise PermissionError(13, "Permission denied", "mlflow.lock")
 
@@ -160,6 +186,7 @@ def test_readers_take_no_lock_and_write_nothing(copy, tmp_path, monkeypatch, cap
 
 READERS = """
 import sys
+from contextlib import closing
 from pathlib import Path
 from peculiar.cli.main import main
 from peculiar.registry.champion import load_champion

@@ -121,8 +121,9 @@ def header_number(path: Path, header: Mapping[str, Any], key: str, above: float 
 def pixels(path: Path, hdu: fits.ImageHDU, part: int | slice = slice(None)) -> NDArray[np.float32]:
     """Read an image or a plane of a cube in the file's unit, or raise `InputError`."""
     try:
-        # Values beyond float32 become infinite, which `finite` refuses.
-        with np.errstate(over="ignore"):
+        # Values beyond float32 become infinite, or NaN where such a BSCALE meets 0, which `finite`
+        # refuses.
+        with np.errstate(over="ignore", invalid="ignore"):
             return np.asarray(hdu.section[part], dtype=np.float32)
     except MANGLED as error:
         raise _damaged(path, error) from None

@@ -7,7 +7,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from peculiar.core.errors import InputError, redacted
-from peculiar.runs.store import database_of
+from peculiar.runs.store import address_to_read, database_of
 
 # MLflow's own are 7 and 120 s: a quarter of an hour
 LIMITS = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "12"}
@@ -52,8 +52,7 @@ def check_whole(database: Path) -> None:
         When it is no database, or damaged.
     """
     try:
-        where = f"{database.resolve().as_uri()}?mode=ro"
-        with closing(sqlite3.connect(where, uri=True)) as connection:
+        with closing(sqlite3.connect(address_to_read(database), uri=True)) as connection:
             (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
     except sqlite3.Error as error:
         found = str(error)

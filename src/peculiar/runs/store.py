@@ -97,6 +97,17 @@ def check_finished(database: Path) -> None:
         )
 
 
+def address_to_read(database: Path) -> str:
+    """Address of a database for SQLite, where nothing is to be written.
+
+    A process that was killed while it changed the database has left a journal; SQLite then undoes
+    that change before anything is read, and must be allowed to.
+    """
+    place = database.resolve()
+    undo = place.with_name(f"{place.name}-journal").exists()
+    return f"{place.as_uri()}?mode={'rw' if undo else 'ro'}"
+
+
 def remove_journals(database: Path) -> None:
     """Remove what belongs to a database that is gone, or SQLite would apply it to the next one."""
     for ending in ("-journal", "-wal", "-shm"):
@@ -111,7 +122,7 @@ def relocate(database: Path) -> None:
     before, now = _recorded_artifacts(database), _artifacts_beside(database)
     if before is None or before == now or not before.startswith(("file:", "/")):
         return
-    with _open(database, "rw") as connection, connection:
+    with _open(f"{database.resolve().as_uri()}?mode=rw", database) as connection, connection:
         for table, column in RECORDED:
             recorded = [
                 row[0] for row in connection.execute(f"SELECT DISTINCT {column} FROM {table}")
@@ -164,7 +175,7 @@ def _recorded_artifacts(database: Path) -> str | None:
 
 def _first(database: Path, query: str, *values: str) -> str | None:
     """First value of a query as text; None where there is none, or no such table."""
-    with _open(database, "ro") as connection:
+    with _open(address_to_read(database), database) as connection:
         try:
             row = connection.execute(query, values).fetchone()
         except sqlite3.OperationalError as error:
@@ -175,11 +186,10 @@ def _first(database: Path, query: str, *values: str) -> str | None:
 
 
 @contextmanager
-def _open(database: Path, mode: str) -> Iterator[sqlite3.Connection]:
-    """An open database, mode "ro" or "rw"; `InputError` when SQLite cannot use it."""
+def _open(address: str, database: Path) -> Iterator[sqlite3.Connection]:
+    """An open database; `InputError` when SQLite cannot use it."""
     try:
-        uri = f"{database.resolve().as_uri()}?mode={mode}"
-        with closing(sqlite3.connect(uri, uri=True)) as connection:
+        with closing(sqlite3.connect(address, uri=True)) as connection:
             yield connection
     except sqlite3.Error as error:
         raise InputError(
