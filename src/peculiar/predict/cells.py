@@ -68,6 +68,12 @@ MISSING = {"", "nan", "+nan", "-nan", "null", "none", "n/a", "na", "<na>", "--",
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 WHOLE = re.compile(r"(\d+)\.0+", re.ASCII)
 LONG, ALIKE = 6, 0.84  # letters of names that may be misspelt, and how alike names then are
+# too short to be alike; ignored, a redshift's error would be 0 and a prior the usual one
+WITHOUT_UNIT = {
+    "cz_error_kms": ("cz_error", "cz_err"),
+    "v_prior_kms": ("v_prior",),
+    "v_prior_error_kms": ("v_prior_error", "v_prior_err"),
+}
 EXACT = 2**53  # whole numbers below are exact as floats
 
 
@@ -103,7 +109,8 @@ def our_columns(
         others = [name for name in others if re.sub("(_in)+$", "", name) not in USED]
     for name in COLUMNS:
         if name not in columns and len(name) >= LONG:
-            for other in get_close_matches(name, others, 1, ALIKE):
+            without_unit = [other for other in others if other in WITHOUT_UNIT.get(name, ())]
+            for other in without_unit or get_close_matches(name, others, 1, ALIKE):
                 raise InputError(
                     f"{path} has a column {other[:60]} and none {name}: call it {name}, or "
                     "something less like it"
