@@ -44,7 +44,7 @@ def add(commands: Commands) -> None:
         "the survey's own distances in `predict`.",
         "peculiar flow predicted.parquet --picture flow.png",
     )
-    command.add_argument("table", type=Path, metavar="TABLE", help=".parquet or .fits")
+    command.add_argument("table", type=Path, metavar="TABLE", help="of `predict --density`")
     command.add_argument(
         "--accept",
         nargs="+",
