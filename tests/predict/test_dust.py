@@ -1,6 +1,9 @@
 """Dust of the Milky Way: exactly as given, once, in its own band, and never guessed."""
 
+import sys
+from dataclasses import replace
 from math import nan
+from types import ModuleType
 
 import astropy.units as u
 import numpy as np
@@ -19,6 +22,7 @@ from peculiar.galaxies.nsa import read_catalogue, read_nsa
 from peculiar.predict.batch import Job, predict_catalogue
 from peculiar.predict.catalogue import chunks
 from peculiar.predict.dust import PER_EBV, extinction_mag
+from peculiar.predict.dust_maps import load_sfd, with_sfd
 from peculiar.predict.files import predict_galaxy, predict_real
 from peculiar.predict.images import Files
 from peculiar.predict.notebook import predict_velocity
@@ -228,6 +232,76 @@ def test_notebooks_give_a_reddening_or_extinctions():
     ]:
         with pytest.raises(InputError, match=f"^{words}"):
             predict_velocity(images, cz, model, **options)
+
+
+class SFDQuery:
+    """As dustmaps documents it: made without arguments, called with a SkyCoord, gives E(B-V)."""
+
+    missing = False
+
+    def __init__(self):
+        if self.missing:
+            raise FileNotFoundError("SFD_dust_4096_ngp.fits")
+
+    def __call__(self, coords):
+        assert coords.galactic.b.deg == pytest.approx(coords.icrs.galactic.b.deg)
+        return np.float32(0.2 if coords.icrs.dec.deg > 0 else nan)
+
+
+@pytest.fixture
+def maps(monkeypatch):
+    package, module = ModuleType("dustmaps"), ModuleType("dustmaps.sfd")
+    module.SFDQuery, package.sfd = SFDQuery, module
+    monkeypatch.setitem(sys.modules, "dustmaps", package)
+    monkeypatch.setitem(sys.modules, "dustmaps.sfd", module)
+    load_sfd.cache_clear()
+    yield SFDQuery
+    load_sfd.cache_clear()
+
+
+@pytest.mark.usefixtures("maps")
+def test_maps_say_what_files_and_rows_do_not(tmp_path):
+    own = real(extinction_mag=np.full(5, 0.3), ra_deg=10.0, dec_deg=5.0)
+    bare = replace(own, extinction_mag=np.array(nan))
+    assert with_sfd(own, "ugriz", nan, nan) is own
+    expected = extinction_mag(0.2, BANDS)
+    found = with_sfd(bare, "ugriz", nan, nan).extinction_mag
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    assert with_sfd(bare, "ugriz", 10.0, -5.0) is bare  # the position given, of no value
+    assert with_sfd(simulated(), "ugriz", 10.0, 5.0).extinction_mag.ndim == 0
+    assert np.isnan(with_sfd(real(), "ugriz", nan, nan).extinction_mag)
+    model = champions.mean_champion(**UGRIZ)
+    table = predict_real(model, bare, 5000.0, sfd=True)
+    np.testing.assert_allclose(table["A_z"].value, 0.2526, rtol=1e-6)
+    nsa.cutout(tmp_path / "nsa_1.fits")  # at a declination below 0
+    lines = [
+        "path,cz_kms,ra,dec,ebv",
+        *(f"nsa_1.fits,5000,{at}" for at in ("9,5,", "9,5,0.1", ",,")),
+    ]
+    (tmp_path / "one.csv").write_text("\n".join(lines))
+    job = Job("m", "1", "", Files(tmp_path), nan, None, sfd=True)
+    output = tmp_path / "out.ecsv"
+    predict_catalogue(champions.mean_champion(pixels=8), job, tmp_path / "one.csv", output)
+    table = QTable.read(output)
+    np.testing.assert_allclose(table["A_r"].value, [0.457, 0.2285, 0], rtol=1e-6)
+    assert ["dust" in flags.split(", ") for flags in table["flags"]] == [False, False, True]
+
+
+def test_without_dustmaps_or_its_maps_what_to_do_is_said(maps, monkeypatch, tmp_path):
+    (tmp_path / "one.csv").write_text("path,cz_kms\nx,5000\n")
+    job = Job("m", "1", "", Files(tmp_path), nan, None, sfd=True)
+    output, model = tmp_path / "out.ecsv", champions.mean_champion(pixels=8)
+    monkeypatch.setattr(maps, "missing", True)
+    with pytest.raises(
+        InputError, match=r"dustmaps has no maps of SFD: run python -c 'import dust"
+    ):
+        predict_catalogue(model, job, tmp_path / "one.csv", output)
+    monkeypatch.setitem(sys.modules, "dustmaps.sfd", None)
+    with pytest.raises(
+        InputError, match=r"--dust sfd needs dustmaps, an optional extra: install d"
+    ):
+        predict_catalogue(model, job, tmp_path / "one.csv", output)
+    assert [path.name for path in tmp_path.iterdir()] == ["one.csv"]
 
 
 def test_a_server_s_clients_remove_it_themselves():

@@ -16,6 +16,7 @@ from scipy.ndimage import gaussian_filter
 from builders.champions import GRID, brightness_distribution, mean_champion
 from builders.pipeline import ROOT, inside
 from builders.standin import small_standin
+from peculiar.core.cosmography import HUBBLE, Cosmography
 from peculiar.core.dataset import RAW_COLUMNS, Observed, write_table
 from peculiar.core.errors import InputError
 from peculiar.core.params import load, validate
@@ -38,6 +39,8 @@ from peculiar.registry.champion import load_champion
 from peculiar.runs import record, tracking
 from peculiar.training.params import Train
 from peculiar.velocity.posterior import velocity_on_grid
+
+PAPER = Cosmography(HUBBLE, 70)
 
 pytestmark = pytest.mark.xdist_group("pipeline")
 TNG = ROOT.parent / "shared/data/tng"
@@ -100,6 +103,7 @@ def test_predicting_equals_observing(pipeline):
         pixel_scale_arcsec=5.44,
         dimming="physical",
         psf_fwhm_arcsec=10.88,
+        law=PAPER,
     )
     for camera in range(4):
         expected = observed.images[np.array([camera])][0]
@@ -131,6 +135,7 @@ def test_genuine_tng_galaxies_are_read_placed_and_predicted(champion, name):
         pixel_scale_arcsec=1.36,
         dimming="physical",
         psf_fwhm_arcsec=None,
+        law=PAPER,
     ).numpy()
     assert np.isfinite(placed).all()
     if galaxy.images.shape[-1] < 128:  # wholly inside the frame: its flux falls as D^-2
@@ -208,6 +213,7 @@ def test_a_champion_of_distributions_gives_their_moments_and_posteriors(seed, di
         pixel_scale_arcsec=0.396,
         dimming="physical",
         psf_fwhm_arcsec=None,
+        law=PAPER,
     )
     p = brightness_distribution(placed.flatten(0, 1)).numpy()
     D_p, error = p @ GRID, np.sqrt(np.einsum("ng,ng->n", p, (GRID - (p @ GRID)[:, None]) ** 2))
@@ -316,6 +322,7 @@ def test_a_champion_of_noisy_images_sees_noise(params_file, standin_file):
         pixel_scale_arcsec=0.396,
         dimming="physical",
         psf_fwhm_arcsec=None,
+        law=PAPER,
     )[0].numpy()
     rngs = [np.random.default_rng(number) for number in range(4)]
     seen = observe_through(placed, "r", 0.396, sdss, rngs, margin)

@@ -68,6 +68,9 @@ def test_a_column_that_stands_twice_is_refused(tmp_path, writer):
         ("distance_kpc", "distance_mpc"),
         ("cameras", "camera"),
         ("cz_km", "cz_kms"),
+        ("cz_error", "cz_error_kms"),
+        ("CZ_err", "cz_error_kms"),
+        ("v_prior", "v_prior_kms"),
     ],
 )
 def test_a_misspelt_column_is_not_ignored(tmp_path, misspelt, name):

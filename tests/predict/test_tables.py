@@ -1,18 +1,24 @@
 """Tables are whole or not there, and the same in each format."""
 
+import io
+
 import numpy as np
 import pandas
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from astropy.io.votable import parse
+from astropy.io.votable.ucd import check_ucd
 from astropy.table import QTable, Table
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from peculiar.core.errors import InputError
 from peculiar.core.files import replace_file
-from peculiar.predict.columns import Column
-from peculiar.predict.tables import assemble, printable, texts, write_part
+from peculiar.predict.cells_votable import fields_of_votable
+from peculiar.predict.columns import NUMBERS, TEXT_COLUMNS, UCDS, Column
+from peculiar.predict.rows import ALL_COLUMNS
+from peculiar.predict.tables import assemble, numbers, printable, texts, write_part
 
 COLUMNS = {"v": Column("km / s", "a velocity"), "flags": Column("", "problems", None)}
 META = {"model": "m", "version": "3", "digest": "0" * 64, "H0": 70.0}
@@ -154,3 +160,50 @@ def test_fits_has_no_number_left_for_what_is_missing(tmp_path):
     with pytest.raises(InputError, match="the column n has missing cells and both -32768 and 327"):
         assemble([part], {}, META, tmp_path / "o.fits")
     assert list(tmp_path.iterdir()) == [part]
+
+
+@pytest.mark.filterwarnings(
+    "ignore::astropy.units.UnitsWarning", "ignore:.*W50", "ignore:In merged column 'odd'"
+)
+def test_parquet_is_described_as_the_virtual_observatory_does(tmp_path):
+    """By astropy's own reader of VOParquet, and of the VOTable within."""
+    part, output = tmp_path / "part", tmp_path / "o.parquet"
+    cells = {
+        "row": [0, 1],
+        "ra": [10.5, float("nan")],
+        "v_hat": [1.0, 2.0],
+        "flags": ["ok", "größer"],
+        "p_D": numbers(np.full((2, 4), 0.25, np.float32)),
+        "good": [True, False],
+        "odd": [1.0, 2.0],
+    }
+    write_part(pa.table(cells), part)
+    described = NUMBERS | TEXT_COLUMNS | {"odd": Column("furlong", "x < y & z", None)}
+    assemble([part], described, META, output)
+    about = pq.read_schema(output).metadata
+    assert about[b"IVOA.VOTable-Parquet.version"] == b"1.0"
+    content = about[b"IVOA.VOTable-Parquet.content"]
+    assert b"<DATA>" not in content
+    (votable,) = parse(io.BytesIO(content)).iter_tables()
+    fields = {field.name: field for field in votable.fields}
+    assert [*fields] == [*cells]
+    assert (fields["ra"].ucd, str(fields["ra"].unit)) == ("pos.eq.ra;meta.main", "deg")
+    assert fields["v_hat"].description == NUMBERS["v_hat"].description
+    assert fields["odd"].description == "x < y & z"
+    kinds = {name: (field.datatype, field.arraysize) for name, field in fields.items()}
+    assert kinds["flags"] == ("unicodeChar", "12")
+    assert kinds["p_D"] == ("float", "4")
+    assert kinds["good"] == ("boolean", None)
+    assert {info.name: info.value for info in votable.infos} == {**META, "H0": "70.0"}
+    table = Table.read(output, format="parquet.votable")
+    assert str(table["v_hat"].unit) == "km / s"
+    assert table["v_hat"].description == NUMBERS["v_hat"].description
+    for name in ("row", "v_hat", "flags", "odd"):
+        assert table[name].tolist() == cells[name]
+    assert fields_of_votable(content)["ra"].unit == "deg"
+
+
+def test_words_of_the_virtual_observatory_are_words():
+    for name, words in UCDS.items():
+        assert check_ucd(words, check_controlled_vocabulary=True), name
+    assert {*UCDS} < {*ALL_COLUMNS}

@@ -13,6 +13,7 @@ from builders import champions, nsa
 from peculiar.core.cosmography import COSMOLOGIES, Cosmography
 from peculiar.core.errors import InputError
 from peculiar.predict.batch import Job, predict_catalogue
+from peculiar.predict.catalogue import chunks
 from peculiar.predict.columns import COLUMNS
 from peculiar.predict.estimate import estimates, predict_images
 from peculiar.predict.images import Files
@@ -220,6 +221,12 @@ def test_units_of_the_columns_are_converted(tmp_path):
     found = QTable.read(tmp_path / "out.fits")
     assert found["v_prior"].value.tolist() == [300]
     assert found.meta["V_PRIOR"] == "N(v_prior, v_prior_error) of each row"
+
+
+def test_a_column_without_its_unit_is_no_error_of_zero(tmp_path):
+    (tmp_path / "one.csv").write_text("path,cz_kms,v_prior_kms,v_prior_error\nx,5250,300,150\n")
+    with pytest.raises(InputError, match="has a column v_prior_error and none v_prior_error_kms"):
+        next(chunks(tmp_path / "one.csv", 9))
 
 
 def test_notebooks_give_them_as_quantities():

@@ -44,7 +44,7 @@ def add(commands: Commands) -> None:
         "the survey's own distances in `predict`.",
         "peculiar flow predicted.parquet --picture flow.png",
     )
-    command.add_argument("table", type=Path, metavar="TABLE", help=".parquet or .fits")
+    command.add_argument("table", type=Path, metavar="TABLE", help="of `predict --density`")
     command.add_argument(
         "--accept",
         nargs="+",
@@ -157,8 +157,8 @@ def flow_text(path: Path, measured: "Measured", result: "Table") -> list[str]:
         f"{value['speed']:.0f} ± {value['speed_error']:.0f} km/s towards l = {value['l']:.0f}, "
         f"b = {value['b']:+.0f} deg (68 % within {value['cone']:.0f} deg), in the CMB's frame",
         f"V = ({V}) km/s, galactic x, y, z",
-        f"errors alone give {value['speed_of_noise']:.0f} km/s; no flow would seem as significant "
-        f"with probability {value['chance']:.2g}",
+        f"errors alone give {value['speed_of_noise']:.0f} km/s; without a flow one seems as "
+        f"significant with probability {value['chance']:.2g}",
         f"zero point: distances too small by {100 * value['zero_point']:.1f} ± "
         f"{100 * value['zero_point_error']:.1f} %",
         f"sigma_v {value['sigma_v']:.0f}{'' if math.isnan(spread) else f' ± {spread:.0f}'} km/s, "

@@ -50,7 +50,7 @@ class Measured:
 
 
 def measure_flow(
-    path: Path, accepted: Collection[str] = ACCEPTED, sigma_v_kms: float | None = None
+    path: str | Path, accepted: Collection[str] = ACCEPTED, sigma_v_kms: float | None = None
 ) -> Measured:
     """Measure the bulk flow of the galaxies in a table of predictions.
 
@@ -58,7 +58,7 @@ def measure_flow(
 
     Parameters
     ----------
-    path : Path
+    path : str or Path
         Table that `peculiar predict --density` wrote.
     accepted : collection of str
         Flags of `peculiar.predict.columns.FLAGS` that a galaxy may have.
@@ -75,6 +75,7 @@ def measure_flow(
         When the table lacks a column or p(D | image), has a galaxy twice, or its galaxies do not
         determine a flow.
     """
+    path = Path(path)
     table, grid_mpc, p = read_densities(path)
     table.meta = {str(key).lower(): value for key, value in table.meta.items()}  # FITS has capitals
     _check(path, table, accepted)

@@ -11,7 +11,7 @@ the atlas image, PID and AID as float32. The following is assumed, since no genu
 atlas image or catalogue could be opened: the keywords of the WCS, BUNIT absent or nanomaggies, and
 headers without NSAID or redshifts. Fluxes are in the SDSS system, about 0.04 mag from AB in u and
 0.02 in z. They are not corrected for extinction by dust in the Milky Way, which the catalogue's
-EXTINCTION states; a file with DUSTCORR = T in its header is ours, and is corrected.
+EXTINCTION states, but for cut-outs that say DUSTCORR = T, a card of our own, in their header.
 """
 
 import re

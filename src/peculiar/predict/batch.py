@@ -26,6 +26,7 @@ from peculiar.predict import catalogue
 from peculiar.predict.catalogue import Row
 from peculiar.predict.densities import check_density, describe_grid
 from peculiar.predict.dust import BY_ROWS, dust_said
+from peculiar.predict.dust_maps import load_sfd
 from peculiar.predict.images import rows_of
 from peculiar.predict.passed import Passed, passed_columns
 from peculiar.predict.priors import check_prior, default_prior, distance_grid
@@ -94,7 +95,7 @@ def predict_catalogue(
     ------
     InputError
         When the catalogue cannot be read, it or its images change all the time meanwhile, or
-        another process writes the same output.
+        another process writes the same output; or when maps of dust are wanted and not there.
     """
     whole_set = given.is_dir()
     read = rows_of if whole_set else partial(catalogue.chunks, columns=dict(job.columns))
@@ -104,6 +105,8 @@ def predict_catalogue(
         check_prior(champion, job.prior)
     if job.density:
         check_density(champion)
+    if job.sfd:
+        load_sfd()
     passed = None if whole_set else passed_columns(given, [*ALL_COLUMNS], dict(job.columns))
     folder = output.with_name(f".{output.name}.parts")
     with alone(output):

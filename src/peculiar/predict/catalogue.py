@@ -118,8 +118,8 @@ def chunks(
         `cz_kms`, and optionally `cz_error_kms`, `cz_frame`, `ra` and `dec`, `v_prior_kms` and
         `v_prior_error_kms`, `ebv` or `extinction_u` to `extinction_z`, `distance_mpc` (to place a
         simulated galaxy at) and `camera`. Columns with a unit are converted; others are in km/s,
-        deg, mag and Mpc. Without the column
-        `cz_error_kms` redshifts have no error; an empty cell in it is an unknown error.
+        deg, mag and Mpc. Without the column `cz_error_kms` redshifts have no error; an empty cell
+        in it is an unknown error.
     size : int
         Rows at once.
     columns : mapping of str to str

@@ -16,6 +16,7 @@ import pyarrow as pa  # type: ignore[import-untyped]
 
 from peculiar.core.errors import InputError
 from peculiar.core.photometry import BANDS
+from peculiar.predict.columns import USED
 
 NAMES = ("path", "id")
 COLUMNS = (
@@ -67,6 +68,12 @@ MISSING = {"", "nan", "+nan", "-nan", "null", "none", "n/a", "na", "<na>", "--",
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 WHOLE = re.compile(r"(\d+)\.0+", re.ASCII)
 LONG, ALIKE = 6, 0.84  # letters of names that may be misspelt, and how alike names then are
+# too short to be alike; ignored, a redshift's error would be 0 and a prior the usual one
+WITHOUT_UNIT = {
+    "cz_error_kms": ("cz_error", "cz_err"),
+    "v_prior_kms": ("v_prior",),
+    "v_prior_error_kms": ("v_prior_error", "v_prior_err"),
+}
 EXACT = 2**53  # whole numbers below are exact as floats
 
 
@@ -98,9 +105,12 @@ def our_columns(
     columns.pop(Z, None)  # it may be the magnitude in the band z, so it is only taken if given
     columns |= {ours: _given(path, names, ours, column) for ours, column in columns_given.items()}
     others = [name for name in columns if name not in COLUMNS]
+    if "d_p" in columns:  # a table of predictions: what was used, perhaps passed on, is no input
+        others = [name for name in others if re.sub("(_in)+$", "", name) not in USED]
     for name in COLUMNS:
         if name not in columns and len(name) >= LONG:
-            for other in get_close_matches(name, others, 1, ALIKE):
+            without_unit = [other for other in others if other in WITHOUT_UNIT.get(name, ())]
+            for other in without_unit or get_close_matches(name, others, 1, ALIKE):
                 raise InputError(
                     f"{path} has a column {other[:60]} and none {name}: call it {name}, or "
                     "something less like it"

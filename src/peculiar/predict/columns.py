@@ -86,3 +86,21 @@ TEXT_COLUMNS = {
     "frame": Column("", "frame of cz, and so of D_z and all velocities", None),
     "flags": Column("", 'problems, separated by commas; "ok" if none', None),
 }
+
+UCDS = {
+    "row": "meta.record",
+    "name": "meta.id",
+    "cz": "spect.dopplerVeloc",
+    "cz_error": "stat.error;spect.dopplerVeloc",
+    "ra": "pos.eq.ra;meta.main",
+    "dec": "pos.eq.dec;meta.main",
+    "D_p": "pos.distance",
+    "D_error": "stat.error;pos.distance",
+    "D_z": "pos.distance",
+    "v_p": "phys.veloc",
+    "v_hat": "phys.veloc;stat.mean",
+    "v_error": "stat.error;phys.veloc",
+    "flags": "meta.code.qual",
+    "p_D": "stat.probability",
+}
+"""What columns are in the words of the Virtual Observatory, UCD1+, where it has one."""

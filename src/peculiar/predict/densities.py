@@ -47,12 +47,12 @@ def add_densities(table: QTable, champion: Champion, p: NDArray[np.float32]) -> 
     table.meta |= describe_grid(distance_grid(champion))
 
 
-def read_densities(path: Path) -> tuple[QTable, Array, Array]:
+def read_densities(path: str | Path) -> tuple[QTable, Array, Array]:
     """Read a table of predictions with p(D | image).
 
     Parameters
     ----------
-    path : Path
+    path : str or Path
         Table that `peculiar predict --density` wrote.
 
     Returns
@@ -69,6 +69,7 @@ def read_densities(path: Path) -> tuple[QTable, Array, Array]:
     InputError
         When the file cannot be read, has no such column, or one that does not fit its metadata.
     """
+    path = Path(path)
     table = _read(path)
     if NAME not in table.colnames:
         raise InputError(f"{path} has no column {NAME}: predict it again with --density")

@@ -11,6 +11,7 @@ from astropy.table import QTable
 from peculiar.core.frames import UNKNOWN
 from peculiar.galaxies.galaxy import Galaxy
 from peculiar.predict.dust import extinction_mag
+from peculiar.predict.dust_maps import with_sfd
 from peculiar.predict.estimate import predict_images
 from peculiar.predict.priors import DistancePrior
 from peculiar.predict.redshifts import laws_of
@@ -84,6 +85,7 @@ def predict_real(
     dec_deg: float = nan,
     cosmology: str | None = None,
     ebv_mag: float = nan,
+    sfd: bool = False,
     density: bool = False,
 ) -> QTable:
     """Predict a real galaxy.
@@ -107,6 +109,8 @@ def predict_real(
         Position (ICRS), deg; NaN for that of the file.
     ebv_mag : float
         E(B-V) by the Milky Way's dust, mag; NaN for the extinction of the file, if it has one.
+    sfd : bool
+        Whether the maps of `peculiar.predict.dust_maps` say what the file does not.
     cosmology, density
         See `peculiar.predict.estimate.predict_images`.
 
@@ -120,9 +124,11 @@ def predict_real(
     Raises
     ------
     InputError
-        When the galaxy is smaller than a pixel, or has no dust to remove.
+        When the galaxy is smaller than a pixel, or has no dust to remove, or there are no maps.
     """
     cameras = range(len(galaxy.images))
+    if sfd:
+        galaxy = with_sfd(galaxy, champion.bands, ra_deg, dec_deg)
     A = None if np.isnan(ebv_mag) else extinction_mag(ebv_mag, champion.bands)
     views = [view_galaxy(champion, galaxy, camera, nan, 0, A) for camera in cameras]
     cz, frame = (galaxy.cz_kms, galaxy.cz_frame) if cz_kms is None else (cz_kms, frame)

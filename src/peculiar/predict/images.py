@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from hashlib import sha256
 from itertools import islice
 from pathlib import Path
 from types import MappingProxyType
@@ -31,6 +30,7 @@ from peculiar.galaxies.formats import read_galaxy
 from peculiar.galaxies.galaxy import Galaxy
 from peculiar.galaxies.nsa import read_catalogue
 from peculiar.predict.catalogue import Row, has_paths
+from peculiar.predict.states import state_of_files, state_of_set
 from peculiar.registry.champion import Champion
 
 
@@ -60,12 +60,12 @@ class Files:
     def galaxy(self, row: Row, champion: Champion) -> tuple[Galaxy, int]:
         """The galaxy of a row, and which of its images."""
         path = self._path(row)
-        state = _states([path, self.atlas])
+        state = state_of_files([path, self.atlas])
         return _read(path, state, champion.bands, self.atlas), row.camera
 
     def state(self, rows: Sequence[Row]) -> str:
         """What differs when an image of these rows, or the Atlas, has been replaced."""
-        return _states([*map(self._path_or_none, rows), self.atlas])
+        return state_of_files([*map(self._path_or_none, rows), self.atlas])
 
     def _path(self, row: Row) -> Path:
         if not row.name:
@@ -94,12 +94,12 @@ class Dataset:
     @property
     def simulated(self) -> bool:
         """Whether its galaxies are simulated ones, placed by `observe`."""
-        _, _, survey, _ = _open(self.folder, _state_of_set(self.folder))
+        _, _, survey, _ = _open(self.folder, state_of_set(self.folder))
         return survey is not None and not survey.measured
 
     def galaxy(self, row: Row, champion: Champion) -> tuple[Galaxy, int]:
         """A galaxy with the one image that the row names, and 0, that image's number."""
-        images, table, survey, positions = _open(self.folder, _state_of_set(self.folder))
+        images, table, survey, positions = _open(self.folder, state_of_set(self.folder))
         position = positions.get((row.name, row.camera))
         if position is None:
             raise InputError(f"{self.folder} has no galaxy {row.name} with camera {row.camera}")
@@ -119,7 +119,7 @@ class Dataset:
 
     def state(self, _: Sequence[Row]) -> str:
         """What differs when a shard or the table has been replaced."""
-        return _state_of_set(self.folder)
+        return state_of_set(self.folder)
 
 
 def _placed(survey: Survey) -> str:
@@ -214,7 +214,7 @@ def rows_of(folder: Path, size: int) -> Iterator[list[Row]]:
     Redshifts are those of the dataset's table; for an observed one, D_z times its H0. They are in
     the CMB's frame but for raw images of real galaxies.
     """
-    _, table, survey, positions = _open(folder, _state_of_set(folder))
+    _, table, survey, positions = _open(folder, state_of_set(folder))
     if survey is None:
         cz, frames, *at = redshifts_of(table)
     else:
@@ -247,27 +247,6 @@ def _band(folder: Path, held: Sequence[str], band: str) -> int:
     return list(held).index(band)
 
 
-def _states(paths: Sequence[Path | None]) -> str:
-    """Sizes and times of files; they differ when one is replaced or changed.
-
-    The time of the last change of a file's entry cannot be set, so that this holds for copies that
-    keep their times too.
-    """
-    total = sha256()
-    for path in paths:
-        try:
-            found = None if path is None else path.stat()
-        except (OSError, ValueError):  # a name that no file can have
-            found = None
-        about = found and (found.st_size, found.st_mtime_ns, found.st_ctime_ns)
-        total.update(f"{path} {about}\n".encode(errors="surrogateescape"))
-    return total.hexdigest()
-
-
-def _state_of_set(folder: Path) -> str:
-    return _states([folder / TABLE, *sorted(folder.glob("images-*.npy"))])
-
-
 @lru_cache(maxsize=2)
 def _open(
     folder: Path, _state: str
@@ -287,7 +266,7 @@ def _open(
 
 @lru_cache(maxsize=4)  # the rows of a file's cameras follow one another
 def _read(path: Path, _state: str, bands: str, atlas: Path | None) -> Galaxy:
-    table = None if atlas is None else _atlas(atlas, _states([atlas]))
+    table = None if atlas is None else _atlas(atlas, state_of_files([atlas]))
     return read_galaxy(path, bands, table)
 
 
@@ -297,7 +276,7 @@ def _atlas(path: Path, _state: str) -> Table:
 
 
 def _by_number(folder: Path, number: str) -> Path:
-    paths = _numbered(folder, _states([folder])).get(number, [])
+    paths = _numbered(folder, state_of_files([folder])).get(number, [])
     if len(paths) != 1:
         raise InputError(f"{folder} has {len(paths)} files ..._{number}.fits, not one")
     return paths[0]

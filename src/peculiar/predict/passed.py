@@ -7,6 +7,7 @@ truth values, whole numbers or numbers if all of its cells are, and else of text
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
+from math import isfinite
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -15,6 +16,7 @@ import pyarrow as pa  # type: ignore[import-untyped]
 
 from peculiar.core.errors import InputError
 from peculiar.predict.cells import (
+    EXACT,
     MISSING,
     NOT_PASSED,
     NUMBER,
@@ -22,6 +24,7 @@ from peculiar.predict.cells import (
     Field,
     all_columns,
     number_of,
+    refuse_damage,
 )
 from peculiar.predict.columns import Column
 from peculiar.predict.readers import read_cells
@@ -30,7 +33,7 @@ from peculiar.predict.tables import printable, texts
 SUFFIX = "_in"  # of a column whose name is one of ours
 TRUTH = {"true": True, "false": False}
 INFINITE = {"inf", "+inf", "-inf", "infinity", "+infinity", "-infinity"}
-LARGEST = 2**63  # whole numbers beyond are text
+LARGEST, DIGITS = 2**63, 19  # whole numbers beyond are text
 
 
 @dataclass(frozen=True)
@@ -79,12 +82,12 @@ class Passed:
         """The columns, `size` rows at a time; a row that cannot be read has none of its cells."""
         _, rows = read_cells(self.path, self._choose, self.given)
         while chunk := list(islice(rows, size)):
-            yield pa.table(
-                {
+            with refuse_damage(self.path):
+                columns = {
                     name: _array([_cell(row, given) for row in chunk], self.fields[given].kind)
                     for given, name in self.names.items()
                 }
-            )
+            yield pa.table(columns)
 
     def _choose(self, path: Path, names: list[str]) -> Mapping[str, str]:
         there = all_columns(path, names)
@@ -146,13 +149,13 @@ def _kinds(rows: Iterator[Cells], names: Sequence[str]) -> dict[str, pa.DataType
 def _common(kinds: set[str]) -> pa.DataType:
     if kinds == {"truth"}:
         return pa.bool_()
-    if kinds == {"whole"}:
+    if kinds and kinds <= {"whole", "large"}:
         return pa.int64()
     return pa.float64() if kinds <= {"whole", "number"} else pa.string()
 
 
 def _kind(cell: Any) -> str:
-    """What a cell of text holds; empty for nothing."""
+    """What a cell of text holds; empty for nothing, large for what no float holds exactly."""
     if not isinstance(cell, str):
         return "" if cell is None else "number"
     plain = cell.strip().lower()
@@ -164,10 +167,12 @@ def _kind(cell: Any) -> str:
     if not NUMBER.fullmatch(plain):
         return "number" if plain in INFINITE else "text"
     if not digits.isdecimal():
-        return "number"
+        return "number" if isfinite(float(plain)) else "text"
     # a number with zeros before it is a name, and one that is not exact would be another
-    zeros = len(digits) > 1 and digits.startswith("0")
-    return "text" if zeros or int(digits) >= LARGEST else "whole"
+    named = len(digits) > 1 and digits.startswith("0")
+    if named or len(digits) > DIGITS or int(digits) >= LARGEST:
+        return "text"
+    return "large" if int(digits) > EXACT else "whole"
 
 
 def _cell(row: Cells, name: str) -> Any:
@@ -196,7 +201,7 @@ def _truth(cell: Any) -> bool | None:
 
 def _whole(cell: Any) -> int | None:
     if isinstance(cell, str):
-        return int(cell) if _kind(cell) == "whole" else None
+        return int(cell) if _kind(cell) in ("whole", "large") else None
     return None if cell is None else int(cell)
 
 

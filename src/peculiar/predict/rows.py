@@ -17,6 +17,7 @@ from peculiar.core.photometry import BANDS
 from peculiar.predict.catalogue import Row
 from peculiar.predict.columns import COLUMNS, DENSITY, NUMBERS, TEXT_COLUMNS, USED, Column
 from peculiar.predict.dust import NOT_KNOWN, extinction_mag
+from peculiar.predict.dust_maps import with_sfd
 from peculiar.predict.estimate import outputs, predict_images
 from peculiar.predict.figures import draw_galaxy
 from peculiar.predict.images import Dataset, Files
@@ -60,6 +61,8 @@ class Job:
         Whether to add p(D | image).
     columns : tuple of (str, str)
         Our name and the file's of columns that a catalogue calls otherwise.
+    sfd : bool
+        Whether the maps of `peculiar.predict.dust_maps` say what rows and files do not.
     """
 
     model: str
@@ -73,6 +76,7 @@ class Job:
     cosmology: str | None = None
     density: bool = False
     columns: tuple[tuple[str, str], ...] = ()
+    sfd: bool = False
 
 
 def predict_rows(champion: Champion, job: Job, rows: list[Row]) -> pa.Table:
@@ -175,6 +179,8 @@ def _view(champion: Champion, job: Job, row: Row) -> View:
         if np.isnan(distance) and not is_real(galaxy):
             distance = job.at_mpc
         placed = isinstance(job.source, Dataset) and job.source.simulated
+        if job.sfd:
+            galaxy = with_sfd(galaxy, champion.bands, row.ra_deg, row.dec_deg)
         A = _extinction_mag(champion, row)
         view = view_galaxy(champion, galaxy, camera, distance, row.number, A, placed)
     except NotFinite as error:

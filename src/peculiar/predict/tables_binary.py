@@ -10,17 +10,23 @@ import pyarrow as pa  # type: ignore[import-untyped]
 import pyarrow.compute as pc  # type: ignore[import-untyped]
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
 from astropy.io import fits
+from astropy.io.votable.tree import Info, VOTableFile
 from astropy.table import Table
 from astropy.table.meta import get_yaml_from_table
 from numpy.typing import NDArray
 
 from peculiar.core.errors import InputError
+from peculiar.predict.columns import UCDS
 
 FITS_BLOCK = 2880
+VOPARQUET = "IVOA.VOTable-Parquet"  # keys of its metadata begin so
 
 
 def write_parquet(parts: Sequence[Path], first: Table, _: int, path: Path) -> None:
     """Parquet; see `peculiar.predict.tables.assemble` for the parts.
+
+    Units and descriptions stand three times: as astropy reads them, as the VOTable of the IVOA's
+    convention VOParquet, and units with each column.
 
     Parameters
     ----------
@@ -38,13 +44,38 @@ def write_parquet(parts: Sequence[Path], first: Table, _: int, path: Path) -> No
         else field
         for field in pq.read_schema(parts[0])
     ]
+    width = _widths(parts, first)
     plain = {key: str(value) for key, value in first.meta.items()}
     # the width that astropy gives text columns
-    plain |= {f"table::len::{name}": str(n) for name, n in _widths(parts, first).items()}
-    schema = pa.schema(fields, {**plain, b"table_meta_yaml": described})
+    plain |= {f"table::len::{name}": str(n) for name, n in width.items()}
+    votable = {f"{VOPARQUET}.version": "1.0", f"{VOPARQUET}.content": _votable_header(first, width)}
+    schema = pa.schema(fields, {**plain, **votable, b"table_meta_yaml": described})
     with pq.ParquetWriter(path, schema) as writer:
         for part in parts:
             writer.write_table(pq.read_table(part, use_threads=False).cast(schema))
+
+
+def _votable_header(first: Table, width: Mapping[str, int]) -> bytes:
+    """A VOTable without data that describes the columns, with UCDs, and the metadata as INFO.
+
+    Texts have their longest's width, since astropy's reader takes no others.
+    """
+    written = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of names and units that are none of the VO's
+        votable = VOTableFile.from_table(first)
+        table = votable.get_first_table()
+        for field in table.fields:
+            field.ucd = UCDS.get(field.name)
+            if first[field.name].dtype.kind == "U":
+                field.arraysize = str(width[field.name])
+            elif first[field.name].dtype.kind == "b":
+                field.datatype = "boolean"  # astropy's own word is one for bits
+        table.infos.extend(
+            Info(name=key, value=str(value)) for key, value in first.meta.items() if str(value)
+        )
+        votable.to_xml(written)
+    return written.getvalue()
 
 
 def write_fits(parts: Sequence[Path], first: Table, count: int, path: Path) -> None:
