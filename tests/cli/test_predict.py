@@ -75,7 +75,10 @@ def test_predict_leaves_a_real_galaxy_where_it_is(pipeline, file, tmp_path, caps
                 [str(file), "--at", "60", "--ebv", "0.1"],
                 "simulated .*, behind no dust: drop --ebv",
             ),
-            ([str(file), "--at", "60", "--dust", "sfd"], "simulated .*, no dust: drop --dust"),
+            (
+                [str(file), "--at", "60", "--dust", "sfd"],
+                "simulated .*, behind no dust: drop --dust",
+            ),
             ([str(real)], "catalogue"),
         ]:
             with pytest.raises(SystemExit, match=message):
