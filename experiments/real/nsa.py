@@ -22,8 +22,10 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from scipy.stats import pearsonr, spearmanr
 
+from peculiar.core.cosmography import FLAT_LAMBDA_CDM, Cosmography
 from peculiar.core.dataset import RAW_COLUMNS, read_table
 from peculiar.core.errors import InputError, one_sentence
+from peculiar.core.frames import in_cmb_frame
 from peculiar.core.photometry import ARCSEC_RAD, ab_mag
 from peculiar.galaxies.galaxy import Galaxy
 from peculiar.galaxies.nsa import read_nsa
@@ -190,6 +192,17 @@ def figure(D_flow: Array, D_p: Array, error: Array, note: str) -> Figure:
     return drawn
 
 
+def redshift_distances_mpc(galaxies: list[Galaxy], H0_kms_mpc: float) -> Array:
+    """Comoving distances (galaxy,), Mpc, of the redshifts in the CMB's frame."""
+    cz = np.array([galaxy.cz_kms for galaxy in galaxies])
+    at = np.array([(galaxy.ra_deg, galaxy.dec_deg) for galaxy in galaxies]).T
+    cz, frames = in_cmb_frame(cz, [galaxy.cz_frame for galaxy in galaxies], *at)
+    for galaxy, frame in zip(galaxies, frames, strict=True):
+        if frame != "cmb":
+            raise InputError(f"{galaxy.source} has no position: its redshift cannot be converted")
+    return Cosmography(FLAT_LAMBDA_CDM, H0_kms_mpc).distance_mpc(cz)
+
+
 def correlations(x: Array, y: Array) -> str:
     """Pearson's and Spearman's coefficients with p values."""
     (r, p), (rho, q) = pearsonr(x, y), spearmanr(x, y)
@@ -218,7 +231,7 @@ def report(
 ) -> str:
     """Markdown: a line a galaxy, and what the lines say together."""
     H0 = next(iter(champions.values())).H0_kms_mpc
-    D_z = np.array([galaxy.cz_kms for galaxy in galaxies]) / H0
+    D_z = redshift_distances_mpc(galaxies, H0)
     D_flow = np.array([galaxy.cz_flow_kms for galaxy in galaxies]) / H0
     every = np.array(list(D.values()))
     mean, spread = every.mean(axis=0), every.std(axis=0, ddof=1)
@@ -227,7 +240,7 @@ def report(
     absolute = mag - 5 * np.log10(D_flow * 1e5)
     heads = [
         "NSAID",
-        "cz/H0 [Mpc]",
+        "D_z, CMB [Mpc]",
         "c ZDIST/H0 [Mpc]",
         "M_r",
         f"D_p, seeds {seeds} [Mpc]",
@@ -238,7 +251,7 @@ def report(
         lines.append(f"| {galaxy.id} | {z:.1f} | {flow:.1f} | {M:.2f} | {d:.1f} | {s:.1f} |")
     lines += [
         "",
-        f"D_p against cz/H0: {correlations(D_z, mean)}.",
+        f"D_p against D_z: {correlations(D_z, mean)}.",
         f"D_p against c ZDIST/H0: {correlations(D_flow, mean)}.",
         f"Mean of D_p - c ZDIST/H0: {np.mean(mean - D_flow):.1f} Mpc; "
         f"rms {np.sqrt(np.mean((mean - D_flow) ** 2)):.1f} Mpc; guessing the mean of the 24 "
