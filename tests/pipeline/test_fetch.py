@@ -11,6 +11,7 @@ import yaml
 from astropy.io import fits
 from astropy.table import Table
 
+from builders import nsa
 from builders.fetched import fetch_section
 from builders.illustris_server import KEY, Behaviour, Subhalo, order, running
 from builders.pipeline import ROOT
@@ -238,6 +239,27 @@ def test_an_nsa_catalogue_is_not_an_image(tmp_path):
     section = {"folder": str(tmp_path), "catalogue": str(tmp_path / "nsa_v0_1_2.fits")}
     with pytest.raises(InputError, match=r"nsa_v0_1_2\.fits .*IAUNAME"):
         fetch_galaxies(params("nsa", nsa=section), tmp_path / "raw")
+
+
+def test_files_without_their_dust_are_refused_by_name(tmp_path):
+    """Shards do not say that it is removed, so that a prediction would remove it again."""
+    files = tmp_path / "files"
+    files.mkdir()
+    for number in (1, 2):
+        image = nsa.BOTH_SIGNS[number : number + 1]
+        nsa.cutout(files / f"nsa_{number}.fits", image, NSAID=number, DUSTCORR=number == 2)
+    section = params("nsa", bands="r", nsa={"folder": str(files), "pixels": 12})
+    words = (
+        r"^nsa:nsa_2\.fits has DUSTCORR = T, its dust is removed already, but fetch needs "
+        r"images as measured: remove it from fetch\.nsa\.folder, and predict the file itself$"
+    )
+    with pytest.raises(InputError, match=words):
+        fetch_galaxies(section, tmp_path / "out/raw")
+    assert not (tmp_path / "out/raw").exists()
+    (files / "nsa_2.fits").unlink()
+    section = params("nsa", bands="r", nsa={"folder": str(files), "pixels": 12})
+    fetch_galaxies(section, tmp_path / "out/raw")
+    assert list(read_table(tmp_path / "out/raw", RAW_COLUMNS)["id"]) == [1]
 
 
 def test_images_table_and_checksums_belong_together(tmp_path, folder):

@@ -66,8 +66,9 @@ def fetch_galaxies(params: Fetch, folder: Path) -> None:
     Raises
     ------
     InputError
-        When a file cannot be used, its images have another shape than those before, or another
-        file has its number or its images; the message names it. When another process fetches.
+        When a file cannot be used, its images have another shape than those before or no dust
+        left, or another file has its number or its images; the message names it. When another
+        process fetches.
     """
     source = SOURCES[params.source](params)
     everything = decided_by(params, source)
@@ -114,6 +115,7 @@ def write_galaxies(params: Fetch, source: Source, work: Begun) -> list[Row]:
     )
     with ShardWriter(work.images, source.total, params.shard_galaxies, len(rows)) as shards:
         for galaxy in bar:
+            check_as_measured(galaxy)
             shape = shape or galaxy.images.shape
             if galaxy.images.shape != shape:
                 raise InputError(
@@ -126,6 +128,18 @@ def write_galaxies(params: Fetch, source: Source, work: Begun) -> list[Row]:
             if shards.shard_complete:
                 work.note(rows)
     return rows
+
+
+def check_as_measured(galaxy: Galaxy) -> None:
+    """Refuse a galaxy whose dust is removed: shards do not say so, and it would be removed again.
+
+    A network must also not be trained on images with and without dust.
+    """
+    if galaxy.dust_removed:
+        raise InputError(
+            f"{galaxy.source} has DUSTCORR = T, its dust is removed already, but fetch needs "
+            "images as measured: remove it from fetch.nsa.folder, and predict the file itself"
+        )
 
 
 def check_new(row: Mapping[str, Any], seen: dict[Any, str]) -> None:
