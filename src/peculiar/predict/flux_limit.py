@@ -47,7 +47,9 @@ class FluxLimit:
         """Compute the number of galaxies bright enough to be seen at a distance, up to a factor.
 
         The incomplete gamma function of alpha + 1 and of the least luminosity seen over L*.
-        Without K-corrections, which are below 0.1 mag within 200 Mpc.
+        Without K-corrections (of old stars 0.19 mag in u, 0.13 in g, 0.05 in r at 150 Mpc), and at
+        the distance D, not the luminosity distance D (1 + z), which dims by 5 log10(1 + z), 0.08
+        mag at 150 Mpc. The survey so seems to reach a little farther than it does.
 
         Parameters
         ----------
