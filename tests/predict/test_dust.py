@@ -178,6 +178,34 @@ def test_columns_of_a_catalogue_are_removed_or_the_row_is_flagged(tmp_path, rows
         assert words in table["reason"][row]
 
 
+@pytest.mark.usefixtures("maps")
+@pytest.mark.parametrize("known_by", ["atlas", "map"])
+def test_nothing_stands_in_for_what_a_row_gives(tmp_path, known_by):
+    """Only the row whose cells are all empty, the fourth, gets what the Atlas or a map knows."""
+    A, atlas = 0.457, None  # of E(B-V) = 0.2, in r
+    if known_by == "atlas":
+        rows = nsa.ROWS | {"EXTINCTION": np.full((3, 7), A)}
+        atlas = nsa.write_catalogue(tmp_path / "atlas.fits", rows, EXTINCTION="7E")
+    nsa.cutout(tmp_path / "nsa_1.fits")
+    names, *lines = CATALOGUE.splitlines()
+    catalogue = "\n".join([f"{names},ra,dec", *(f"{line},9,5" for line in lines)])
+    (tmp_path / "one.csv").write_text(catalogue)
+    files = Files(tmp_path, atlas=atlas)
+    job = Job("m", "1", "", files, nan, None, sfd=known_by == "map")
+    output = tmp_path / "out.ecsv"
+    predict_catalogue(champions.mean_champion(pixels=8), job, tmp_path / "one.csv", output)
+    table = QTable.read(output)
+    wanted = [line.split(",")[-1] for line in lines]
+    wanted[3] = str(A)
+    removed = np.array([float(amount or 0) for amount in wanted])
+    np.testing.assert_allclose(table["A_r"].value, removed, rtol=1e-6)
+    flagged = [not amount for amount in wanted]
+    assert ["dust" in flags.split(", ") for flags in table["flags"]] == flagged
+    assert ["dust is left in its image" in str(why) for why in table["reason"]] == flagged
+    bare = table["D_p"][2].value
+    np.testing.assert_allclose(table["D_p"].value, bare * 10 ** (0.4 * removed), 1e-5)
+
+
 def test_a_catalogue_s_simulated_galaxies_have_no_dust(tmp_path):
     from builders.standin import small_standin
     from peculiar.galaxies.standin.simulation import make_broadband

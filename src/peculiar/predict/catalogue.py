@@ -25,6 +25,8 @@ from peculiar.predict.dust import MOST_EBV, MOST_MAG
 from peculiar.predict.readers import OTHERS, READERS, ending, read_cells
 
 DUST = ("ebv", *(f"extinction_{band}" for band in BANDS))
+UNUSABLE = (math.nan,) * len(BANDS)
+"""Extinctions of a row that gives some, none of which can be used."""
 CAMERAS = 2**31  # a number of a camera is below
 UNITS = {
     "cz_kms": u.km / u.s,
@@ -71,7 +73,8 @@ class Row:
     ebv_mag : float
         E(B-V) by the Milky Way's dust, mag; NaN where there is none, or none that can be used.
     extinction_mag : tuple of float
-        Or its extinction in the bands u, g, r, i, z, mag, NaN where there is none; empty without.
+        Or its extinction in the bands u, g, r, i, z, mag, NaN where there is none; all NaN where
+        what the row gives cannot be used; empty where it gives none.
     """
 
     number: int
@@ -230,18 +233,21 @@ def _frame(cells: dict[str, Any]) -> tuple[str, str]:
 def _dust(
     cells: dict[str, Any], factors: Mapping[str, float]
 ) -> tuple[float, tuple[float, ...], str]:
-    """E(B-V) or extinctions in u, g, r, i, z, mag; neither, and why, where one cannot be used."""
+    """E(B-V) or extinctions in u, g, r, i, z, mag; these all NaN, and why, where one is no use.
+
+    NaN and not empty, since neither the file nor a map may stand in for what a row gives.
+    """
     values: dict[str, float] = {}
     for name in DUST:
         value = number_of(cells.get(name))
         if value is None:
             continue
         if not 0 <= value * factors[name] <= (MOST_EBV if name == "ebv" else MOST_MAG):
-            return math.nan, (), f"its {name} {_short(cells[name])} cannot be used"
+            return math.nan, UNUSABLE, f"its {name} {_short(cells[name])} cannot be used"
         values[name] = value * factors[name]
     ebv = values.pop("ebv", math.nan)
     if values and not math.isnan(ebv):
-        return math.nan, (), "it has both ebv and extinctions, of which one is enough"
+        return math.nan, UNUSABLE, "it has both ebv and extinctions, of which one is enough"
     return ebv, tuple(values.get(name, math.nan) for name in DUST[1:]) if values else (), ""
 
 

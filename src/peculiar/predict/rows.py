@@ -161,7 +161,7 @@ def _reason(row: Row, view: View, flags: str) -> str:
 
 
 def _extinction_mag(champion: Champion, row: Row) -> NDArray[np.float64] | None:
-    """Extinction (band,) that a row gives, mag, NaN where it misses one; None without."""
+    """Extinction (band,) that a row gives, mag, NaN where none can be used; None without."""
     if row.extinction_mag:
         return np.array([row.extinction_mag[BANDS.index(band)] for band in champion.bands])
     return None if np.isnan(row.ebv_mag) else extinction_mag(row.ebv_mag, champion.bands)
