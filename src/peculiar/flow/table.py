@@ -16,7 +16,7 @@ from peculiar.core.errors import InputError
 from peculiar.flow.fit import Flow, fit_flow
 from peculiar.flow.likelihood import Galaxies
 from peculiar.predict.columns import FLAGS
-from peculiar.predict.densities import read_densities
+from peculiar.predict.densities import plain_numbers, read_densities
 from peculiar.velocity.grid import share_between
 
 Array = NDArray[np.float64]
@@ -94,7 +94,7 @@ def measure_flow(
     if not used.size:
         raise InputError(f"{path} has no galaxy to use; left out: {left_out_said(left_out)}")
     table, p = table[used], p[used]
-    at = SkyCoord(_numbers(table, "ra"), _numbers(table, "dec"), unit="deg").galactic
+    at = SkyCoord(plain_numbers(table["ra"]), plain_numbers(table["dec"]), unit="deg").galactic
     _check_once(path, table, used)
     samples, v_kms = _samples(path, table, grid_mpc, p, at.cartesian.xyz.value.T, used)
     return Measured(
@@ -119,19 +119,11 @@ def _check(path: Path, table: Table, accepted: Collection[str]) -> None:
     H0 = table.meta.get("h0")
     if not isinstance(H0, int | float) or not 0 < H0 < np.inf:
         raise InputError(f"{path} does not say its H0: {AGAIN}")
-    if (np.abs(_numbers(table, "dec")) > 90).any():
+    if (np.abs(plain_numbers(table["dec"])) > 90).any():
         raise InputError(f"{path} has a dec beyond 90 deg: {AGAIN}")
     for flag in accepted:
         if flag not in FLAGS:
             raise InputError(f"flag {flag!r} is not known: give one of {', '.join(FLAGS)}")
-
-
-def _numbers(table: Table, name: str) -> Array:
-    """A column (n,) of plain numbers, NaN where it is masked."""
-    column: np.ma.MaskedArray = np.ma.asarray(
-        getattr(table[name], "value", table[name]), dtype=float
-    )
-    return np.asarray(column.filled(np.nan))
 
 
 def _left_out(table: Table, p: Array, accepted: Collection[str]) -> NDArray[np.str_]:
@@ -141,7 +133,7 @@ def _left_out(table: Table, p: Array, accepted: Collection[str]) -> NDArray[np.s
         others = [flag for flag in str(flags).split(", ") if flag not in ("ok", *accepted)]
         if others:
             why[row] = others[0]
-    numbers = {name: _numbers(table, name) for name in ("cz", "cz_error", "ra", "dec")}
+    numbers = {name: plain_numbers(table[name]) for name in ("cz", "cz_error", "ra", "dec")}
     missing = {
         "no position": ~np.isfinite(numbers["ra"] + numbers["dec"]),
         "no cz": ~np.isfinite(numbers["cz"] + numbers["cz_error"]),
@@ -157,7 +149,7 @@ def _check_once(path: Path, table: Table, rows: NDArray[np.intp]) -> None:
     """Refuse galaxies in one place, which are one galaxy and would count twice."""
     places: dict[tuple[float, float], int] = {}
     for row, place in zip(
-        rows, zip(_numbers(table, "ra"), _numbers(table, "dec"), strict=True), strict=True
+        rows, zip(plain_numbers(table["ra"]), plain_numbers(table["dec"]), strict=True), strict=True
     ):
         if place in places:
             raise InputError(
@@ -177,7 +169,7 @@ def _samples(
 ) -> tuple[list[Galaxies], Array]:
     """Galaxies by the law of distance that their D_z follows, and their velocities (n,), km/s."""
     H0 = float(table.meta["h0"])
-    cz, error, D_z = (_numbers(table, name) for name in ("cz", "cz_error", "D_z"))
+    cz, error, D_z = (plain_numbers(table[name]) for name in ("cz", "cz_error", "D_z"))
     samples, v_kms, without = [], np.full(len(table), np.nan), np.ones(len(table), dtype=bool)
     for law in (Cosmography(name, H0) for name in COSMOLOGIES):
         own = without & np.isclose(law.distance_mpc(cz), D_z, rtol=1e-6, atol=0)

@@ -64,6 +64,7 @@ Choose = Callable[[Path, list[str]], Mapping[str, str]]
 """Maps the path and the file's columns to the file's name of each column that is read."""
 # as pandas, astropy, TOPCAT and databases write it
 MISSING = {"", "nan", "+nan", "-nan", "null", "none", "n/a", "na", "<na>", "--", "---", "-"}
+INFINITE = {"inf", "+inf", "-inf", "infinity", "+infinity", "-infinity"}
 # Python's own `float` also reads 5_012 and the digits of every script
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 WHOLE = re.compile(r"(\d+)\.0+", re.ASCII)
