@@ -26,6 +26,7 @@ from scipy.ndimage import gaussian_filter
 from experiments.spread import spread
 from experiments.standin.ablation import OURS, STEPS, judged
 from experiments.standin.photometry import regressors
+from peculiar.core.cosmography import HUBBLE
 from peculiar.core.dataset import RAW_COLUMNS, Observed, open_set
 from peculiar.core.errors import InputError, one_sentence
 from peculiar.core.params import load, validate
@@ -33,10 +34,10 @@ from peculiar.core.photometry import GAUSSIAN_FWHM
 from peculiar.core.survey import Instrument
 from peculiar.mock.images import views
 from peculiar.mock.params import Observe
-from peculiar.mock.resample import kpc_per_arcsec
 from peculiar.networks.heads import DistributionNetwork, build
 from peculiar.networks.inference import pieces_of
 from peculiar.networks.params import NetworkSection
+from peculiar.nulls.resamplers import ratio_of
 from peculiar.training.params import Train
 from peculiar.training.predictions import column_mpc, grid_of, predictions_of
 from peculiar.training.prior import distance_prior, law_on_grid
@@ -63,6 +64,8 @@ class Judge:
         self.images, self.galaxies = open_set(folder / "data/fetch", RAW_COLUMNS)
         self.observed = judged(Observed.read(folder / "data/observe/uniform"))
         self.table, self.survey = self.observed.table, self.observed.survey
+        if self.survey.cosmology != HUBBLE:
+            raise InputError(f"{folder}: other resamplers do not dim: set observe.cosmology hubble")
         self.D_mpc = column_mpc(self.observed, "distance_mpc")
         self.D_z_mpc = column_mpc(self.observed, "distance_z_mpc")
 
@@ -78,7 +81,7 @@ def by_pillow(
 ) -> Pictures:
     """Images placed by Pillow: an independent resampler with other kernels."""
     images, kpc = judge.raw(rows)
-    ratio = judge.survey.pixel_scale_arcsec * kpc_per_arcsec(judge.D_mpc[rows]) / kpc
+    ratio = ratio_of(kpc, judge.D_mpc[rows], judge.survey)
     out = np.empty((*images.shape[:2], side, side), dtype=np.float32)
     for number, image in enumerate(images):
         half, middle = ratio[number] * side / 2, image.shape[-1] / 2
@@ -92,7 +95,7 @@ def by_pillow(
 def by_torch(judge: Judge, rows: NDArray[np.int64], side: int) -> Pictures:
     """Images placed by the other bicubic, a = -0.75 and never widened (torch's grid_sample)."""
     images, kpc = judge.raw(rows)
-    ratio = judge.survey.pixel_scale_arcsec * kpc_per_arcsec(judge.D_mpc[rows]) / kpc
+    ratio = ratio_of(kpc, judge.D_mpc[rows], judge.survey)
     steps = torch.arange(side) - (side - 1) / 2
     along = torch.tensor(ratio)[:, None] * steps / (images.shape[-1] / 2)
     y, x = along[:, :, None].expand(-1, -1, side), along[:, None, :].expand(-1, side, -1)

@@ -291,3 +291,16 @@ def test_the_installed_command_answers(tmp_path):
     assert done.returncode == 1
     assert done.stderr == "peculiar: gone.fits is missing: check the path\n"
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("names", ["ab", "ba"])
+def test_the_metadata_of_several_files_are_of_all(pipeline, tmp_path, monkeypatch, names):
+    nsa.cutout(tmp_path / "a.fits")
+    nsa.cutout(tmp_path / "b.fits", RA=None, DEC=None)  # its redshift stays the Sun's
+    champion = champions.mean_champion(pixels=16)
+    monkeypatch.setattr("peculiar.registry.champion.load_champion", lambda *_: champion)
+    output = tmp_path / "o.ecsv"
+    with inside(pipeline):
+        files = [str(tmp_path / f"{name}.fits") for name in names]
+        main(["predict", *files, "--ebv", "0.1", "--output", str(output)])
+    assert QTable.read(output).meta["frame"] == "cmb, heliocentric"

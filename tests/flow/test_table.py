@@ -47,7 +47,7 @@ def predictions(law_name="flat_lambda_cdm", number=600, seed=0):
             "D_error": D_error * u.Mpc,
             "D_z": law.distance_mpc(cz) * u.Mpc,
             "frame": np.full(number, "cmb"),
-            "flags": np.full(number, "ok"),
+            "flags": np.full(number, "ok", dtype="U20"),
             "p_D": p.astype(np.float32),
         }
     )
@@ -102,8 +102,39 @@ def test_galaxies_that_cannot_be_used_are_counted_and_change_nothing(tmp_path):
         **dict.fromkeys(("no position", "no distance", "no cz"), 1),
     }
     np.testing.assert_allclose(measured.flow.V_kms, plain.flow.V_kms, atol=0.1)
-    accepted = measure_flow(path, accepted=("tension", "noise", "psf"))
+    accepted = measure_flow(path, accepted=("noise", "psf"))
     assert accepted.flow.number == plain.flow.number + 2
+
+
+def test_galaxies_are_chosen_by_their_image_and_not_by_their_redshift(tmp_path):
+    """Flags that depend on the redshift are accepted: cut by it, the flow would be too small."""
+    table = predictions(number=3000)
+    D_z, D_p = table["D_z"].value, table["D_p"].value
+    table["flags"] = np.where((D_z < 60) | (D_z > 130), "distance", "ok").astype("U20")
+    table["flags"][:9] = ["tension", "cz_beyond", "tension, distance"] * 3
+    table.meta |= {"D_least": 60.0, "D_most": 130.0}
+    measured = measure_flow(written(table, tmp_path))
+    assert measured.left_out == {"beyond the model": measured.left_out["beyond the model"]}
+    far = (D_p < 45) | (D_p > 145)
+    assert 0.8 * far.sum() < measured.left_out["beyond the model"] < 1.6 * far.sum()
+    true = SPEED * APEX.cartesian.xyz.value
+    errors = np.sqrt(np.diag(measured.flow.covariance)[:3])
+    assert np.abs((measured.flow.V_kms - true) / errors).max() < 3
+    assert measured.flow.sigma_v_kms == pytest.approx(SIGMA_V, abs=40)
+    cut = measure_flow(written(table[table["flags"] == "ok"], tmp_path))
+    assert cut.flow.sigma_v_kms < SIGMA_V  # what is at stake
+
+
+def test_a_spread_beyond_all_that_is_tried_is_said(tmp_path, capsys):
+    table = predictions(number=300)
+    wrong = np.random.default_rng(2).normal(0, 3000, 300) * u.km / u.s
+    table["cz"] += wrong
+    law = Cosmography("flat_lambda_cdm", H0)
+    table["D_z"] = law.distance_mpc(table["cz"].value) * u.Mpc
+    main(["flow", str(written(table, tmp_path))])
+    assert (
+        "sigma_v is above all that is tried, so the errors do not hold" in capsys.readouterr().out
+    )
 
 
 @pytest.mark.parametrize(
@@ -111,6 +142,15 @@ def test_galaxies_that_cannot_be_used_are_counted_and_change_nothing(tmp_path):
     [
         (lambda t: t.remove_column("cz_error"), "has no column cz_error: predict it again with `"),
         (lambda t: t.meta.pop("H0"), "does not say its H0: predict it again"),
+        (lambda t: t.meta.update(H0=0), "does not say its H0: predict it again"),
+        (
+            lambda t: t["dec"].__setitem__(3, 91 * u.deg),
+            "has a dec beyond 90 deg: predict it again",
+        ),
+        (
+            lambda t: t["flags"].__setitem__(slice(None), "dust"),
+            r"predicted\.parquet has no galaxy to use; left out: 20 dust$",
+        ),
         (lambda t: t.remove_column("p_D"), "has no column p_D: predict it again with --density"),
         (
             lambda t: t["D_z"].__setitem__(12, 99 * u.Mpc),
@@ -147,7 +187,9 @@ def test_directions_are_galactic():
 def test_a_flow_is_printed_written_and_drawn(tmp_path, capsys):
     path = written(predictions(), tmp_path)
     outputs = tmp_path / "flow.ecsv", tmp_path / "flow.png"
-    main(["flow", str(path), "--output", str(outputs[0]), "--picture", str(outputs[1])])
+    accepted = ["--accept", "dust", "--accept", "noise"]
+    written_to = ["--output", str(outputs[0]), "--picture", str(outputs[1])]
+    main(["flow", *written_to, *accepted, str(path)])
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith(
         "600 galaxies of 600 in predicted.parquet, predicted by a network trained"
@@ -165,6 +207,8 @@ def test_a_flow_is_printed_written_and_drawn(tmp_path, capsys):
     assert lines[2].startswith(f"{measured.flow.speed_kms:.0f} ± ")
     assert outputs[1].stat().st_size > 20_000
     assert row.meta["prior"] == "volume"
+    assert row.meta["accepted"] == "dust, noise"
+    assert row.meta["galaxies_left_out"] == "none"
     np.testing.assert_allclose(row.meta["covariance"], measured.flow.covariance)
 
 

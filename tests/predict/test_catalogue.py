@@ -258,6 +258,7 @@ def test_a_redshift_without_a_unit_is_multiplied_by_the_speed_of_light(tmp_path,
         ("id,Cz_kms,CZ", {"cz_kms": "CZ"}, "has a column Cz_kms, and --column cz_kms=CZ is given"),
         ("id,cz_kms,Z", {"z": "Z"}, "has a column cz_kms, and --column z is given: give one of"),
         ("id,v,Z", {"z": "Z", "cz_kms": "v"}, "--column z is given: give one of them"),
+        ("id,Z,z_err", {"z": "Z"}, "column z_err, and --column z is given: add this error times"),
     ],
 )
 def test_names_that_do_not_fit_the_file_are_refused(tmp_path, header, columns, message):

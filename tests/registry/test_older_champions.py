@@ -105,5 +105,5 @@ def test_an_older_run_predicts_the_same(older):
     prior = "uniform" if model.grid_mpc is None else "training"  # it was in p(D | image)
     other = {"digest": "", "frame": "cmb", "law": "hubble, H0 = 70"}
     other |= {"prior": prior_named(prior).describe(model), "v_prior": "N(0, 400 km/s)"}
-    other["dust"] = "none removed"
+    other |= {"dust": "none removed", "D_least": 50.0, "D_most": 100.0}
     assert dict(table.meta) == {n: before.meta[n] for n in table.meta if n not in other} | other

@@ -47,10 +47,11 @@ def add(commands: Commands) -> None:
     command.add_argument("table", type=Path, metavar="TABLE", help="of `predict --density`")
     command.add_argument(
         "--accept",
-        nargs="+",
+        action="append",
         metavar="FLAG",
         default=[],
-        help="use galaxies with these flags too; those with others than tension are left out",
+        help="use galaxies with this flag too; may be repeated. Those with any but tension, "
+        "distance and cz_beyond are left out",
     )
     command.add_argument(
         "--sigma-v",
@@ -73,11 +74,11 @@ def print_flow(arguments: argparse.Namespace) -> None:
 
     from peculiar.core.files import replace_file
     from peculiar.flow.figures import sky
-    from peculiar.flow.table import ACCEPTED, measure_flow
+    from peculiar.flow.table import measure_flow
 
-    accepted = {*ACCEPTED, *arguments.accept}
-    measured = measure_flow(arguments.table, accepted, arguments.sigma_v)
+    measured = measure_flow(arguments.table, arguments.accept, arguments.sigma_v)
     result = flow_table(measured)
+    result.meta["accepted"] = ", ".join(arguments.accept)
     lines = flow_text(arguments.table, measured, result)
     print("\n".join(lines))
     if arguments.output:
@@ -107,6 +108,7 @@ def flow_table(measured: "Measured") -> "Table":
     from astropy.table import Table
 
     from peculiar.flow.figures import cone_deg, towards_deg
+    from peculiar.flow.table import left_out_said
 
     flow = measured.flow
     (l_deg,), (b_deg,) = towards_deg(flow.V_kms[None])
@@ -134,7 +136,7 @@ def flow_table(measured: "Measured") -> "Table":
     table.meta = {
         **measured.meta,
         "covariance": flow.covariance.tolist(),  # of V_x, V_y, V_z, km/s, and the zero point
-        "left_out": dict(measured.left_out),
+        "galaxies_left_out": left_out_said(measured.left_out),
     }
     return table
 
@@ -143,17 +145,18 @@ def flow_text(path: Path, measured: "Measured", result: "Table") -> list[str]:
     """What is printed."""
     import math
 
+    from peculiar.flow.table import left_out_said
+
     (row,) = result
     value = {name: float(row[name]) for name in result.colnames}
     total = measured.flow.number + sum(measured.left_out.values())
-    left = ", ".join(f"{count:,} {reason}" for reason, count in measured.left_out.items())
     said = {name: measured.meta.get(name, "unknown") for name in ("training", "prior", "law")}
     V = ", ".join(f"{value[f'V_{axis}']:.0f} ± {value[f'V_{axis}_error']:.0f}" for axis in "xyz")
     spread = value["sigma_v_error"]
     lines = [
         f"{measured.flow.number:,} galaxies of {total:,} in {path.name}, predicted by a network "
         f"trained on {said['training']}, prior {said['prior']}, law {said['law']}",
-        f"left out: {left or 'none'}",
+        f"left out: {left_out_said(measured.left_out)}",
         f"{value['speed']:.0f} ± {value['speed_error']:.0f} km/s towards l = {value['l']:.0f}, "
         f"b = {value['b']:+.0f} deg (68 % within {value['cone']:.0f} deg), in the CMB's frame",
         f"V = ({V}) km/s, galactic x, y, z",
@@ -164,6 +167,11 @@ def flow_text(path: Path, measured: "Measured", result: "Table") -> list[str]:
         f"sigma_v {value['sigma_v']:.0f}{'' if math.isnan(spread) else f' ± {spread:.0f}'} km/s, "
         f"mean depth {value['depth']:.0f} Mpc",
     ]
+    if measured.flow.sigma_v_at_limit:
+        lines.append(
+            "sigma_v is above all that is tried, so the errors do not hold: look for wrong "
+            "redshifts or distances, or give --sigma-v"
+        )
     if str(said["prior"]).startswith("uniform"):
         lines.append(
             "the prior is uniform: the zero point is biased and V is known less well than could "

@@ -73,11 +73,10 @@ def print_predictions(arguments: argparse.Namespace) -> None:
 
 def _predict_images(arguments: argparse.Namespace) -> None:
     """Print a table of predictions, and write it if asked to."""
-    from astropy.table import vstack
-
     from peculiar.galaxies.nsa import read_catalogue
     from peculiar.predict.columns import DENSITY, EXTINCTION, USED
     from peculiar.predict.densities import check_density
+    from peculiar.predict.files import stacked
     from peculiar.predict.tables import write_table
     from peculiar.registry.champion import load_champion
 
@@ -87,7 +86,7 @@ def _predict_images(arguments: argparse.Namespace) -> None:
     if arguments.density:
         check_density(champion)
     tables = [_predict_image(path, champion, atlas, arguments, prior) for path in arguments.files]
-    table = vstack(tables, metadata_conflicts="silent")
+    table = stacked(champion, tables)
     ends = champion.range_mpc
     limits = "" if ends is None else f", for distances of {ends[0]:.0f} to {ends[1]:.0f} Mpc"
     version = f"version {champion.version}"

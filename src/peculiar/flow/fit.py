@@ -18,6 +18,7 @@ from peculiar.flow.likelihood import Galaxies, given_redshift, log_likelihood
 Array = NDArray[np.float64]
 SIGMA_V_KMS = (100.0, 1000.0)  # range of sigma_v where it is not given
 NODES, LIKELY = 9, 8.0  # of the integral over sigma_v, down to exp(-LIKELY) of its peak
+LIMIT = 0.9  # of the greatest sigma_v: it is at its limit
 SCALE = np.array([100.0, 100.0, 100.0, 0.01])  # of V, km/s, and s: steps of the search
 FEW = 1e-9  # of the largest eigenvalue: a direction without information
 
@@ -49,6 +50,11 @@ class Flow:
     sigma_v_error_kms: float
     depth_mpc: float
     number: int
+
+    @property
+    def sigma_v_at_limit(self) -> bool:
+        """Whether sigma_v seems to be above all that are tried, so that no error holds."""
+        return self.sigma_v_kms > LIMIT * SIGMA_V_KMS[1] and np.isfinite(self.sigma_v_error_kms)
 
     @property
     def speed_kms(self) -> float:

@@ -1,5 +1,6 @@
 """Galaxies of a table of predictions, as far as they tell of a flow."""
 
+from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,12 +16,15 @@ from peculiar.core.errors import InputError
 from peculiar.flow.fit import Flow, fit_flow
 from peculiar.flow.likelihood import Galaxies
 from peculiar.predict.columns import FLAGS
-from peculiar.predict.densities import read_densities
+from peculiar.predict.densities import plain_numbers, read_densities
+from peculiar.velocity.grid import share_between
 
 Array = NDArray[np.float64]
 COLUMNS = ("cz", "cz_error", "ra", "dec", "frame", "flags", "D_z")
-# a galaxy far from its redshift's distance is one that moves: without it the flow would be smaller
-ACCEPTED = ("tension",)
+# they depend on the redshift: without galaxies that have them the flow would be smaller
+ACCEPTED = ("tension", "distance", "cz_beyond")
+LEAST = 0.05  # probability by the image of a distance that the model is offered for
+NEAR, FAR = "D_least", "D_most"  # metadata of the distances that it is offered for, Mpc
 AGAIN = "predict it again with `peculiar predict --density`"
 
 
@@ -50,18 +54,20 @@ class Measured:
 
 
 def measure_flow(
-    path: str | Path, accepted: Collection[str] = ACCEPTED, sigma_v_kms: float | None = None
+    path: str | Path, accepted: Collection[str] = (), sigma_v_kms: float | None = None
 ) -> Measured:
     """Measure the bulk flow of the galaxies in a table of predictions.
 
-    Galaxies are used whose redshift is in the CMB's frame and whose only flags are accepted.
+    Galaxies are used whose redshift is in the CMB's frame, whose only flags are accepted, and which
+    by their image may lie within the distances that the model is offered for. Whether their
+    redshift fits must not matter: a sample cut by redshift flows too slowly.
 
     Parameters
     ----------
     path : str or Path
         Table that `peculiar predict --density` wrote.
     accepted : collection of str
-        Flags of `peculiar.predict.columns.FLAGS` that a galaxy may have.
+        Flags of `peculiar.predict.columns.FLAGS` that a galaxy may have besides `ACCEPTED`.
     sigma_v_kms : float, optional
         See `peculiar.flow.fit.fit_flow`.
 
@@ -79,11 +85,16 @@ def measure_flow(
     table, grid_mpc, p = read_densities(path)
     table.meta = {str(key).lower(): value for key, value in table.meta.items()}  # FITS has capitals
     _check(path, table, accepted)
-    left_out = _left_out(table, p, accepted)
-    used = np.flatnonzero(left_out == "")
-    reasons, counts = np.unique(left_out[left_out != ""], return_counts=True)
+    why = _left_out(table, p, {*ACCEPTED, *accepted})
+    near, far = (table.meta.get(key.lower()) for key in (NEAR, FAR))
+    if near is not None and far is not None:
+        why[(why == "") & (p @ share_between(grid_mpc, near, far) < LEAST)] = "beyond the model"
+    used = np.flatnonzero(why == "")
+    left_out = dict(sorted(Counter(why[why != ""].tolist()).items()))
+    if not used.size:
+        raise InputError(f"{path} has no galaxy to use; left out: {left_out_said(left_out)}")
     table, p = table[used], p[used]
-    at = SkyCoord(_numbers(table, "ra"), _numbers(table, "dec"), unit="deg").galactic
+    at = SkyCoord(plain_numbers(table["ra"]), plain_numbers(table["dec"]), unit="deg").galactic
     _check_once(path, table, used)
     samples, v_kms = _samples(path, table, grid_mpc, p, at.cartesian.xyz.value.T, used)
     return Measured(
@@ -91,28 +102,28 @@ def measure_flow(
         at.l.wrap_at(180 * u.deg).deg,
         at.b.deg,
         v_kms,
-        {str(reason): int(count) for reason, count in zip(reasons, counts, strict=True)},
+        left_out,
         dict(table.meta),
     )
+
+
+def left_out_said(left_out: Mapping[str, int]) -> str:
+    """How many galaxies were left out by each reason, in words."""
+    return ", ".join(f"{count:,} {reason}" for reason, count in left_out.items()) or "none"
 
 
 def _check(path: Path, table: Table, accepted: Collection[str]) -> None:
     for name in COLUMNS:
         if name not in table.colnames:
             raise InputError(f"{path} has no column {name}: {AGAIN}")
-    if not isinstance(table.meta.get("h0"), int | float):
+    H0 = table.meta.get("h0")
+    if not isinstance(H0, int | float) or not 0 < H0 < np.inf:
         raise InputError(f"{path} does not say its H0: {AGAIN}")
+    if (np.abs(plain_numbers(table["dec"])) > 90).any():
+        raise InputError(f"{path} has a dec beyond 90 deg: {AGAIN}")
     for flag in accepted:
         if flag not in FLAGS:
             raise InputError(f"flag {flag!r} is not known: give one of {', '.join(FLAGS)}")
-
-
-def _numbers(table: Table, name: str) -> Array:
-    """A column (n,) of plain numbers, NaN where it is masked."""
-    column: np.ma.MaskedArray = np.ma.asarray(
-        getattr(table[name], "value", table[name]), dtype=float
-    )
-    return np.asarray(column.filled(np.nan))
 
 
 def _left_out(table: Table, p: Array, accepted: Collection[str]) -> NDArray[np.str_]:
@@ -122,7 +133,7 @@ def _left_out(table: Table, p: Array, accepted: Collection[str]) -> NDArray[np.s
         others = [flag for flag in str(flags).split(", ") if flag not in ("ok", *accepted)]
         if others:
             why[row] = others[0]
-    numbers = {name: _numbers(table, name) for name in ("cz", "cz_error", "ra", "dec")}
+    numbers = {name: plain_numbers(table[name]) for name in ("cz", "cz_error", "ra", "dec")}
     missing = {
         "no position": ~np.isfinite(numbers["ra"] + numbers["dec"]),
         "no cz": ~np.isfinite(numbers["cz"] + numbers["cz_error"]),
@@ -138,7 +149,7 @@ def _check_once(path: Path, table: Table, rows: NDArray[np.intp]) -> None:
     """Refuse galaxies in one place, which are one galaxy and would count twice."""
     places: dict[tuple[float, float], int] = {}
     for row, place in zip(
-        rows, zip(_numbers(table, "ra"), _numbers(table, "dec"), strict=True), strict=True
+        rows, zip(plain_numbers(table["ra"]), plain_numbers(table["dec"]), strict=True), strict=True
     ):
         if place in places:
             raise InputError(
@@ -158,7 +169,7 @@ def _samples(
 ) -> tuple[list[Galaxies], Array]:
     """Galaxies by the law of distance that their D_z follows, and their velocities (n,), km/s."""
     H0 = float(table.meta["h0"])
-    cz, error, D_z = (_numbers(table, name) for name in ("cz", "cz_error", "D_z"))
+    cz, error, D_z = (plain_numbers(table[name]) for name in ("cz", "cz_error", "D_z"))
     samples, v_kms, without = [], np.full(len(table), np.nan), np.ones(len(table), dtype=bool)
     for law in (Cosmography(name, H0) for name in COSMOLOGIES):
         own = without & np.isclose(law.distance_mpc(cz), D_z, rtol=1e-6, atol=0)

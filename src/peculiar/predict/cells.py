@@ -64,6 +64,7 @@ Choose = Callable[[Path, list[str]], Mapping[str, str]]
 """Maps the path and the file's columns to the file's name of each column that is read."""
 # as pandas, astropy, TOPCAT and databases write it
 MISSING = {"", "nan", "+nan", "-nan", "null", "none", "n/a", "na", "<na>", "--", "---", "-"}
+INFINITE = {"inf", "+inf", "-inf", "infinity", "+infinity", "-infinity"}
 # Python's own `float` also reads 5_012 and the digits of every script
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 WHOLE = re.compile(r"(\d+)\.0+", re.ASCII)
@@ -74,6 +75,7 @@ WITHOUT_UNIT = {
     "v_prior_kms": ("v_prior",),
     "v_prior_error_kms": ("v_prior_error", "v_prior_err"),
 }
+Z_ERRORS = ("z_err", "z_error", "zerr", "e_z")  # of `Z`; ours is in km/s
 EXACT = 2**53  # whole numbers below are exact as floats
 
 
@@ -114,6 +116,13 @@ def our_columns(
                 raise InputError(
                     f"{path} has a column {other[:60]} and none {name}: call it {name}, or "
                     "something less like it"
+                )
+    if Z in columns_given and "cz_error_kms" not in columns:
+        for other in Z_ERRORS:
+            if other in columns:
+                raise InputError(
+                    f"{path} has a column {other}, and --column {Z} is given: add this error times "
+                    "the speed of light as cz_error_kms, or call it something else"
                 )
     if not any(name in columns for name in NAMES):
         raise InputError(f"{path} has no column path or id: add one that names the images")

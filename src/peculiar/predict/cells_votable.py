@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from peculiar.core.errors import InputError
 from peculiar.predict.cells import (
+    INFINITE,
     MISSING,
     NOT_PASSED,
     NUMBER,
@@ -48,7 +49,6 @@ KINDS = {
     "char": pa.string(),
     "unicodeChar": pa.string(),
 }
-INFINITE = {"inf", "+inf", "-inf", "infinity", "+infinity", "-infinity"}
 BINARY = ("BINARY", "BINARY2")
 LARGEST = 1 << 30  # bytes, unzipped: more belongs in a format that is read in parts
 

@@ -73,7 +73,7 @@ def read_densities(path: str | Path) -> tuple[QTable, Array, Array]:
     table = _read(path)
     if NAME not in table.colnames:
         raise InputError(f"{path} has no column {NAME}: predict it again with --density")
-    p = _filled(table[NAME])
+    p = plain_numbers(table[NAME])
     if p.ndim != 2:
         raise InputError(f"{path} has {NAME} of one number a row: predict it again with --density")
     meta = {str(key).lower(): value for key, value in table.meta.items()}
@@ -142,7 +142,7 @@ def _read(path: Path) -> QTable:
         raise damaged(path, error) from None
 
 
-def _filled(column: Any) -> Array:
+def plain_numbers(column: Any) -> Array:
     """Numbers of a column, NaN where they are masked."""
     values = getattr(column, "value", column)
     return np.asarray(np.ma.filled(np.ma.asarray(values, dtype=float), np.nan))

@@ -92,7 +92,7 @@ def _distance(axes: Axes, champion: Champion, output: Array, estimate: Mapping[s
 def _velocity(axes: Axes, estimate: Mapping[str, float]) -> None:
     axes.set(xlabel="v [km/s]", yticks=[])
     if not np.isfinite(estimate["v_hat"]):
-        axes.set_title("no redshift that fits", fontsize=8)
+        axes.set_title("no posterior", fontsize=8)
         return
     _gaussian(axes, estimate["v_prior"], estimate["v_prior_error"], "before")
     for level, alpha in ((95, 0.2), (68, 0.4)):

@@ -6,17 +6,25 @@ from math import nan
 
 import astropy.units as u
 import numpy as np
-from astropy.table import QTable
+from astropy.table import QTable, vstack
 
 from peculiar.core.frames import UNKNOWN
 from peculiar.galaxies.galaxy import Galaxy
-from peculiar.predict.dust import extinction_mag
+from peculiar.predict.dust import dust_said, extinction_mag
 from peculiar.predict.dust_maps import with_sfd
 from peculiar.predict.estimate import predict_images
 from peculiar.predict.priors import DistancePrior
-from peculiar.predict.redshifts import laws_of
+from peculiar.predict.redshifts import frames_in, laws_of
 from peculiar.predict.view import view_galaxy
 from peculiar.registry.champion import Champion
+
+
+def stacked(champion: Champion, tables: Sequence[QTable]) -> QTable:
+    """Join the tables of several files; the metadata hold what all their rows have."""
+    table = vstack(tables, metadata_conflicts="silent")
+    removed = [table[f"A_{band}"].value for band in champion.bands]
+    table.meta |= {"frame": frames_in(table["frame"]), "dust": dust_said(removed)}
+    return table
 
 
 def predict_galaxy(

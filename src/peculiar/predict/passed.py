@@ -17,6 +17,7 @@ import pyarrow as pa  # type: ignore[import-untyped]
 from peculiar.core.errors import InputError
 from peculiar.predict.cells import (
     EXACT,
+    INFINITE,
     MISSING,
     NOT_PASSED,
     NUMBER,
@@ -32,7 +33,6 @@ from peculiar.predict.tables import printable, texts
 
 SUFFIX = "_in"  # of a column whose name is one of ours
 TRUTH = {"true": True, "false": False}
-INFINITE = {"inf", "+inf", "-inf", "infinity", "+infinity", "-infinity"}
 LARGEST, DIGITS = 2**63, 19  # whole numbers beyond are text
 
 

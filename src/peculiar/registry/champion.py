@@ -128,6 +128,8 @@ class Champion:
 
     def describe(self) -> dict[str, str | float]:
         """Metadata for tables of its predictions; FITS headers can hold the keys."""
+        near, far = self.range_mpc or (None, None)
+        offered = {} if near is None or far is None else {"D_least": near, "D_most": far}
         return {
             "model": self.model,
             "version": self.version,
@@ -138,6 +140,7 @@ class Champion:
             "H0": self.H0_kms_mpc,
             "sigma_v": self.sigma_v_kms,
             "ranges": "unknown" if self.validity is None else "known",
+            **offered,
         }
 
 
