@@ -69,25 +69,18 @@ def test_more_processes_than_gpus_is_one_sentence(monkeypatch):
         pass
 
 
-PROGRAM = """
-import runpy, sys
-for network in ("cnn2", "pyramid", "cnn3"):
-    sys.argv[1:] = ["--dataset", "uniform", "--network", network]
-    runpy.run_module("peculiar.pipeline.train", run_name="__main__")
-"""
+def torchrun(folder, network):
+    """Train one network of `params.yaml` in two processes, as docs/cluster.md says.
 
-
-def torchrun(folder):
-    """Train three networks of `params.yaml`, each as docs/cluster.md says, in two processes.
-
-    One after another, because to start and import takes longer than to train.
+    Each has its own launch: processes that begin a second training can wait for each other for
+    ever.
     """
-    (folder / "trainings.py").write_text(PROGRAM)
-    command = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    train = ["-m", "peculiar.pipeline.train", "--dataset", "uniform", "--network", network]
     environment = ENVIRONMENT | {"PYTHONPATH": str(ROOT / "src")}
     said = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    with started(*command, "trainings.py", cwd=folder, env=environment, **said) as process:
-        out, _ = process.communicate(timeout=400)
+    with started(*launch, *train, cwd=folder, env=environment, **said) as process:
+        out, _ = process.communicate(timeout=240)
     assert process.returncode == 0, out
 
 
@@ -106,7 +99,8 @@ def trained(pipeline, tmp_path_factory):
         write_params(params, folder)
     with inside(one):
         train.main(["--dataset", "uniform", "--network", "cnn2"])
-    torchrun(two)
+    for network in ("cnn2", "pyramid", "cnn3"):
+        torchrun(two, network)
     return one / "results/train", two / "results/train"
 
 
