@@ -1,6 +1,6 @@
 """Mock catalogues of galaxies with a bulk flow, and distances with errors."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,7 +43,7 @@ class Mock:
     range_mpc: tuple[float, float] = (40.0, 110.0)
     hidden_deg: float = 10.0
     cz_error_kms: float = 0.0
-    H0_kms_mpc: float = field(default=70.0)
+    H0_kms_mpc: float = 70.0
 
 
 @dataclass(frozen=True)
@@ -57,15 +57,22 @@ class Drawn:
     flat: Array
 
 
-def drawn(mock: Mock, rng: np.random.Generator) -> Drawn:
-    """Draw one mock catalogue."""
-    n, (low, high), H0 = mock.galaxies, mock.range_mpc, mock.H0_kms_mpc
-    D = np.cbrt(rng.uniform(low**3, high**3, n))
+def on_the_sky(mock: Mock, D_mpc: Array, rng: np.random.Generator) -> tuple[Array, Array]:
+    """Draw unit vectors (n, 3) to galaxies at distances (n,), Mpc, and redshifts (n,), km/s."""
+    n = len(D_mpc)
     z = rng.uniform(np.sin(np.radians(mock.hidden_deg)), 1, n) * rng.choice([-1, 1], n)
     angle, flat = rng.uniform(0, 2 * np.pi, n), np.sqrt(1 - z**2)
     towards = np.column_stack([flat * np.cos(angle), flat * np.sin(angle), z])
     v = towards @ np.array(mock.flow_kms) + rng.normal(0, mock.sigma_v_kms, n)
-    cz = (1 + mock.zero_point) * H0 * D + v + mock.cz_error_kms * rng.normal(size=n)
+    cosmological = (1 + mock.zero_point) * mock.H0_kms_mpc * D_mpc
+    return towards, cosmological + v + mock.cz_error_kms * rng.normal(size=n)
+
+
+def drawn(mock: Mock, rng: np.random.Generator) -> Drawn:
+    """Draw one mock catalogue."""
+    n, (low, high), H0 = mock.galaxies, mock.range_mpc, mock.H0_kms_mpc
+    D = np.cbrt(rng.uniform(low**3, high**3, n))
+    towards, cz = on_the_sky(mock, D, rng)
     reach = 4 * mock.sigma_D_mpc
     grid = np.arange(max(low - reach, 0) + 0.5, high + reach, 1.0)
     p = gaussian(rng.normal(D, mock.sigma_D_mpc), mock.sigma_D_mpc, grid)

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from experiments.flow.estimators import judged, mean_said
-from experiments.flow.mocks import Mock
+from experiments.flow.mocks import Mock, on_the_sky
 from experiments.standin.limits import SEED, seen
 from peculiar.core.errors import InputError, one_sentence
 from peculiar.core.params import load
@@ -54,12 +54,8 @@ def densities(champion: Champion, galaxies: int) -> tuple[Array, Array]:
 
 def on_a_sky(mock: Mock, p: Array, grid_mpc: Array, D_mpc: Array, seed: int) -> Galaxies:
     """The galaxies with positions and velocities of their own."""
-    rng = np.random.default_rng(seed)
-    towards = rng.normal(size=(len(D_mpc), 3))
-    towards /= np.linalg.norm(towards, axis=1, keepdims=True)
-    v_kms = towards @ np.array(mock.flow_kms) + rng.normal(0, mock.sigma_v_kms, len(D_mpc))
-    X = D_mpc + v_kms / mock.H0_kms_mpc
-    return Galaxies(p, grid_mpc, X, np.zeros(len(D_mpc)), towards)
+    towards, cz = on_the_sky(mock, D_mpc, np.random.default_rng(seed))
+    return Galaxies(p, grid_mpc, cz / mock.H0_kms_mpc, np.zeros(len(D_mpc)), towards)
 
 
 def main() -> None:
@@ -74,7 +70,9 @@ def main() -> None:
     with one_sentence():
         champion = load_champion(load(Promote).model)
         p, D_mpc = densities(champion, chosen.galaxies)
-        mock = Mock(sigma_v_kms=champion.sigma_v_kms, H0_kms_mpc=champion.H0_kms_mpc)
+        mock = Mock(
+            sigma_v_kms=champion.sigma_v_kms, H0_kms_mpc=champion.H0_kms_mpc, hidden_deg=0.0
+        )
         found = [
             fit_flow([on_a_sky(mock, p, distance_grid(champion), D_mpc, seed)], mock.H0_kms_mpc)
             for seed in range(chosen.skies)

@@ -10,6 +10,8 @@ from scipy.optimize import approx_fprime
 from scipy.spatial.transform import Rotation
 from scipy.stats import norm
 
+from experiments.flow import mocks
+from experiments.flow.mocks import Mock
 from peculiar.core.errors import InputError
 from peculiar.flow import likelihood
 from peculiar.flow.fit import fit_flow
@@ -17,27 +19,22 @@ from peculiar.flow.likelihood import Galaxies, log_likelihood
 
 H0, SIGMA_V = 70.0, 300.0
 FLOW = np.array([150.0, -200.0, 170.0])
-GRID = np.arange(20.5, 130, 1.0)
 
 
-def drawn(number, seed, sigma_D=8.0, flow=FLOW, zero_point=0.0, cz_error=0.0):
-    """Mock galaxies in a volume of 30 to 110 Mpc with images that tell distances to `sigma_D`."""
-    rng = np.random.default_rng(seed)
-    law = np.where((GRID > 30) & (GRID < 110), GRID**2, 0.0)
-    D = np.cbrt(rng.uniform(30**3, 110**3, number))
-    towards = rng.normal(size=(number, 3))
-    towards /= np.linalg.norm(towards, axis=1, keepdims=True)
-    seen = rng.normal(D, sigma_D)
-    p = law * norm.pdf(seen[:, None], GRID, sigma_D)
-    cz = (1 + zero_point) * H0 * D + towards @ flow + rng.normal(0, SIGMA_V, number)
-    cz += rng.normal(0, 1, number) * cz_error
-    return Galaxies(
-        p / p.sum(axis=1, keepdims=True),
-        GRID,
-        cz / H0,
-        np.full(number, cz_error / H0),
-        towards,
+def drawn(number, seed, zero_point=0.0, cz_error=0.0):
+    """Mock galaxies in a volume of 30 to 110 Mpc with images that tell distances to 8 Mpc."""
+    mock = Mock(
+        galaxies=number,
+        sigma_D_mpc=8.0,
+        flow_kms=tuple(FLOW),
+        sigma_v_kms=SIGMA_V,
+        zero_point=zero_point,
+        range_mpc=(30.0, 110.0),
+        hidden_deg=0.0,
+        cz_error_kms=cz_error,
+        H0_kms_mpc=H0,
     )
+    return mocks.drawn(mock, np.random.default_rng(seed)).galaxies
 
 
 def test_the_flow_is_found():
@@ -81,7 +78,7 @@ def test_the_likelihood_is_the_integral_over_the_distance():
     at = np.array([100.0, 50.0, -20.0, 0.03])
     total = 0.0
     for k in range(20):
-        mean = 1.03 * H0 * GRID + galaxies.towards[k] @ at[:3]
+        mean = 1.03 * H0 * galaxies.x_mpc + galaxies.towards[k] @ at[:3]
         density = norm.pdf(H0 * galaxies.X_mpc[k], mean, np.hypot(SIGMA_V, 150.0))
         total += np.log(H0 * galaxies.p[k] @ density)
     assert log_likelihood(galaxies, H0, SIGMA_V, at)[0] == pytest.approx(total, rel=1e-9)
@@ -89,9 +86,10 @@ def test_the_likelihood_is_the_integral_over_the_distance():
 
 def test_exact_distances_give_least_squares():
     galaxies = drawn(500, 4)
-    D = GRID[np.random.default_rng(4).integers(10, 90, 500)]
+    grid = galaxies.x_mpc
+    D = grid[np.random.default_rng(4).integers(30, 110, 500)]
     v = galaxies.towards @ FLOW + np.random.default_rng(5).normal(0, SIGMA_V, 500)
-    exact = replace(galaxies, p=(D[:, None] == GRID).astype(float), X_mpc=D + v / H0)
+    exact = replace(galaxies, p=(D[:, None] == grid).astype(float), X_mpc=D + v / H0)
     design = np.column_stack([galaxies.towards, H0 * D])
     inverse = np.linalg.inv(design.T @ design)
     found = fit_flow([exact], H0, SIGMA_V)
@@ -116,7 +114,9 @@ def test_groups_and_pieces_change_nothing(monkeypatch):
     galaxies = drawn(300, 7)
     whole = fit_flow([galaxies], H0)
     halves = [
-        Galaxies(galaxies.p[at], GRID, galaxies.X_mpc[at], galaxies.X_error_mpc[at], towards)
+        Galaxies(
+            galaxies.p[at], galaxies.x_mpc, galaxies.X_mpc[at], galaxies.X_error_mpc[at], towards
+        )
         for at in (slice(0, 100), slice(100, 300))
         for towards in [galaxies.towards[at]]
     ]

@@ -10,7 +10,7 @@ from peculiar.core.errors import InputError
 if TYPE_CHECKING:  # takes seconds to import
     from astropy.table import Table
 
-    from peculiar.flow.table import Measured
+    from peculiar.flow.table import MeasuredFlow
 
 COLUMNS = {
     **{f"V_{axis}": ("km / s", f"bulk flow, galactic {axis}") for axis in "xyz"},
@@ -102,7 +102,7 @@ def _check(arguments: argparse.Namespace) -> None:
             keep_inputs(path, [arguments.table])
 
 
-def flow_table(measured: "Measured") -> "Table":
+def flow_table(measured: "MeasuredFlow") -> "Table":
     """The flow as a table of one row, with the metadata of the predictions."""
     import numpy as np
     from astropy.table import Table
@@ -141,7 +141,7 @@ def flow_table(measured: "Measured") -> "Table":
     return table
 
 
-def flow_text(path: Path, measured: "Measured", result: "Table") -> list[str]:
+def flow_text(path: Path, measured: "MeasuredFlow", result: "Table") -> list[str]:
     """What is printed."""
     import math
 

@@ -5,7 +5,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from peculiar.flow.fit import Flow
-from peculiar.flow.table import Measured
+from peculiar.flow.table import MeasuredFlow
 
 Array = NDArray[np.float64]
 APEXES = 2000  # drawn from the probability of V
@@ -30,12 +30,12 @@ def cone_deg(flow: Flow, rng: np.random.Generator) -> float:
     return float(np.degrees(np.quantile(np.arccos(np.clip(cosine, -1, 1)), 0.683)))
 
 
-def sky(measured: Measured, title: str, rng: np.random.Generator) -> Figure:
+def sky(measured: MeasuredFlow, title: str, rng: np.random.Generator) -> Figure:
     """Galaxies on the sky, coloured by velocity, and where they flow to.
 
     Parameters
     ----------
-    measured : Measured
+    measured : MeasuredFlow
         From `peculiar.flow.table.measure_flow`.
     title : str
         Drawn above.

@@ -29,7 +29,7 @@ AGAIN = "predict it again with `peculiar predict --density`"
 
 
 @dataclass(frozen=True)
-class Measured:
+class MeasuredFlow:
     """A flow, and of what it is.
 
     Attributes
@@ -55,7 +55,7 @@ class Measured:
 
 def measure_flow(
     path: str | Path, accepted: Collection[str] = (), sigma_v_kms: float | None = None
-) -> Measured:
+) -> MeasuredFlow:
     """Measure the bulk flow of the galaxies in a table of predictions.
 
     Galaxies are used whose redshift is in the CMB's frame, whose only flags are accepted, and which
@@ -73,7 +73,7 @@ def measure_flow(
 
     Returns
     -------
-    Measured
+    MeasuredFlow
 
     Raises
     ------
@@ -97,7 +97,7 @@ def measure_flow(
     at = SkyCoord(plain_numbers(table["ra"]), plain_numbers(table["dec"]), unit="deg").galactic
     _check_once(path, table, used)
     samples, v_kms = _samples(path, table, grid_mpc, p, at.cartesian.xyz.value.T, used)
-    return Measured(
+    return MeasuredFlow(
         fit_flow(samples, float(table.meta["h0"]), sigma_v_kms),
         at.l.wrap_at(180 * u.deg).deg,
         at.b.deg,

@@ -135,9 +135,9 @@ def predict_real(
         When the galaxy is smaller than a pixel, or has no dust to remove, or there are no maps.
     """
     cameras = range(len(galaxy.images))
-    if sfd:
-        galaxy = with_sfd(galaxy, champion.bands, ra_deg, dec_deg)
     A = None if np.isnan(ebv_mag) else extinction_mag(ebv_mag, champion.bands)
+    if sfd and A is None:
+        galaxy = with_sfd(galaxy, champion.bands, ra_deg, dec_deg)
     views = [view_galaxy(champion, galaxy, camera, nan, 0, A) for camera in cameras]
     cz, frame = (galaxy.cz_kms, galaxy.cz_frame) if cz_kms is None else (cz_kms, frame)
     table = predict_images(

@@ -146,16 +146,16 @@ def _draw(
 
 def _reason(row: Row, view: View, flags: str) -> str:
     """Why numbers of a row are missing or not as they could be, on one line."""
-    reasons = [" ".join(view.reason.split()), row.reason]
-    if "prior" in flags.split(", "):
+    reasons, present = [" ".join(view.reason.split()), row.reason], flags.split(", ")
+    if "prior" in present:
         reasons.append("no distance that the prior allows fits the image")
-    if "frame" in flags.split(", "):
+    if "frame" in present:
         reasons.append("its redshift is taken as it is: give its cz_frame, and ra and dec")
-    if "bad_prior" in flags:
+    if "bad_prior" in present:
         reasons.append(NOT_USABLE)
-    if "dust" in flags.split(", "):
+    if "dust" in present:
         reasons.append(NOT_KNOWN)
-    if "cz_beyond" in flags:
+    if "cz_beyond" in present:
         reasons.append(f"cz {row.cz_kms:.0f} km/s is beyond the champion's distances")
     return "; ".join(filter(None, reasons))
 
@@ -179,9 +179,9 @@ def _view(champion: Champion, job: Job, row: Row) -> View:
         if np.isnan(distance) and not is_real(galaxy):
             distance = job.at_mpc
         placed = isinstance(job.source, Dataset) and job.source.simulated
-        if job.sfd:
-            galaxy = with_sfd(galaxy, champion.bands, row.ra_deg, row.dec_deg)
         A = _extinction_mag(champion, row)
+        if job.sfd and A is None:
+            galaxy = with_sfd(galaxy, champion.bands, row.ra_deg, row.dec_deg)
         view = view_galaxy(champion, galaxy, camera, distance, row.number, A, placed)
     except NotFinite as error:
         view = View(None, ("nan_pixels",), str(error))
