@@ -32,12 +32,11 @@ from peculiar.core.errors import InputError, one_sentence
 from peculiar.core.params import load, validate
 from peculiar.core.photometry import GAUSSIAN_FWHM
 from peculiar.core.survey import Instrument
-from peculiar.mock.images import views
+from peculiar.mock.images import ratio_of, views
 from peculiar.mock.params import Observe
 from peculiar.networks.heads import DistributionNetwork, build
 from peculiar.networks.inference import pieces_of
 from peculiar.networks.params import NetworkSection
-from peculiar.nulls.resamplers import ratio_of
 from peculiar.training.params import Train
 from peculiar.training.predictions import column_mpc, grid_of, predictions_of
 from peculiar.training.prior import distance_prior, law_on_grid

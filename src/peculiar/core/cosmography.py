@@ -73,9 +73,7 @@ class Cosmography:
         if self.name == HUBBLE:
             return np.asarray(cz / self.H0_kms_mpc)
         z, D = _comoving(self.H0_kms_mpc, self.Om0)
-        return np.asarray(
-            np.sign(cz) * np.interp(np.abs(cz) / SPEED_OF_LIGHT_KMS, z, D, right=np.nan)
-        )
+        return _odd(cz / SPEED_OF_LIGHT_KMS, z, D)
 
     def cosmological_cz_kms(self, D_mpc: ArrayLike) -> Array:
         """Speed of light times the redshift z_cos of a comoving distance: inverts `distance_mpc`.
@@ -94,9 +92,7 @@ class Cosmography:
         if self.name == HUBBLE:
             return np.asarray(D * self.H0_kms_mpc)
         z, distance = _comoving(self.H0_kms_mpc, self.Om0)
-        return np.asarray(
-            np.sign(D) * SPEED_OF_LIGHT_KMS * np.interp(np.abs(D), distance, z, right=np.nan)
-        )
+        return SPEED_OF_LIGHT_KMS * _odd(D, distance, z)
 
     def redshift(self, D_mpc: ArrayLike) -> Array | None:
         """Redshift by which light of a distance is shifted and dimmed, to place images.
@@ -154,6 +150,11 @@ class Cosmography:
         if self.name == HUBBLE:
             return error
         return np.asarray(error / (1 + np.asarray(cz_kms, dtype=float) / SPEED_OF_LIGHT_KMS))
+
+
+def _odd(at: Array, x: Array, y: Array) -> Array:
+    """An odd function that rises through the points (x, y), x from 0; NaN beyond them."""
+    return np.asarray(np.sign(at) * np.interp(np.abs(at), x, y, right=np.nan))
 
 
 @lru_cache(maxsize=4)

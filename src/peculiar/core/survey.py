@@ -21,6 +21,7 @@ from peculiar.core.photometry import Band
 Scale = Literal["header", "paper"]
 Dimming = Literal["physical", "literal"]
 PAPER_FIELD_KPC = 84.4  # side of every frame of Illustris in the paper, section 3.1
+OFFERED = ("D_least", "D_most")  # in metadata: between these a network is offered, Mpc
 SplitBy = Literal["galaxy", "image"]
 Number = TypeVar("Number", bound=float)
 

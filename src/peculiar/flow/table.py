@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from peculiar.core.cosmography import COSMOLOGIES, Cosmography
 from peculiar.core.errors import InputError
+from peculiar.core.survey import OFFERED
 from peculiar.flow.fit import Flow, fit_flow
 from peculiar.flow.likelihood import Galaxies
 from peculiar.predict.columns import FLAGS
@@ -24,7 +25,6 @@ COLUMNS = ("cz", "cz_error", "ra", "dec", "frame", "flags", "D_z")
 # they depend on the redshift: without galaxies that have them the flow would be smaller
 ACCEPTED = ("tension", "distance", "cz_beyond")
 LEAST = 0.05  # probability by the image of a distance that the model is offered for
-NEAR, FAR = "D_least", "D_most"  # metadata of the distances that it is offered for, Mpc
 AGAIN = "predict it again with `peculiar predict --density`"
 
 
@@ -86,7 +86,7 @@ def measure_flow(
     table.meta = {str(key).lower(): value for key, value in table.meta.items()}  # FITS has capitals
     _check(path, table, accepted)
     why = _left_out(table, p, {*ACCEPTED, *accepted})
-    near, far = (table.meta.get(key.lower()) for key in (NEAR, FAR))
+    near, far = (table.meta.get(key.lower()) for key in OFFERED)
     if near is not None and far is not None:
         why[(why == "") & (p @ share_between(grid_mpc, near, far) < LEAST)] = "beyond the model"
     used = np.flatnonzero(why == "")

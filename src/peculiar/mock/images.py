@@ -55,6 +55,14 @@ def read_kpc(scale: Scale, kpc_per_pixel: NDArray[np.float64], pixels: int) -> N
     return np.full_like(kpc_per_pixel, PAPER_FIELD_KPC / pixels)
 
 
+def ratio_of(
+    kpc_per_pixel: NDArray[np.float64], distance_mpc: NDArray[np.float64], survey: Survey
+) -> NDArray[np.float64]:
+    """Side of an output pixel over that of a raw pixel (n,), of raw pixels (n,) of so many kpc."""
+    per_arcsec = kpc_per_arcsec(distance_mpc, survey.law.redshift(distance_mpc))
+    return np.asarray(survey.pixel_scale_arcsec * per_arcsec / kpc_per_pixel)
+
+
 def views(
     images: NDArray[np.float32],
     kpc_per_pixel: NDArray[np.float64],
@@ -229,8 +237,7 @@ def fresh_views(
         kpc = kpc_per_pixel[galaxy, camera]
         middle = None
         if survey.instrument is None:  # an instrument needs a margin, so the complete image
-            per_arcsec = kpc_per_arcsec(distance_mpc, survey.law.redshift(distance_mpc))
-            ratio = survey.pixel_scale_arcsec * per_arcsec / kpc
+            ratio = ratio_of(kpc, distance_mpc, survey)
             middle = 2 * ceil(reach + np.abs(offset).max() + (pixels / 2 + reach) * ratio.max())
         seen = views(
             images.pick(galaxy, camera, middle),

@@ -14,10 +14,10 @@ from scipy.ndimage import gaussian_filter, map_coordinates
 from scipy.special import ndtr
 
 from peculiar.core.survey import Survey
-from peculiar.mock.images import views
+from peculiar.mock.images import ratio_of, views
 from peculiar.mock.instrument import photograph
 from peculiar.mock.kernels import Kernels
-from peculiar.mock.resample import dimming_of, kpc_per_arcsec
+from peculiar.mock.resample import dimming_of
 
 Array = NDArray[np.float64]
 Images = NDArray[np.float32]
@@ -49,12 +49,6 @@ def bare(
             raw, kpc_per_pixel, distance_mpc, offset, side, own, [], DEVICE, kernels=kernels
         ).numpy()
     )
-
-
-def ratio_of(kpc_per_pixel: Array, distance_mpc: Array, survey: Survey) -> Array:
-    """Side of an output pixel over that of a raw pixel (n,)."""
-    per_arcsec = kpc_per_arcsec(distance_mpc, survey.law.redshift(distance_mpc))
-    return np.asarray(survey.pixel_scale_arcsec * per_arcsec / kpc_per_pixel)
 
 
 def psf_variance(

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from peculiar.core.errors import InputError
-from peculiar.core.survey import Dimming, Instrument, Survey
+from peculiar.core.survey import OFFERED, Dimming, Instrument, Survey
 from peculiar.registry import models
 from peculiar.registry.tags import check_agrees, description_of
 from peculiar.runs import tracking
@@ -128,8 +128,6 @@ class Champion:
 
     def describe(self) -> dict[str, str | float]:
         """Metadata for tables of its predictions; FITS headers can hold the keys."""
-        near, far = self.range_mpc or (None, None)
-        offered = {} if near is None or far is None else {"D_least": near, "D_most": far}
         return {
             "model": self.model,
             "version": self.version,
@@ -140,7 +138,7 @@ class Champion:
             "H0": self.H0_kms_mpc,
             "sigma_v": self.sigma_v_kms,
             "ranges": "unknown" if self.validity is None else "known",
-            **offered,
+            **dict(zip(OFFERED, self.range_mpc or (), strict=False)),
         }
 
 
